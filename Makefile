@@ -1,0 +1,29 @@
+# Everything sets itself up: `make demo` and `make test` work in a fresh clone.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint learn bench rliable clean
+
+$(READY): requirements/lock.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)  ## train dense and sparse agents on a real task and write out/demo/report.html
+	$(BIN)/kanbatsu study studies/demo.toml --out out/demo
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint  ## everything that CI runs
+	$(BIN)/pytest -n 2 -m "not slow"
+
+learn: $(READY)  ## slow: learning thresholds and published curves
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf .venv .venv-* build dist

@@ -1,0 +1,251 @@
+"""Deep Deterministic Policy Gradient: configuration, losses, and the agent from init to update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from kanbatsu.agents.common import (
+    apply_gradient,
+    discount_for,
+    move_towards,
+    trainable,
+    with_gradient,
+)
+from kanbatsu.nn.config import CriticConfig, NetworkConfig
+from kanbatsu.nn.heads import TanhHead, ValueHead
+from kanbatsu.nn.network import Network, make_network
+from kanbatsu.nn.normaliser import Normaliser
+from kanbatsu.probes.health import network_health
+from kanbatsu.probes.norms import tree_norm
+from kanbatsu.types import Key, Spec, Transition
+
+Scalar = Float[Array, ""]
+Critics = tuple[Network, ...]
+
+
+@dataclass(frozen=True)
+class DDPGConfig:
+    """DDPG with SimBa's published settings."""
+
+    actor: NetworkConfig = field(default_factory=lambda: NetworkConfig(width=128, blocks=1))
+    """The policy network."""
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    """The value network."""
+    learning_rate: float = 1e-4
+    """AdamW step size of actor and critic."""
+    weight_decay: float = 1e-2
+    """AdamW weight decay of actor and critic."""
+    exploration_std: float = 0.1
+    """Standard deviation of the noise on every action, in acting and inside both losses."""
+    discount: float | None = None
+    """Discount per decision; None = from the episode's length, as in TD-MPC2 and SimBa."""
+    tau: float = 0.005
+    """Share of the critic that flows into its target at every update."""
+
+
+class DDPGState(eqx.Module):
+    """Everything that training changes."""
+
+    actor: Network
+    critics: Critics
+    targets: Critics
+    actor_moments: Any
+    critic_moments: Any
+    normaliser: Normaliser
+
+
+class Noise(NamedTuple):
+    """The exploration noise of one update, already scaled, `[batch, action_dim]` each."""
+
+    actor: Float[Array, "batch action_dim"]
+    critic: Float[Array, "batch action_dim"]
+
+
+def explore(actor: Network, obs: Array, noise: Array) -> Float[Array, "batch action_dim"]:
+    """Act with noise, clipped to [-1, 1]."""
+    return jnp.clip(actor(obs) + noise, -1.0, 1.0)
+
+
+def lowest(critics: Critics, obs: Array, action: Array) -> Float[Array, " batch"]:
+    """Value of each pair by the most pessimistic critic."""
+    return jnp.stack([critic(obs, action) for critic in critics]).min(axis=0)
+
+
+def actor_loss(
+    actor: Network, critics: Critics, obs: Array, noise: Array
+) -> tuple[Scalar, dict[str, Scalar]]:
+    """Mean of -Q(s, mu(s) + noise) (Lillicrap et al. 2016, eq. 6, with noise as in SimBa)."""
+    action = explore(actor, obs, noise)
+    return -lowest(critics, obs, action).mean(), {"action_magnitude": jnp.abs(action).mean()}
+
+
+def td_target(
+    batch: Transition, actor: Network, targets: Critics, discount: float, noise: Array
+) -> Float[Array, " batch"]:
+    r"""$r + \gamma (1 - \text{terminated}) \bar Q(s', \mu(s') + \text{noise})$."""
+    value = lowest(targets, batch.next_obs, explore(actor, batch.next_obs, noise))
+    return batch.reward + discount * jnp.where(batch.terminated, 0.0, value)
+
+
+def critic_loss(
+    critics: Critics, obs: Array, action: Array, target: Array
+) -> tuple[Scalar, dict[str, Scalar]]:
+    """Mean squared error to the target, summed over the critics."""
+    values = [critic(obs, action) for critic in critics]
+    loss = sum((((value - target) ** 2).mean() for value in values), start=jnp.float32(0.0))
+    return loss, {f"q{index}_mean": value.mean() for index, value in enumerate(values, start=1)}
+
+
+@dataclass(frozen=True)
+class DDPG:
+    """Deterministic actor-critic with Gaussian exploration noise.
+
+    Example:
+        >>> small = NetworkConfig(width=8, blocks=1), CriticConfig(width=16, blocks=1, sparsity=0.5)
+        >>> agent = DDPG(Spec(obs_dim=3, action_dim=1, episode_length=100), DDPGConfig(*small))
+        >>> state = agent.init(jax.random.key(0))
+        >>> agent.act_greedy(state, jnp.ones((5, 3))).shape
+        (5, 1)
+
+    Reference:
+        Lillicrap et al. 2016, "Continuous control with deep reinforcement learning"; networks,
+        sizes and settings from Lee et al. 2025, "SimBa"; see docs/ddpg.md for what differs.
+    """
+
+    spec: Spec
+    config: DDPGConfig = field(default_factory=DDPGConfig)
+
+    passes = {"actor": 4, "critic": 6}  # noqa: RUF012
+    """Products with each kernel per update and sample: forward, input and weight gradients."""
+
+    @property
+    def discount(self) -> float:
+        """Discount per decision."""
+        return discount_for(self.config.discount, self.spec)
+
+    def init(self, key: Key) -> DDPGState:
+        """Draw the networks, prune them once, and start every target as a copy."""
+        actor_key, critic_key = jax.random.split(key)
+        obs_dim, action_dim = self.spec.obs_dim, self.spec.action_dim
+        actor = make_network(
+            self.config.actor, obs_dim, partial(TanhHead, action_dim=action_dim), key=actor_key
+        )
+        critics = tuple(
+            make_network(self.config.critic, obs_dim + action_dim, ValueHead, key=member_key)
+            for member_key in jax.random.split(critic_key, self.config.critic.members)
+        )
+        return DDPGState(
+            actor=actor,
+            critics=critics,
+            targets=jax.tree.map(jnp.copy, critics),
+            actor_moments=self._optimizer().init(trainable(actor)),
+            critic_moments=self._optimizer().init(trainable(critics)),
+            normaliser=Normaliser.identity(obs_dim),
+        )
+
+    def act(self, state: DDPGState, obs: Array, key: Key) -> tuple[DDPGState, Array]:
+        """Record the observations and act with exploration noise."""
+        normaliser = state.normaliser.observe(obs)
+        noise = jax.random.normal(key, (obs.shape[0], self.spec.action_dim))
+        action = explore(
+            state.actor, normaliser.normalise(obs), self.config.exploration_std * noise
+        )
+        return eqx.tree_at(lambda s: s.normaliser, state, normaliser), action
+
+    def act_greedy(self, state: DDPGState, obs: Array) -> Array:
+        """Act without noise."""
+        return state.actor(state.normaliser.normalise(obs))
+
+    def update(
+        self, state: DDPGState, batches: Transition, key: Key
+    ) -> tuple[DDPGState, dict[str, Scalar]]:
+        """Learn from `k` batches in turn (arrays `[k, batch, ...]`); metrics are of the last."""
+        metrics: dict[str, Scalar] = {}
+        for index, step_key in enumerate(jax.random.split(key, batches.reward.shape[0])):
+            batch = jax.tree.map(lambda x, i=index: x[i], batches)
+            state, metrics = self.learn(state, batch, self._draw_noise(step_key, batch))
+        return state, metrics
+
+    def learn(
+        self, state: DDPGState, batch: Transition, noise: Noise
+    ) -> tuple[DDPGState, dict[str, Scalar]]:
+        """Update once: actor, critic, target; a function of its arguments alone."""
+        batch = self._normalised(state, batch)
+        (loss_actor, info), actor_gradient = with_gradient(actor_loss)(
+            state.actor, state.critics, batch.obs, noise.actor
+        )
+        actor, actor_moments = apply_gradient(
+            self._optimizer(), actor_gradient, state.actor_moments, state.actor
+        )
+        target = td_target(batch, actor, state.targets, self.discount, noise.critic)
+        (loss_critic, values), critic_gradient = with_gradient(critic_loss)(
+            state.critics, batch.obs, batch.action, target
+        )
+        critics, critic_moments = apply_gradient(
+            self._optimizer(), critic_gradient, state.critic_moments, state.critics
+        )
+        metrics = {
+            "actor_loss": loss_actor,
+            "actor_gradient_norm": tree_norm(actor_gradient),
+            "critic_loss": loss_critic,
+            "critic_gradient_norm": tree_norm(critic_gradient),
+            "reward_mean": batch.reward.mean(),
+        }
+        new_state = DDPGState(
+            actor=actor,
+            critics=critics,
+            targets=move_towards(critics, state.targets, self.config.tau),
+            actor_moments=actor_moments,
+            critic_moments=critic_moments,
+            normaliser=state.normaliser,
+        )
+        return new_state, metrics | info | values
+
+    def probe(self, state: DDPGState, batch: Transition, key: Key) -> dict[str, Scalar]:
+        """Measure actor and critics on one batch; of several critics, the first."""
+        noise = self._draw_noise(key, batch)
+        batch = self._normalised(state, batch)
+        _, actor_gradient = with_gradient(actor_loss)(
+            state.actor, state.critics, batch.obs, noise.actor
+        )
+        target = td_target(batch, state.actor, state.targets, self.discount, noise.critic)
+        _, critic_gradient = with_gradient(critic_loss)(
+            state.critics, batch.obs, batch.action, target
+        )
+        critic = state.critics[0]
+        health = {
+            "actor": network_health(state.actor, actor_gradient, *state.actor.encode(batch.obs)),
+            "critic": network_health(
+                critic, critic_gradient[0], *critic.encode(batch.obs, batch.action)
+            ),
+        }
+        return {f"{name}/{probe}": x for name, of in health.items() for probe, x in of.items()}
+
+    def networks(self, state: DDPGState) -> Mapping[str, Any]:
+        """Return the actor and the critics."""
+        return {"actor": state.actor, "critic": state.critics}
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        return optax.adamw(self.config.learning_rate, weight_decay=self.config.weight_decay)
+
+    def _draw_noise(self, key: Key, batch: Transition) -> Noise:
+        actor_key, critic_key = jax.random.split(key)
+        std, shape = self.config.exploration_std, batch.action.shape
+        return Noise(
+            std * jax.random.normal(actor_key, shape), std * jax.random.normal(critic_key, shape)
+        )
+
+    def _normalised(self, state: DDPGState, batch: Transition) -> Transition:
+        return batch._replace(
+            obs=state.normaliser.normalise(batch.obs),
+            next_obs=state.normaliser.normalise(batch.next_obs),
+        )

@@ -1,0 +1,1 @@
+"""Networks: layers, encoders and heads, as Equinox modules whose leaves are all arrays."""

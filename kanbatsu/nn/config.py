@@ -1,0 +1,37 @@
+"""The configuration of one network: its shape and how much of it is removed before training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Distribution = Literal["uniform", "er", "erk"]
+Pattern = Literal["element", "grouped"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A network's shape and its sparsity."""
+
+    network: Literal["simba", "mlp"] = "simba"
+    """SimBa (residual blocks with LayerNorm) or a plain ReLU multi-layer perceptron."""
+    width: int = 512
+    """Features of the residual stream (SimBa) or of each hidden layer (MLP)."""
+    blocks: int = 2
+    """Residual blocks (SimBa) or hidden layers (MLP)."""
+    sparsity: float = 0.0
+    """Share of the kernels' weights that is removed once, before training: 0 <= S < 1."""
+    distribution: Distribution = "erk"
+    """How the sparsity is spread over the layers."""
+    pattern: Pattern = "element"
+    """Which weights of a layer go: single elements, or whole inputs for a group of outputs."""
+    group_size: int = 16
+    """Neighbouring outputs that share one list of inputs; read by the grouped pattern only."""
+
+
+@dataclass(frozen=True)
+class CriticConfig(NetworkConfig):
+    """A critic's shape, its sparsity, and how many of it vote."""
+
+    members: int = 1
+    """Critics trained side by side; their minimum is the target (2 = clipped double Q)."""

@@ -1,0 +1,77 @@
+"""A network: an encoder and a head, drawn from a configuration and pruned once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float
+
+from kanbatsu.nn.config import NetworkConfig
+from kanbatsu.nn.mlp import MLP
+from kanbatsu.nn.simba import SimBa
+from kanbatsu.sparsity.prune import prune
+from kanbatsu.types import Key
+
+ENCODERS = {"simba": SimBa, "mlp": MLP}
+
+
+class Network(eqx.Module):
+    """A function from inputs to whatever its head returns."""
+
+    encoder: SimBa | MLP
+    head: eqx.Module
+
+    def __call__(self, *inputs: Float[Array, "*batch _"]) -> Any:
+        """Join the inputs on the last axis, encode them, and apply the head."""
+        features, _ = self.encode(*inputs)
+        return self.head(features)  # type: ignore[operator]
+
+    def encode(
+        self, *inputs: Float[Array, "*batch _"]
+    ) -> tuple[Float[Array, "*batch width"], dict[str, Float[Array, "*batch hidden"]]]:
+        """Return the last features and the outputs of every ReLU, by layer."""
+        return self.encoder(jax.numpy.concatenate(inputs, axis=-1))
+
+
+def make_network(
+    config: NetworkConfig, inputs: int, make_head: Callable[..., eqx.Module], *, key: Key
+) -> Network:
+    """Initialise a network and prune it as its configuration says.
+
+    The same key draws the same initial weights whatever the sparsity.
+
+    Args:
+        config: shape and sparsity.
+        inputs: length of all inputs together.
+        make_head: called with the width of the features and `key=`.
+        key: draws the weights and the masks.
+
+    Raises:
+        ValueError: for a sparsity that the network cannot meet.
+
+    Example:
+        >>> from kanbatsu.nn.heads import ValueHead
+        >>> import kanbatsu
+        >>> config = NetworkConfig(width=16, blocks=1, sparsity=0.5)
+        >>> critic = make_network(config, 5, ValueHead, key=jax.random.key(0))
+        >>> critic(jax.numpy.ones((7, 3)), jax.numpy.ones((7, 2))).shape
+        (7,)
+        >>> kanbatsu.count(critic).sparsity
+        0.5
+    """
+    encoder_key, head_key, mask_key = jax.random.split(key, 3)
+    network = Network(
+        ENCODERS[config.network](inputs, config.width, config.blocks, key=encoder_key),
+        make_head(config.width, key=head_key),
+    )
+    return prune(
+        network,
+        config.sparsity,
+        key=mask_key,
+        distribution=config.distribution,
+        pattern=config.pattern,
+        group_size=config.group_size,
+    )

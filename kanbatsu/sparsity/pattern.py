@@ -1,0 +1,95 @@
+"""Which weights of a layer stay: a key, a shape and a count become a boolean mask, True = kept.
+
+Masks are drawn on the host, once, from the bits of a JAX key: the same key gives the same mask on
+every device. A shape is `(*window, inputs, outputs)`; callers transpose for other layouts.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import numpy as np
+from jaxtyping import Bool
+
+from kanbatsu.sparsity.allocate import Shape
+from kanbatsu.types import Key
+
+PATTERNS = ("element", "grouped")
+
+
+def granule(shape: Shape, pattern: str) -> int:
+    """Return the step in which a layer's count can move under a pattern.
+
+    Example:
+        >>> granule((88, 512), "element"), granule((88, 512), "grouped")
+        (1, 512)
+
+    Raises:
+        ValueError: for an unknown pattern.
+    """
+    if pattern not in PATTERNS:
+        raise ValueError(f"unknown pattern {pattern!r}: choose from {PATTERNS}")
+    return 1 if pattern == "element" else shape[-1]
+
+
+def draw(
+    key: Key, shape: Shape, kept: int, pattern: str = "element", group_size: int = 16
+) -> Bool[np.ndarray, "..."]:
+    """Draw a mask with exactly `kept` ones.
+
+    Args:
+        key: a JAX random key.
+        shape: `(*window, inputs, outputs)`.
+        kept: how many weights stay, a multiple of `granule(shape, pattern)`.
+        pattern: `element` or `grouped`.
+        group_size: outputs per group; read by `grouped` only.
+
+    Returns:
+        A boolean array of that shape.
+
+    Raises:
+        ValueError: for an unknown pattern, or a count that the pattern cannot hold.
+
+    Example:
+        >>> draw(jax.random.key(0), (4, 6), kept=8).sum()
+        np.int64(8)
+    """
+    step = granule(shape, pattern)
+    if not 0 <= kept <= math.prod(shape) or kept % step:
+        raise ValueError(f"{pattern} cannot keep {kept} of {shape}: it moves in steps of {step}")
+    if pattern == "element":
+        return _smallest(key, (1, math.prod(shape)), kept).reshape(shape)
+    return _grouped(key, shape, kept // shape[-1], group_size)
+
+
+def _grouped(key: Key, shape: Shape, inputs_kept: int, group_size: int) -> np.ndarray:
+    """Give each group of neighbouring outputs its own random list of inputs.
+
+    The last group is smaller where the outputs are not a multiple of the group size.
+    """
+    if group_size < 1:
+        raise ValueError(f"group_size must be at least 1: got {group_size}")
+    inputs, outputs = math.prod(shape[:-1]), shape[-1]
+    lists = _smallest(key, (math.ceil(outputs / group_size), inputs), inputs_kept)
+    return np.repeat(lists.T, group_size, axis=1)[:, :outputs].reshape(shape)
+
+
+def bernoulli(key: Key, shape: Shape, density: float) -> Bool[np.ndarray, "..."]:
+    """Keep each weight with probability `density`: the paper's code does this; counts then vary.
+
+    Example:
+        >>> bernoulli(jax.random.key(0), (2, 3), 1.0).all()
+        np.True_
+    """
+    return np.asarray(jax.random.bernoulli(key, density, shape))
+
+
+def _smallest(key: Key, shape: tuple[int, int], kept: int) -> np.ndarray:
+    """True at the `kept` smallest of each row of random numbers: a uniform draw, exact in count."""
+    if kept == shape[1]:
+        return np.ones(shape, dtype=bool)
+    bits = np.asarray(jax.random.bits(key, shape, np.uint32)).astype(np.uint64)
+    # The position in the low half breaks ties, so that no two numbers of a row are equal.
+    order = (bits << np.uint64(32)) | np.arange(shape[1], dtype=np.uint64)
+    return order < np.partition(order, kept, axis=1)[:, kept : kept + 1]

@@ -1,0 +1,328 @@
+"""Prune once, before training: a whole model, or the parameters of any library that uses Optax."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kanbatsu.sparsity.allocate import allocate, check_sparsity
+from kanbatsu.sparsity.kernels import Kernel, PyTree, find_kernels, path_name
+from kanbatsu.sparsity.pattern import draw, granule
+from kanbatsu.sparsity.weight import Masked
+from kanbatsu.types import Key
+
+Paths = str | Sequence[str]
+
+
+class MaskedConv(eqx.Module):
+    """An Equinox convolution whose kernel is pruned; it is called like the layer itself."""
+
+    layer: eqx.nn.Conv | eqx.nn.ConvTranspose
+
+    def __call__(self, x: jax.Array, *, key: Key | None = None) -> jax.Array:
+        """Convolve `[channels, *space]`."""
+        layer = eqx.tree_at(lambda c: c.weight, self.layer, self.layer.weight.array)
+        return layer(x, key=key)
+
+
+def prune(
+    model: PyTree,
+    sparsity: float,
+    *,
+    key: Key,
+    distribution: str = "erk",
+    pattern: str = "element",
+    group_size: int = 16,
+    include: Paths = (),
+    exclude: Paths = (),
+    budget: str = "kernels",
+) -> PyTree:
+    """Remove a share of an Equinox model's weights, once, at random, and keep them removed.
+
+    Kernels of linear and convolution layers become `Masked` weights (a convolution is wrapped in
+    `MaskedConv`); a kernel that loses nothing stays as it was, so sparsity 0 returns the model
+    unchanged. Surviving weights are not rescaled. Train it as usual: partition with
+    `equinox.is_inexact_array`, use any Optax optimizer; pruned weights and their optimizer moments
+    stay exactly zero. A copy (a target network) is pruned alike.
+
+    Args:
+        model: any Equinox model, or a pytree of them.
+        sparsity: share of the kernels' weights to remove, in [0, 1).
+        key: decides which ones.
+        distribution: how the sparsity is spread over layers: `uniform`, `er` or `erk`.
+        pattern: `element` (any weight) or `grouped` (`group_size` neighbouring outputs lose the
+            same inputs).
+        group_size: outputs per group, for `grouped`.
+        include: path patterns of the only kernels to prune; all of them by default.
+        exclude: path patterns of kernels to leave dense.
+        budget: `kernels`, or `all` to count every parameter of the model in the sparsity while
+            still removing kernels' weights only (as the paper's public code does).
+
+    Returns:
+        The same model with pruned weights.
+
+    Raises:
+        ValueError: for a sparsity outside [0, 1) or too high to leave every layer a weight, a
+            model that is already pruned or has nothing to prune, or a pattern of paths that
+            matches nothing.
+
+    Example:
+        >>> model = eqx.nn.MLP(4, 2, 64, 2, key=jax.random.key(0))
+        >>> pruned = prune(model, 0.9, key=jax.random.key(1))
+        >>> count(pruned).kept, count(pruned).total
+        (448, 4480)
+
+    Reference:
+        "Network Sparsity Unlocks the Scaling Potential of Deep RL", ICML 2025, section 3.
+    """
+    kernels = find_kernels(model, include, exclude)
+    if any(isinstance(kernel.leaf, Masked) for kernel in kernels.values()):
+        raise ValueError(
+            "this model is already pruned; prune a fresh one (see kanbatsu.count for what it keeps)"
+        )
+    masks = _draw_masks(
+        model, kernels, sparsity, key, distribution, pattern, group_size, budget
+    )
+
+    def thin(keys: Any, leaf: Any) -> Any:
+        mask = masks.get(path_name(keys))
+        return leaf if mask is None or mask.all() else Masked.of(leaf, mask)
+
+    return _wrap_convolutions(jax.tree_util.tree_map_with_path(thin, model))
+
+
+def make_masks(
+    params: PyTree,
+    sparsity: float,
+    *,
+    key: Key,
+    distribution: str = "erk",
+    pattern: str = "element",
+    group_size: int = 16,
+    include: Paths = (),
+    exclude: Paths = (),
+    budget: str = "kernels",
+) -> PyTree:
+    """Draw masks for the parameters of any JAX library (Flax, Haiku, plain pytrees).
+
+    Args: as for `prune`; `params` is the tree of arrays.
+
+    Returns:
+        A tree of the same structure: a boolean array (True = kept) for each kernel, None for
+        every other leaf.
+
+    Raises:
+        ValueError: as for `prune`.
+
+    Example:
+        >>> params = {"dense": {"kernel": jnp.ones((8, 4)), "bias": jnp.ones(4)}}
+        >>> masks = make_masks(params, 0.75, key=jax.random.key(0))
+        >>> masks["dense"]["bias"] is None, int(masks["dense"]["kernel"].sum())
+        (True, 8)
+    """
+    kernels = find_kernels(params, include, exclude)
+    masks = _draw_masks(
+        params, kernels, sparsity, key, distribution, pattern, group_size, budget
+    )
+    return jax.tree_util.tree_map_with_path(
+        lambda keys, leaf: jnp.asarray(masks[path_name(keys)]) if path_name(keys) in masks else None,
+        params,
+    )
+
+
+def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
+    """Set the pruned weights to zero.
+
+    Args:
+        params: a tree of arrays.
+        masks: what `make_masks` returned for it.
+
+    Example:
+        >>> apply_masks({"w": jnp.ones(2)}, {"w": jnp.array([True, False])})
+        {'w': Array([1., 0.], dtype=float32)}
+
+    Raises:
+        ValueError: if the trees or a mask's shape do not fit.
+    """
+
+    def zero(mask: Any, leaf: Any) -> Any:
+        if mask is None:
+            return leaf
+        if mask.shape != leaf.shape:
+            raise ValueError(f"a mask of shape {mask.shape} does not fit weights of {leaf.shape}")
+        return jnp.where(mask, leaf, jnp.zeros_like(leaf))
+
+    return jax.tree.map(zero, masks, params, is_leaf=lambda node: node is None)
+
+
+def keep_pruned(
+    optimizer: optax.GradientTransformation, masks: PyTree
+) -> optax.GradientTransformationExtraArgs:
+    """Wrap an Optax optimizer so that pruned weights stay zero.
+
+    Gradients are masked before the optimizer sees them, so its moments (and norms, for clipping)
+    hold zeros where weights are pruned; updates are masked after it, so that nothing that an
+    optimizer adds of its own moves a pruned weight.
+
+    Args:
+        optimizer: any gradient transformation.
+        masks: what `make_masks` returned.
+
+    Example:
+        >>> params = {"w": jnp.array([1.0, 0.0])}
+        >>> masks = {"w": jnp.array([True, False])}
+        >>> optimizer = keep_pruned(optax.sgd(0.5), masks)
+        >>> updates, _ = optimizer.update({"w": jnp.ones(2)}, optimizer.init(params), params)
+        >>> updates
+        {'w': Array([-0.5,  0. ], dtype=float32)}
+    """
+    inner = optax.with_extra_args_support(optimizer)
+
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, PyTree]:
+        updates, state = inner.update(apply_masks(updates, masks), state, params, **extra)
+        return apply_masks(updates, masks), state
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """What one kernel keeps."""
+
+    path: str
+    shape: tuple[int, ...]
+    kept: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Count:
+    """What every kernel of a model keeps; prints as a table."""
+
+    layers: tuple[LayerCount, ...]
+
+    @property
+    def kept(self) -> int:
+        """Kernel weights that exist."""
+        return sum(layer.kept for layer in self.layers)
+
+    @property
+    def total(self) -> int:
+        """Kernel weights of the same model without pruning."""
+        return sum(layer.total for layer in self.layers)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the kernels' weights that is gone."""
+        return 1.0 - self.kept / self.total
+
+    def __str__(self) -> str:
+        rows = [
+            *((row.path, str(row.shape), row.kept, row.total) for row in self.layers),
+            ("all", "", self.kept, self.total),
+        ]
+        name, shape = (max(len(str(row[i])) for row in rows) for i in (0, 1))
+        lines = [f"{'layer':{name}}  {'shape':{shape}}  {'kept':>11}  {'total':>11}  sparsity"]
+        lines += [
+            f"{path:{name}}  {dims:{shape}}  {kept:>11,}  {total:>11,}  {1 - kept / total:8.4f}"
+            for path, dims, kept, total in rows
+        ]
+        return "\n".join(lines)
+
+
+def count(model: PyTree, masks: PyTree | None = None) -> Count:
+    """Count kept and total weights of every kernel.
+
+    Args:
+        model: a pruned or dense model, or the parameters of another library.
+        masks: for such parameters, what `make_masks` returned.
+
+    Returns:
+        A table; `print` it, or read `kept`, `total`, `sparsity` and `layers`.
+
+    Raises:
+        ValueError: if there is no kernel in the model.
+
+    Example:
+        >>> print(count(eqx.nn.Linear(3, 2, key=jax.random.key(0))))
+        layer   shape          kept        total  sparsity
+        weight  (3, 2)            6            6    0.0000
+        all                       6            6    0.0000
+    """
+    kernels = find_kernels(model)
+    mask_of = {} if masks is None else _by_path(masks)
+    kernels |= {path: Kernel(path, mask, False) for path, mask in mask_of.items() if path not in kernels}
+    if not kernels:
+        raise ValueError("there is nothing to count: no layer has a prunable kernel")
+
+    def kept(kernel: Kernel) -> int:
+        mask = kernel.leaf.mask if isinstance(kernel.leaf, Masked) else mask_of.get(kernel.path)
+        return math.prod(kernel.shape) if mask is None else int(np.asarray(mask).sum())
+
+    return Count(
+        tuple(
+            LayerCount(kernel.path, kernel.shape, kept(kernel), math.prod(kernel.shape))
+            for kernel in kernels.values()
+        )
+    )
+
+
+def parameters(model: PyTree) -> int:
+    """Count every trainable number of a model as if it were dense: kernels, biases, gains.
+
+    Example:
+        >>> parameters(eqx.nn.Linear(3, 2, key=jax.random.key(0)))
+        8
+    """
+    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
+
+
+def _draw_masks(
+    tree: PyTree,
+    kernels: dict[str, Kernel],
+    sparsity: float,
+    key: Key,
+    distribution: str,
+    pattern: str,
+    group_size: int,
+    budget: str,
+) -> dict[str, np.ndarray]:
+    """One mask per kernel, by path, in the layout of its leaf."""
+    check_sparsity(sparsity)
+    shapes = [kernel.shape for kernel in kernels.values()]
+    if budget == "all":
+        prunable = sum(math.prod(shape) for shape in shapes)
+        sparsity = sparsity * parameters(tree) / max(prunable, 1)
+    elif budget != "kernels":
+        raise ValueError(f"unknown budget {budget!r}: choose 'kernels' or 'all'")
+    kept = allocate(shapes, sparsity, distribution, [granule(shape, pattern) for shape in shapes])
+    keys = jax.random.split(key, len(shapes))
+    return {
+        kernel.path: kernel.to_layout(draw(layer_key, kernel.shape, number, pattern, group_size))
+        for kernel, number, layer_key in zip(kernels.values(), kept, keys, strict=True)
+    }
+
+
+def _by_path(masks: PyTree) -> dict[str, Any]:
+    return {path_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(masks)}
+
+
+def _wrap_convolutions(model: PyTree) -> PyTree:
+    def is_convolution(node: Any) -> bool:
+        return isinstance(node, eqx.nn.Conv | eqx.nn.ConvTranspose)
+
+    def wrap(node: Any) -> Any:
+        pruned = is_convolution(node) and isinstance(node.weight, Masked)
+        return MaskedConv(node) if pruned else node
+
+    return jax.tree.map(wrap, model, is_leaf=is_convolution)

@@ -1,0 +1,120 @@
+"""The weight leaves, and the one function that multiplies by them.
+
+A linear layer holds a weight and calls `matmul(x, weight)`. A plain array is dense. `Masked` is a
+dense array that already holds zeros where it is pruned, and the mask that keeps them there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+@jax.custom_vjp
+def _keep(value: Array, mask: Array) -> Array:
+    """Pass the value forward as it is; let gradients through only where the mask is True."""
+    return value
+
+
+def _keep_forward(value: Array, mask: Array) -> tuple[Array, Array]:
+    return value, mask
+
+
+def _keep_backward(mask: Array, gradient: Array) -> tuple[Array, None]:
+    return jnp.where(mask, gradient, jnp.zeros_like(gradient)), None
+
+
+_keep.defvjp(_keep_forward, _keep_backward)
+
+
+class Masked(eqx.Module):
+    """A pruned weight: zero wherever the mask is False, now and after every update.
+
+    The stored value is zero where pruned, so the forward pass costs nothing extra; only the
+    gradient is masked. Weight decay, Adam moments, target averages, clipping and norms are then
+    right without knowing about sparsity, because all that they see of a pruned weight is zeros.
+
+    Layers of other libraries that compute `weight @ x` may hold one in place of their array.
+
+    Example:
+        >>> weight = Masked.of(jnp.ones((2, 2)), jnp.array([[True, False], [True, True]]))
+        >>> matmul(jnp.array([1.0, 10.0]), weight)
+        Array([11., 10.], dtype=float32)
+    """
+
+    value: Float[Array, "..."]
+    mask: Bool[Array, "..."]
+
+    @classmethod
+    def of(cls, value: Float[Any, "..."], mask: Bool[Any, "..."]) -> Masked:
+        """Set the pruned weights to zero.
+
+        Args:
+            value: any shape.
+            mask: the same shape, True = kept.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        value, mask = jnp.asarray(value), jnp.asarray(mask)
+        if value.shape != mask.shape:
+            raise ValueError(f"the mask {mask.shape} must have the weight's shape {value.shape}")
+        return cls(jnp.where(mask, value, jnp.zeros_like(value)), mask)
+
+    @property
+    def array(self) -> Float[Array, "..."]:
+        """The dense array, with a gradient that is zero where pruned."""
+        return _keep(self.value, self.mask)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the dense array."""
+        return self.value.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the dense array."""
+        return self.value.ndim
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the values."""
+        return self.value.dtype
+
+    def __matmul__(self, x: Array) -> Array:
+        return self.array @ x
+
+    def __rmatmul__(self, x: Array) -> Array:
+        return x @ self.array
+
+
+Weight = Float[Array, "..."] | Masked
+
+
+def matmul(
+    x: Float[Array, "*batch inputs"], weight: Float[Array, "inputs outputs"] | Masked
+) -> Float[Array, "*batch outputs"]:
+    """Multiply activations by a weight, whatever the weight is stored as.
+
+    Args:
+        x: activations, `[..., inputs]`.
+        weight: `[inputs, outputs]`.
+
+    Returns:
+        `[..., outputs]`. Gradients of pruned weights are exactly zero.
+    """
+    return x @ to_dense(weight)
+
+
+def to_dense(weight: Weight) -> Float[Array, "..."]:
+    """Return the weight as a dense array.
+
+    Example:
+        >>> to_dense(Masked.of(jnp.ones(2), jnp.array([True, False])))
+        Array([1., 0.], dtype=float32)
+    """
+    return weight.array if isinstance(weight, Masked) else weight

@@ -1,0 +1,33 @@
+"""How a run spends its time: how often it learns, evaluates, probes and saves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The schedule of one run. Env steps are simulator steps before action repeat."""
+
+    batch_size: int = 256
+    """Transitions per gradient update."""
+    updates_per_interaction: int = 2
+    """Gradient updates per agent decision (SimBa: 2)."""
+    warmup_interactions: int = 5_000
+    """Uniformly random decisions before the first update (SimBa: 5,000)."""
+    replay_capacity: int = 1_000_000
+    """Transitions kept; the oldest go first."""
+    action_repeat: int | None = None
+    """Simulator steps per decision; None = the task's own (2 for dmc/, 1 elsewhere)."""
+    environments: int = 1
+    """Simulators stepped side by side in this process; each adds one decision per interaction."""
+    evaluate_every: int = 50_000
+    """Env steps between evaluations; one more comes before training and one at the end."""
+    evaluation_episodes: int = 10
+    """Greedy episodes per evaluation, on an environment with its own seeds."""
+    probe_every: int = 10_000
+    """Env steps between measurements of the networks' health."""
+    probe_batch: int = 2_048
+    """Transitions per probe; fewer where the replay holds fewer."""
+    checkpoint_every: int = 50_000
+    """Env steps between checkpoints; 0 = none."""
