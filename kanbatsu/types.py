@@ -1,4 +1,4 @@
-"""The words that every room shares: a key, a transition, what an environment looks like, an agent."""
+"""Words that every room shares: key, transition, what an environment looks like, agent."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ class Agent(Protocol):
     """
 
     spec: Spec
+    passes: Mapping[str, int]
+    """Products with each kernel of a network per update and sample."""
 
     def init(self, key: Key) -> Any:
         """Draw the networks, prune them once, and return the whole training state."""
@@ -69,7 +71,7 @@ class Agent(Protocol):
     def update(
         self, state: Any, batches: Transition, key: Key
     ) -> tuple[Any, Mapping[str, Float[Array, ""]]]:
-        """Learn from `k` batches in turn (arrays `[k, batch, ...]`); metrics are of the last one."""
+        """Learn from `k` batches in turn (arrays `[k, batch, ...]`); metrics are of the last."""
         ...
 
     def probe(self, state: Any, batch: Transition, key: Key) -> Mapping[str, Float[Array, ""]]:

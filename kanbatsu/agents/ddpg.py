@@ -169,11 +169,14 @@ class DDPG:
         self, state: DDPGState, batches: Transition, key: Key
     ) -> tuple[DDPGState, dict[str, Scalar]]:
         """Learn from `k` batches in turn (arrays `[k, batch, ...]`); metrics are of the last."""
-        metrics: dict[str, Scalar] = {}
-        for index, step_key in enumerate(jax.random.split(key, batches.reward.shape[0])):
-            batch = jax.tree.map(lambda x, i=index: x[i], batches)
-            state, metrics = self.learn(state, batch, self._draw_noise(step_key, batch))
-        return state, metrics
+
+        def step(state: DDPGState, item: tuple[Transition, Key]) -> Any:
+            batch, step_key = item
+            return self.learn(state, batch, self._draw_noise(step_key, batch))
+
+        keys = jax.random.split(key, batches.reward.shape[0])
+        state, metrics = jax.lax.scan(step, state, (batches, keys))
+        return state, {name: values[-1] for name, values in metrics.items()}
 
     def learn(
         self, state: DDPGState, batch: Transition, noise: Noise

@@ -86,13 +86,14 @@ def actor_loss(
     actor: Network, critics: Critics, temperature: Scalar, obs: Array, noise: Array
 ) -> tuple[Scalar, dict[str, Scalar]]:
     r"""Mean of $\alpha \log\pi(a|s) - Q(s, a)$ with $a \sim \pi$ (Haarnoja et al. 2018, eq. 7)."""
-    action, log_prob = sample_tanh_normal(*actor(obs), noise)
+    mean, log_std = actor(obs)
+    action, log_prob = sample_tanh_normal(mean, log_std, noise)
     loss = (temperature * log_prob - lowest(critics, obs, action)).mean()
     return loss, {"entropy": -log_prob.mean(), "action_magnitude": jnp.abs(action).mean()}
 
 
 def temperature_loss(log_temperature: Scalar, entropy: Scalar, target_entropy: float) -> Scalar:
-    r"""$\alpha (\mathcal{H} - \bar{\mathcal{H}})$ (Haarnoja et al. 2018b, eq. 18, with $\alpha$)."""
+    r"""$\alpha (\mathcal{H} - \bar{\mathcal{H}})$ (Haarnoja et al. 2018, eq. 18)."""
     return jnp.exp(log_temperature) * (entropy - target_entropy)
 
 
@@ -105,7 +106,8 @@ def td_target(
     noise: Array,
 ) -> Float[Array, " batch"]:
     r"""$r + \gamma (1 - \text{terminated}) (\bar Q(s', a') - \alpha \log\pi(a'|s'))$."""
-    action, log_prob = sample_tanh_normal(*actor(batch.next_obs), noise)
+    mean, log_std = actor(batch.next_obs)
+    action, log_prob = sample_tanh_normal(mean, log_std, noise)
     value = lowest(targets, batch.next_obs, action) - temperature * log_prob
     return batch.reward + discount * jnp.where(batch.terminated, 0.0, value)
 
@@ -193,11 +195,14 @@ class SAC:
         self, state: SACState, batches: Transition, key: Key
     ) -> tuple[SACState, dict[str, Scalar]]:
         """Learn from `k` batches in turn (arrays `[k, batch, ...]`); metrics are of the last."""
-        metrics: dict[str, Scalar] = {}
-        for index, step_key in enumerate(jax.random.split(key, batches.reward.shape[0])):
-            batch = jax.tree.map(lambda x, i=index: x[i], batches)
-            state, metrics = self.learn(state, batch, self._draw_noise(step_key, batch))
-        return state, metrics
+
+        def step(state: SACState, item: tuple[Transition, Key]) -> Any:
+            batch, step_key = item
+            return self.learn(state, batch, self._draw_noise(step_key, batch))
+
+        keys = jax.random.split(key, batches.reward.shape[0])
+        state, metrics = jax.lax.scan(step, state, (batches, keys))
+        return state, {name: values[-1] for name, values in metrics.items()}
 
     def learn(
         self, state: SACState, batch: Transition, noise: Noise

@@ -46,9 +46,7 @@ class TanhHead(eqx.Module):
     def __init__(self, inputs: int, action_dim: int, *, key: Key):
         self.mean = Linear(inputs, action_dim, _ORTHOGONAL, key=key)
 
-    def __call__(
-        self, features: Float[Array, "*batch width"]
-    ) -> Float[Array, "*batch action_dim"]:
+    def __call__(self, features: Float[Array, "*batch width"]) -> Float[Array, "*batch action_dim"]:
         """Return the action."""
         return jnp.tanh(self.mean(features))
 

@@ -15,7 +15,7 @@ from kanbatsu.nn.simba import SimBa
 from kanbatsu.sparsity.prune import prune
 from kanbatsu.types import Key
 
-ENCODERS = {"simba": SimBa, "mlp": MLP}
+ENCODERS: dict[str, type[SimBa | MLP]] = {"simba": SimBa, "mlp": MLP}
 
 
 class Network(eqx.Module):

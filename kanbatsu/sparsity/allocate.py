@@ -93,7 +93,12 @@ def _shares(
     if distribution == "uniform":
         return sizes / sizes.sum()
     if distribution == "er":
-        raw = np.array([size * (s[-2] + s[-1]) / (s[-2] * s[-1]) for size, s in zip(sizes, shapes)])
+        raw = np.array(
+            [
+                size * (s[-2] + s[-1]) / (s[-2] * s[-1])
+                for size, s in zip(sizes, shapes, strict=True)
+            ]
+        )
     else:
         raw = np.array([float(sum(shape)) for shape in shapes])
     whole = np.zeros(len(sizes), dtype=bool)
@@ -105,9 +110,7 @@ def _shares(
         whole |= over
 
 
-def _round_to(
-    target: int, quotas: np.ndarray, sizes: np.ndarray, steps: np.ndarray
-) -> np.ndarray:
+def _round_to(target: int, quotas: np.ndarray, sizes: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Integers nearest to the quotas, in steps, at least one step each, summing to the target."""
     kept = np.maximum(np.floor(quotas / steps), 1).astype(np.int64) * steps
     # Layers that the "at least one" rule lifted may have overdrawn: the largest pay it back.

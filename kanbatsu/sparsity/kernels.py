@@ -33,7 +33,7 @@ class Kernel:
     leaf: Any
     """The array, or the `Masked` that already replaces it."""
     outputs_first: bool
-    """True for the layout `[outputs, inputs, *window]` (Equinox), else `[*window, inputs, outputs]`."""
+    """True for the layout `[outputs, inputs, *window]`, else `[*window, inputs, outputs]`."""
 
     @property
     def shape(self) -> Shape:

@@ -16,7 +16,7 @@ import optax
 from kanbatsu.sparsity.allocate import allocate, check_sparsity
 from kanbatsu.sparsity.kernels import Kernel, PyTree, find_kernels, path_name
 from kanbatsu.sparsity.pattern import draw, granule
-from kanbatsu.sparsity.weight import Masked
+from kanbatsu.sparsity.weight import Masked, to_dense
 from kanbatsu.types import Key
 
 Paths = str | Sequence[str]
@@ -29,7 +29,7 @@ class MaskedConv(eqx.Module):
 
     def __call__(self, x: jax.Array, *, key: Key | None = None) -> jax.Array:
         """Convolve `[channels, *space]`."""
-        layer = eqx.tree_at(lambda c: c.weight, self.layer, self.layer.weight.array)
+        layer = eqx.tree_at(lambda c: c.weight, self.layer, to_dense(self.layer.weight))
         return layer(x, key=key)
 
 
@@ -88,15 +88,44 @@ def prune(
         raise ValueError(
             "this model is already pruned; prune a fresh one (see kanbatsu.count for what it keeps)"
         )
-    masks = _draw_masks(
-        model, kernels, sparsity, key, distribution, pattern, group_size, budget
-    )
+    masks = _draw_masks(model, kernels, sparsity, key, distribution, pattern, group_size, budget)
 
     def thin(keys: Any, leaf: Any) -> Any:
         mask = masks.get(path_name(keys))
         return leaf if mask is None or mask.all() else Masked.of(leaf, mask)
 
     return _wrap_convolutions(jax.tree_util.tree_map_with_path(thin, model))
+
+
+def plan(
+    model: PyTree,
+    sparsity: float,
+    *,
+    distribution: str = "erk",
+    pattern: str = "element",
+    include: Paths = (),
+    exclude: Paths = (),
+    budget: str = "kernels",
+) -> Count:
+    """Say what `prune` would keep, without drawing anything; shapes are enough.
+
+    Args: as for `prune`; `model` may hold `jax.ShapeDtypeStruct` in place of arrays.
+
+    Raises:
+        ValueError: as for `prune`.
+
+    Example:
+        >>> plan({"w": jax.ShapeDtypeStruct((8, 4), jnp.float32)}, 0.75).kept
+        8
+    """
+    kernels = find_kernels(model, include, exclude)
+    kept = _allocate(model, kernels, sparsity, distribution, pattern, budget)
+    return Count(
+        tuple(
+            LayerCount(kernel.path, kernel.shape, kept[path], math.prod(kernel.shape))
+            for path, kernel in kernels.items()
+        )
+    )
 
 
 def make_masks(
@@ -129,11 +158,11 @@ def make_masks(
         (True, 8)
     """
     kernels = find_kernels(params, include, exclude)
-    masks = _draw_masks(
-        params, kernels, sparsity, key, distribution, pattern, group_size, budget
-    )
+    masks = _draw_masks(params, kernels, sparsity, key, distribution, pattern, group_size, budget)
     return jax.tree_util.tree_map_with_path(
-        lambda keys, leaf: jnp.asarray(masks[path_name(keys)]) if path_name(keys) in masks else None,
+        lambda keys, leaf: (
+            jnp.asarray(masks[path_name(keys)]) if path_name(keys) in masks else None
+        ),
         params,
     )
 
@@ -261,7 +290,9 @@ def count(model: PyTree, masks: PyTree | None = None) -> Count:
     """
     kernels = find_kernels(model)
     mask_of = {} if masks is None else _by_path(masks)
-    kernels |= {path: Kernel(path, mask, False) for path, mask in mask_of.items() if path not in kernels}
+    kernels |= {
+        path: Kernel(path, mask, False) for path, mask in mask_of.items() if path not in kernels
+    }
     if not kernels:
         raise ValueError("there is nothing to count: no layer has a prunable kernel")
 
@@ -298,6 +329,23 @@ def _draw_masks(
     budget: str,
 ) -> dict[str, np.ndarray]:
     """One mask per kernel, by path, in the layout of its leaf."""
+    kept = _allocate(tree, kernels, sparsity, distribution, pattern, budget)
+    keys = jax.random.split(key, len(kernels))
+    return {
+        path: kernel.to_layout(draw(layer_key, kernel.shape, kept[path], pattern, group_size))
+        for (path, kernel), layer_key in zip(kernels.items(), keys, strict=True)
+    }
+
+
+def _allocate(
+    tree: PyTree,
+    kernels: dict[str, Kernel],
+    sparsity: float,
+    distribution: str,
+    pattern: str,
+    budget: str,
+) -> dict[str, int]:
+    """How many weights each kernel keeps, by path."""
     check_sparsity(sparsity)
     shapes = [kernel.shape for kernel in kernels.values()]
     if budget == "all":
@@ -306,11 +354,7 @@ def _draw_masks(
     elif budget != "kernels":
         raise ValueError(f"unknown budget {budget!r}: choose 'kernels' or 'all'")
     kept = allocate(shapes, sparsity, distribution, [granule(shape, pattern) for shape in shapes])
-    keys = jax.random.split(key, len(shapes))
-    return {
-        kernel.path: kernel.to_layout(draw(layer_key, kernel.shape, number, pattern, group_size))
-        for kernel, number, layer_key in zip(kernels.values(), kept, keys, strict=True)
-    }
+    return dict(zip(kernels, kept, strict=True))
 
 
 def _by_path(masks: PyTree) -> dict[str, Any]:

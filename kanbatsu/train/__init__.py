@@ -1,1 +1,1 @@
-
+"""Time: the loop of decisions and updates, evaluation, checkpoints."""

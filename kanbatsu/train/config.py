@@ -29,5 +29,7 @@ class TrainConfig:
     """Env steps between measurements of the networks' health."""
     probe_batch: int = 2_048
     """Transitions per probe; fewer where the replay holds fewer."""
+    log_every: int = 2_000
+    """Env steps between records of losses and speed."""
     checkpoint_every: int = 50_000
     """Env steps between checkpoints; 0 = none."""

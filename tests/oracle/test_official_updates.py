@@ -38,9 +38,7 @@ SCALARS = {
 
 def assert_close(ours, theirs, what):
     scale = np.abs(theirs).max()
-    np.testing.assert_allclose(
-        np.asarray(ours), theirs, rtol=1e-4, atol=1e-4 * scale, err_msg=what
-    )
+    np.testing.assert_allclose(np.asarray(ours), theirs, rtol=1e-4, atol=1e-5 * scale, err_msg=what)
 
 
 def locations(heads, blocks):
@@ -67,7 +65,9 @@ def load(network, arrays, prefix, heads, member=None):
             network = eqx.tree_at(
                 lambda n, layer=layer: (layer(n).scale, layer(n).shift),
                 network,
-                tuple(jnp.asarray(recorded(f"init/{prefix}/{name}/{x}")) for x in ("scale", "bias")),
+                tuple(
+                    jnp.asarray(recorded(f"init/{prefix}/{name}/{x}")) for x in ("scale", "bias")
+                ),
             )
             continue
         weight = jnp.asarray(recorded(f"init/{prefix}/{name}/kernel"))

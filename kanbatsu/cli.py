@@ -1,0 +1,307 @@
+"""The command line: train, study, report, doctor. What is slow to import waits until it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kanbatsu.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from kanbatsu.sparsity.prune import Count
+    from kanbatsu.study.plan import Study
+
+USAGE, FAILED, INTERRUPTED = 2, 1, 130
+"""Exit codes: the user must change something; a run failed; Ctrl-C."""
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class TrainArguments(Generic[Config]):
+    """Train one agent on one task. The same command again continues where it was stopped."""
+
+    task: tyro.conf.Positional[str]
+    """dmc/<domain>-<task>, gym/<id>, or package.module:factory."""
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    """The algorithm's own configuration."""
+    agent: str = "sac"
+    """Name of the algorithm: sac or ddpg. The options below are those of the one chosen."""
+    seed: int = 0
+    """Of everything random in the run."""
+    env_steps: int = 200_000
+    """Simulator steps, before action repeat, at which the run ends."""
+    out: Path | None = None
+    """Folder for everything that the run writes; out/<run> by default."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class StudyArguments:
+    """Train every arm of a study file on every task with every seed, and write the report.
+
+    The same command again finishes what is missing.
+    """
+
+    file: tyro.conf.Positional[Path]
+    """A TOML file; see studies/ for examples."""
+    overrides: tyro.conf.Positional[tuple[str, ...]] = ()
+    """KEY=VALUE over the file: env_steps=2000; critic.width=64 (default of all arms);
+    NAME.critic.width=64 (one arm); arm.critic.width=64 (every arm)."""
+    out: Path | None = None
+    """Folder for everything that the study writes; out/<name of the file> by default."""
+    workers: int | None = None
+    """Runs at the same time; the cores are divided among them. As many as cores by default."""
+
+
+@dataclass(frozen=True)
+class ReportArguments:
+    """Write report.html, summary.json and timing.json again, from the files of a study alone."""
+
+    out: tyro.conf.Positional[Path]
+    """What kanbatsu study or kanbatsu train had as --out."""
+
+
+@dataclass(frozen=True)
+class DoctorArguments:
+    """Say which versions, devices and environments there are, and whether they work."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Words after `kanbatsu`; those of the process by default.
+
+    Returns:
+        The exit code: 0; 1 if a run failed; 2 if the user must change something first.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        _print_help()
+        return 0 if words else USAGE
+    if words[0] == "--version":
+        print(f"kanbatsu {version('kanbatsu')}")  # noqa: T201
+        return 0
+    if words[0] not in COMMANDS:
+        _say_error(f"unknown command {words[0]!r}: choose from {', '.join(COMMANDS)}")
+        return USAGE
+    try:
+        return COMMANDS[words[0]].run(words[1:])
+    except KeyboardInterrupt:
+        _say_error("stopped; the same command continues")
+        return INTERRUPTED
+
+
+def train(words: list[str]) -> int:
+    """Train one agent: a study of one arm, one task and one seed."""
+    from kanbatsu.agents import AGENTS
+    from kanbatsu.study.plan import Arm, Study
+    from kanbatsu.study.record import did_you_mean
+
+    agent = _value_of("--agent", words) or TrainArguments.agent
+    if agent not in AGENTS:
+        _say_error(f"unknown agent {agent!r}. {did_you_mean(agent, AGENTS)}")
+        return USAGE
+    form: Any = TrainArguments
+    form = form[AGENTS[agent].config]  # which options there are depends on the agent
+    asked = tyro.cli(form, args=words, prog="kanbatsu train")
+    study = Study(
+        question=f"How well does {agent} learn {asked.task}?",
+        tasks=(asked.task,),
+        env_steps=asked.env_steps,
+        seeds=(asked.seed,),
+        arms={agent: Arm(agent, asked.config, asked.train)},
+        agent=agent,
+    )
+    (planned,) = study.runs()
+    out = asked.out or Path("out") / planned.run_id
+    where = [] if asked.out else ["--out", str(out)]
+    code = _carry_out(study, out, 1, shlex.join(["kanbatsu", "train", *words, *where]))
+    if code == 0:
+        _print_result(out, planned.run_id)
+    return code
+
+
+def study(words: list[str]) -> int:
+    """Carry out a study file."""
+    asked = tyro.cli(StudyArguments, args=words, prog="kanbatsu study")
+    from kanbatsu.study.file import load_study
+    from kanbatsu.study.worker import usable_cores
+
+    out = asked.out or Path("out") / asked.file.stem
+    command = ["kanbatsu", "study", str(asked.file), "--out", str(out), *asked.overrides]
+    with _refusing():
+        planned = load_study(asked.file, asked.overrides)
+    workers = len(usable_cores()) if asked.workers is None else asked.workers
+    return _carry_out(planned, out, workers, shlex.join(command))
+
+
+def report(words: list[str]) -> int:
+    """Write a study's report again."""
+    asked = tyro.cli(ReportArguments, args=words, prog="kanbatsu report")
+    with _refusing():
+        _write_report(asked.out)
+    return 0
+
+
+def doctor(words: list[str]) -> int:
+    """Say what works on this machine."""
+    tyro.cli(DoctorArguments, args=words, prog="kanbatsu doctor")
+    from kanbatsu.doctor import examine, healthy
+
+    console = Console(soft_wrap=True)
+    facts = examine()
+    section = ""
+    for fact in facts:
+        if fact.section != section:
+            section = fact.section
+            console.print(f"\n[bold]{section}[/bold]")
+        mark, style = MARKS[fact.state]
+        line = f"  [{style}]{mark:8}[/] {fact.name:22} {escape(fact.value)}"
+        console.print(line, highlight=False)
+        if fact.advice:
+            console.print(f"  {'':8} {'':22} -> {escape(fact.advice)}", highlight=False)
+    console.print(f"\n{'Nothing is broken.' if healthy(facts) else 'Something is broken.'}")
+    return 0 if healthy(facts) else FAILED
+
+
+class Command(NamedTuple):
+    """A word after `kanbatsu`."""
+
+    run: Callable[[list[str]], int]
+    help: str
+
+
+COMMANDS = {
+    "train": Command(train, "train one agent on one task"),
+    "study": Command(study, "train arms x tasks x seeds from a study file, and report"),
+    "report": Command(report, "write the report of a study again"),
+    "doctor": Command(doctor, "say what works on this machine"),
+}
+
+MARKS = {"good": ("ok", "green"), "absent": ("absent", "yellow"), "broken": ("BROKEN", "bold red")}
+
+
+def _carry_out(study: Study, out: Path, workers: int, command: str) -> int:
+    """Check a study, run what is missing of it, and write its report."""
+    import jax
+
+    from kanbatsu.study.engine import run_study
+    from kanbatsu.study.plan import check_study
+
+    # This process only plans; an accelerator is for the workers.
+    jax.config.update("jax_platforms", "cpu")
+    console = Console()
+    with _refusing():
+        counts = check_study(study)
+        console.print(_kept_table(counts))
+        complete = run_study(study, out, workers, command)
+    _write_report(out)
+    if not complete:
+        _say_error("some runs failed; the report names them, and the same command tries them again")
+    return 0 if complete else FAILED
+
+
+def _kept_table(counts: Mapping[str, Mapping[str, Count]]) -> Table:
+    """Show what pruning leaves of each network of each arm."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("weights kept")
+    for name in next(iter(counts.values())):
+        table.add_column(name, justify="right")
+    for arm, networks in counts.items():
+        cells = [f"{network.kept:,} of {network.total:,}" for network in networks.values()]
+        table.add_row(escape(arm), *cells)
+    return table
+
+
+def _print_result(out: Path, run_id: str) -> None:
+    """Say how a single run ended, and where to look further."""
+    from kanbatsu.study.store import METRICS, StudyFolder
+
+    run = StudyFolder(out).run_folder(run_id)
+    last = [record for record in run.metrics() if record["kind"] == "evaluation"][-1]
+    mean, episodes = last["mean_return"], len(last["returns"])
+    lines = [
+        f"final return {mean:.1f} at {last['env_steps']:,} env steps ({episodes} greedy episodes)",
+        f"kept weights per layer: head -n 1 {shlex.quote(str(run.path / METRICS))} "
+        "| python -m json.tool",
+    ]
+    Console(soft_wrap=True).print("\n".join(map(escape, lines)), highlight=False)
+
+
+def _write_report(out: Path) -> None:
+    from kanbatsu.report.page import write_report
+
+    write_report(out)
+    Console(soft_wrap=True).print(f"report: {escape(str(out / 'report.html'))}", highlight=False)
+
+
+def _value_of(flag: str, words: Sequence[str]) -> str | None:
+    """Return what follows a flag, before the words are parsed: it decides which flags there are.
+
+    Example:
+        >>> _value_of("--agent", ["gym/Pendulum-v1", "--agent=ddpg"])
+        'ddpg'
+    """
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == flag:
+            return value if equals else "".join(words[at + 1 : at + 2])
+    return None
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Turn a mistake of the user's into one message and exit code 2; a bug stays a traceback."""
+    from kanbatsu.study.claim import StudyError
+    from kanbatsu.study.record import RecordError
+
+    try:
+        yield
+    except (RecordError, StudyError) as error:
+        _say_error(str(error))
+    except OSError as error:
+        named = error.filename is not None and error.strerror is not None
+        _say_error(f"{error.filename}: {error.strerror}" if named else str(error))
+    else:
+        return
+    raise SystemExit(USAGE)
+
+
+def _say_error(message: str) -> None:
+    lines = escape(message).split("\n")
+    Console(stderr=True, soft_wrap=True).print(
+        "\n".join(
+            f"[bold red]kanbatsu:[/] {line}" if at == 0 else line for at, line in enumerate(lines)
+        ),
+        highlight=False,
+    )
+
+
+def _print_help() -> None:
+    table = Table.grid(padding=(0, 2))
+    for name, command in COMMANDS.items():
+        table.add_row(f"  [cyan]{name}[/cyan]", command.help)
+    console = Console(highlight=False)
+    console.print("usage: kanbatsu COMMAND [-h] ...", markup=False)
+    console.print(
+        "\nPrune once, at random, before training; train as usual; see whether it helps.\n"
+    )
+    console.print(table)
+    console.print("\nkanbatsu COMMAND --help says more. kanbatsu --version says which this is.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where data come from: simulators behind one small interface."""

@@ -1,0 +1,166 @@
+"""Any Gymnasium environment with continuous actions, behind flat float32 arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict
+from jaxtyping import Float, Float32
+
+from kanbatsu.envs.spec import TaskError, Timestep, rescale, unknown_task
+from kanbatsu.types import Spec
+
+SUCCESS_KEYS = ("is_success", "success")
+"""Where an info dict may report success: Gymnasium-Robotics and SB3 use one, Meta-World the other.
+"""
+
+
+def tasks() -> list[str]:
+    """List the registered Gymnasium ids as `gym/<id>`.
+
+    Example:
+        >>> "gym/Pendulum-v1" in tasks()
+        True
+    """
+    return [f"gym/{name}" for name in gymnasium.registry]
+
+
+def load(task: str) -> gymnasium.Env:
+    """Build the Gymnasium environment that `gym/<id>` names, without rendering.
+
+    Args:
+        task: `gym/<id>`; the id may name the module that registers it, `gym/<module>:<id>`.
+
+    Returns:
+        The environment, with the wrappers that its registration asks for.
+
+    Raises:
+        TaskError: No such id, or a package that the environment needs is missing.
+    """
+    name = task.removeprefix("gym/")
+    try:
+        # Gymnasium's checker would repeat, as warnings, what kanbatsu checks and fails on.
+        return gymnasium.make(name, disable_env_checker=True)
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        raise TaskError(
+            f"{task} cannot be loaded ({error}). Install what is missing, for instance "
+            "pip install 'gymnasium[mujoco]' or 'gymnasium[box2d]'."
+        ) from error
+    except gymnasium.error.Error as error:
+        raise unknown_task(task, tasks(), reason=str(error)) from error
+
+
+class GymEnvironment:
+    """A Gymnasium environment with `Box` actions and `Box` or flat `Dict` observations.
+
+    Args:
+        environment: The environment; this object owns it from now on.
+        name: What error messages call it.
+        action_repeat: Env steps per decision.
+
+    Raises:
+        TaskError: Discrete or unbounded actions, or observations that are not flat boxes.
+
+    Example:
+        >>> environment = GymEnvironment(gymnasium.make("Pendulum-v1"), "gym/Pendulum-v1")
+        >>> environment.spec
+        Spec(obs_dim=3, action_dim=1, episode_length=200)
+    """
+
+    def __init__(self, environment: gymnasium.Env, name: str, action_repeat: int = 1) -> None:
+        self._environment = environment
+        self._actions = _bounded(environment.action_space, name)
+        self._low = self._actions.low.ravel().astype(np.float64)
+        self._high = self._actions.high.ravel().astype(np.float64)
+        boxes = _boxes(environment.observation_space, name)
+        self._entries = tuple(boxes) if isinstance(environment.observation_space, Dict) else None
+        limit = _time_limit(environment)
+        self.action_repeat = action_repeat
+        self.spec = Spec(
+            obs_dim=sum(math.prod(box.shape) for box in boxes.values()),
+            action_dim=self._low.size,
+            episode_length=None if limit is None else math.ceil(limit / action_repeat),
+        )
+
+    def reset(self, seed: int) -> Float32[np.ndarray, " obs_dim"]:
+        """Start the episode that belongs to `seed` and return its first observation."""
+        observation, _ = self._environment.reset(seed=seed)
+        return self._flatten(observation)
+
+    def step(self, action: Float[np.ndarray, " action_dim"]) -> Timestep:
+        """Take one decision; the rewards of the repeated env steps add up.
+
+        `success` is what the last of these env steps reports.
+        """
+        control = rescale(action, self._low, self._high)
+        control = control.astype(self._actions.dtype).reshape(self._actions.shape)
+        total = 0.0
+        for _ in range(self.action_repeat):
+            observation, reward, terminated, truncated, info = self._environment.step(control)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return Timestep(
+            self._flatten(observation), total, bool(terminated), bool(truncated), _success(info)
+        )
+
+    def close(self) -> None:
+        """Let go of the simulator."""
+        self._environment.close()
+
+    def _flatten(self, observation: Any) -> Float32[np.ndarray, " obs_dim"]:
+        """Lay the entries end to end in the space's order."""
+        if self._entries is None:
+            return np.ravel(observation).astype(np.float32)
+        return np.concatenate([np.ravel(observation[key]) for key in self._entries]).astype(
+            np.float32
+        )
+
+
+def _bounded(space: gymnasium.Space, name: str) -> Box:
+    """Return the action space if these agents can act in it."""
+    if not isinstance(space, Box) or not np.issubdtype(space.dtype, np.floating):
+        raise TaskError(
+            f"{name} has discrete or structured actions ({space}); these agents need continuous "
+            "ones, a Box of floats. Choose a task with such actions, for instance gym/Pendulum-v1, "
+            "or give package.module:factory with a wrapper that maps a Box to your actions."
+        )
+    if not space.is_bounded():
+        raise TaskError(
+            f"{name} has unbounded actions ({space}); these agents act between finite bounds. "
+            "Give its Box finite bounds, or wrap it with gymnasium.wrappers.TransformAction in a "
+            "factory given as package.module:factory."
+        )
+    return space
+
+
+def _boxes(space: gymnasium.Space, name: str) -> Mapping[str, Box]:
+    """Return the observation's boxes by name, in the order in which they are laid end to end."""
+    entries = space.spaces if isinstance(space, Dict) else {"": space}
+    boxes = {key: entry for key, entry in entries.items() if isinstance(entry, Box)}
+    if len(boxes) < len(entries):
+        raise TaskError(
+            f"{name} has observations that are neither a Box nor a flat Dict of boxes ({space}). "
+            "Wrap it with gymnasium.wrappers.FlattenObservation, in a factory given as "
+            "package.module:factory."
+        )
+    return boxes
+
+
+def _time_limit(environment: gymnasium.Env) -> int | None:
+    """Return the env steps until a time limit, wherever it is written."""
+    limits = [] if environment.spec is None else [environment.spec.max_episode_steps]
+    while isinstance(environment, gymnasium.Wrapper):
+        if isinstance(environment, gymnasium.wrappers.TimeLimit):
+            limits.append(environment._max_episode_steps)
+        environment = environment.env
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _success(info: Mapping[str, Any]) -> bool | None:
+    """Read success, where it is reported."""
+    return next((bool(info[key]) for key in SUCCESS_KEYS if key in info), None)

@@ -1,0 +1,95 @@
+"""From the name of a task to an environment; simulators are imported only when they are needed."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from kanbatsu.envs import dmc, gym
+from kanbatsu.envs.spec import Environment, TaskError, unknown_task
+
+
+def make(task: str, action_repeat: int | None = None) -> Environment:
+    """Build the environment that a task names.
+
+    Args:
+        task: `dmc/<domain>-<task>`, `gym/<id>`, or `package.module:factory`, where `factory()`
+            returns a Gymnasium environment or a kanbatsu `Environment`. The module is looked for
+            in the current folder too.
+        action_repeat: Env steps per decision; None is the task's own: 2 for `dmc/`, 1 for
+            Gymnasium, and what a kanbatsu `Environment` says itself.
+
+    Returns:
+        The environment; the caller closes it.
+
+    Raises:
+        TaskError: The task does not exist, cannot be loaded, or cannot be trained on.
+        ValueError: `action_repeat` is not positive.
+
+    Example:
+        >>> make("gym/Pendulum-v1").spec
+        Spec(obs_dim=3, action_dim=1, episode_length=200)
+        >>> make("gym/Pendulum-v1", action_repeat=4).spec.episode_length
+        50
+    """
+    if action_repeat is not None and action_repeat < 1:
+        raise ValueError(f"action_repeat must be at least 1, not {action_repeat}")
+    if task.startswith("dmc/"):
+        return dmc.DMCEnvironment(task, action_repeat or dmc.ACTION_REPEAT)
+    if task.startswith("gym/"):
+        return gym.GymEnvironment(gym.load(task), task, action_repeat or 1)
+    if ":" in task.strip(":"):
+        return _from_factory(task, action_repeat)
+    known = gym.tasks()
+    # A missing dm_control must not hide that the name was wrong.
+    with contextlib.suppress(TaskError):
+        known += dmc.tasks()
+    raise unknown_task(task, known)
+
+
+def _from_factory(task: str, action_repeat: int | None) -> Environment:
+    """Call the user's own factory and wrap what it returns."""
+    made = _find_factory(task)()
+    if isinstance(made, gymnasium.Env):
+        return gym.GymEnvironment(made, task, action_repeat or 1)
+    if not isinstance(made, Environment):
+        raise TaskError(
+            f"{task} returned {type(made).__name__}. The factory must return a Gymnasium "
+            "environment (gymnasium.Env) or an object with spec, action_repeat, reset(seed), "
+            "step(action) and close() (kanbatsu.envs.spec.Environment)."
+        )
+    if action_repeat not in (None, made.action_repeat):
+        raise TaskError(
+            f"{task} repeats each action {made.action_repeat} times by itself: leave action_repeat "
+            f"unset instead of {action_repeat}, or return a Gymnasium environment."
+        )
+    return made
+
+
+def _find_factory(task: str) -> Any:
+    """Import `package.module` and return its `factory`."""
+    module_name, _, name = task.partition(":")
+    # A console script does not look into the current folder, where the user's own file lies. It
+    # goes last, so that it hides nothing that is installed.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise TaskError(
+            f"{task} cannot be loaded: {error}. Run kanbatsu from the folder that holds "
+            f"{module_name.partition('.')[0]}, or install the package that it comes from."
+        ) from error
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        close = difflib.get_close_matches(name, dir(module), n=3)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise TaskError(f"{module_name} has no factory {name!r}.{hint}")
+    return factory

@@ -1,0 +1,117 @@
+"""What an environment is: one simulator, one episode at a time, float32 in and out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from kanbatsu.types import Spec
+
+
+class TaskError(ValueError):
+    """A task that cannot be trained on; the message says why and what to do about it."""
+
+
+class Timestep(NamedTuple):
+    """What one decision led to.
+
+    `terminated` means that the world ended; `truncated` that the episode was cut off, by a time
+    limit say. `success` is None where the environment does not report it.
+    """
+
+    obs: Float32[np.ndarray, " obs_dim"]
+    reward: float
+    terminated: bool
+    truncated: bool
+    success: bool | None = None
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """One simulator behind flat float32 observations and actions in [-1, 1].
+
+    An episode is a pure function of its seed and its actions: nothing leaks from the episode
+    before. That is what makes an interrupted run end like an uninterrupted one.
+    """
+
+    @property
+    def spec(self) -> Spec:
+        """Sizes of observation and action, and the time limit in decisions."""
+        ...
+
+    @property
+    def action_repeat(self) -> int:
+        """Env steps per decision; the last decision of an episode may take fewer."""
+        ...
+
+    def reset(self, seed: int) -> Float32[np.ndarray, " obs_dim"]:
+        """Start the episode that belongs to `seed` (32 bits) and return its first observation."""
+        ...
+
+    def step(self, action: Float[np.ndarray, " action_dim"]) -> Timestep:
+        """Take one decision, an action in [-1, 1]; once an episode has ended, `reset` comes first.
+
+        Args:
+            action: In [-1, 1], whatever the simulator's own bounds are.
+
+        Returns:
+            The successor, and the rewards of the repeated env steps added up.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the simulator."""
+        ...
+
+
+def rescale(
+    action: Float[np.ndarray, " action_dim"],
+    low: Float[np.ndarray, " action_dim"],
+    high: Float[np.ndarray, " action_dim"],
+) -> Float[np.ndarray, " action_dim"]:
+    """Map an action from [-1, 1] to the simulator's bounds, and never past them.
+
+    Args:
+        action: In [-1, 1].
+        low: Lowest value of each entry.
+        high: Highest value of each entry.
+
+    Returns:
+        The action between `low` and `high`; where these are -1 and 1, bit for bit the same.
+
+    Example:
+        >>> low, high = np.array([0.0, -1.0]), np.array([10.0, 1.0])
+        >>> rescale(np.array([-0.5, 0.25]), low, high).tolist()
+        [2.5, 0.25]
+    """
+    scaled = (low + high) / 2 + (high - low) / 2 * action
+    # Rounding may carry the centre plus the half width past a bound by one bit.
+    return np.minimum(np.maximum(scaled, low), high)
+
+
+def unknown_task(task: str, known: Iterable[str], reason: str = "") -> TaskError:
+    """Build the error for a name that does not exist, with the names that come closest.
+
+    Args:
+        task: What the user asked for.
+        known: Every name that there is.
+        reason: What else is known about the failure.
+
+    Returns:
+        The error, ready to raise.
+
+    Example:
+        >>> unknown_task("dmc/walker-wlak", ["dmc/walker-walk", "dmc/dog-run"])
+        TaskError("Unknown task 'dmc/walker-wlak'. Did you mean 'dmc/walker-walk'?")
+    """
+    close = difflib.get_close_matches(task, known, n=3, cutoff=0.6)
+    hint = (
+        f"Did you mean {' or '.join(map(repr, close))}?"
+        if close
+        else "Tasks are written dmc/<domain>-<task>, gym/<id> or package.module:factory."
+    )
+    return TaskError(" ".join(filter(None, [f"Unknown task {task!r}.", reason, hint])))

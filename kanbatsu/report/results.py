@@ -1,0 +1,167 @@
+"""A study as it was found on disk: immutable records that statistics, figures and page share."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kanbatsu.study.store import RunFolder, StudyFolder, reaches
+
+Series = Mapping[int, float]
+"""Values by env steps, in rising order; NaN where a measurement was not finite."""
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """What one run left behind, finished or not."""
+
+    run_id: str
+    arm: str
+    task: str
+    seed: int
+    finished: bool
+    """Whether its last evaluation is at the end of the run."""
+    state: str
+    """`finished`, `failed`, `running` (or killed: files cannot tell), or `not started`."""
+    error: str | None
+    returns: Series
+    """Mean return of each evaluation."""
+    probes: Mapping[str, Series]
+    """Each probe by its full name, `network/probe[/layer]`."""
+    networks: Mapping[str, Mapping[str, Any]]
+    """Per network: `kept`, `total` and `parameters`."""
+    flops_per_update: Mapping[str, int]
+    """`dense` and `sparse`; empty where not recorded."""
+    timing: tuple[Mapping[str, Any], ...]
+    machine: Mapping[str, Any] | None
+
+    @property
+    def final_return(self) -> float | None:
+        """Mean return of the last evaluation of a finished run; None where there is no number."""
+        last = list(self.returns.values())[-1] if self.finished else math.nan
+        return None if math.isnan(last) else last
+
+
+@dataclass(frozen=True)
+class ArmResults:
+    """One configuration and its runs, by task and then by seed."""
+
+    name: str
+    agent: str
+    config: Mapping[str, Any]
+    train: Mapping[str, Any]
+    runs: tuple[RunResults, ...]
+
+    def on(self, task: str) -> tuple[RunResults, ...]:
+        """Return the runs on one task, by seed."""
+        return tuple(run for run in self.runs if run.task == task)
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """What was asked and what was found; the control arm comes first."""
+
+    question: str
+    note: str | None
+    control: str | None
+    tasks: tuple[str, ...]
+    seeds: tuple[int, ...]
+    env_steps: int
+    command: str
+    arms: tuple[ArmResults, ...]
+
+    @property
+    def runs(self) -> tuple[RunResults, ...]:
+        """Every run of every arm."""
+        return tuple(run for arm in self.arms for run in arm.runs)
+
+
+def read_study(out: Path) -> StudyResults:
+    """Read every file of the study in `out`; unfinished and failed runs count as far as they got.
+
+    Args:
+        out: The folder that `kanbatsu study --out` wrote.
+
+    Raises:
+        FileNotFoundError: The folder holds no study.
+    """
+    folder = StudyFolder(out)
+    study = folder.read_study()
+    control = study.get("control")
+    names = sorted(study["arms"], key=lambda name: (name != control, _natural(name)))
+    return StudyResults(
+        question=study["question"],
+        note=study.get("note"),
+        control=control,
+        tasks=tuple(study["tasks"]),
+        seeds=tuple(study["seeds"]),
+        env_steps=study["env_steps"],
+        command=study.get("command", ""),
+        arms=tuple(_read_arm(folder, name, study) for name in names),
+    )
+
+
+def _read_arm(folder: StudyFolder, name: str, study: Mapping[str, Any]) -> ArmResults:
+    arm = study["arms"][name]
+    runs = [
+        _read_run(folder, run_id, name, task, int(seed), study["env_steps"])
+        for task in study["tasks"]
+        for seed, run_id in sorted(arm["runs"].get(task, {}).items(), key=lambda item: int(item[0]))
+    ]
+    return ArmResults(name, arm["agent"], arm["config"], arm.get("train", {}), tuple(runs))
+
+
+def _read_run(
+    folder: StudyFolder, run_id: str, arm: str, task: str, seed: int, env_steps: int
+) -> RunResults:
+    run: RunFolder = folder.run_folder(run_id)
+    metrics = run.metrics()
+    status = run.read_status() or {"state": "not started", "error": None}
+    finished = reaches(metrics, env_steps)
+    probes: dict[str, dict[int, float]] = {}
+    for record in metrics:
+        if record["kind"] == "probe":
+            for probe, value in record["metrics"].items():
+                probes.setdefault(probe, {})[record["env_steps"]] = _number(value)
+    counted = next((record for record in metrics if record["kind"] == "networks"), {})
+    # A run that wrote its last evaluation is finished, whatever its last status says; one that
+    # says it finished without that evaluation is not.
+    state = "running" if status["state"] == "finished" else status["state"]
+    return RunResults(
+        run_id=run_id,
+        arm=arm,
+        task=task,
+        seed=seed,
+        finished=finished,
+        state="finished" if finished else state,
+        error=_without_place(status.get("error"), folder.path),
+        returns={
+            record["env_steps"]: _number(record["mean_return"])
+            for record in metrics
+            if record["kind"] == "evaluation"
+        },
+        probes=probes,
+        networks=counted.get("networks", {}),
+        flops_per_update=counted.get("flops_per_update") or {},
+        timing=tuple(run.timing()),
+        machine=run.machine(),
+    )
+
+
+def _number(value: float | int | None) -> float:
+    """Undo the store's null for a number that was not finite."""
+    return math.nan if value is None else float(value)
+
+
+def _without_place(error: str | None, out: Path) -> str | None:
+    """Take the study's place on this machine out of a message: results do not depend on it."""
+    return error.replace(str(out.resolve()), "OUT") if error else error
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort `dense-256` before `dense-1024`."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

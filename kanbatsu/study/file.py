@@ -1,0 +1,217 @@
+"""Reading a study file: TOML to a study, with every mistake named at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kanbatsu.agents import AGENTS
+from kanbatsu.study.plan import Arm, Study
+from kanbatsu.study.record import RecordError, did_you_mean, from_dict, merge, parse_override
+from kanbatsu.train.config import TrainConfig
+
+ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""Safe in a file name on any system, and without the dot that separates an override's path."""
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file.
+
+    Args:
+        path: A TOML file.
+        overrides: `KEY=VALUE` each, laid over the file in turn: `env_steps=2000`,
+            `critic.width=64` (a default for all arms), `NAME.critic.width=64` (one arm), or
+            `arm.critic.width=64` (every arm, whatever it says itself).
+
+    Raises:
+        RecordError: The file is no TOML, or what it says makes no study; one line per mistake.
+        OSError: The file cannot be read.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is not valid TOML: {error}") from None
+    for override in overrides:
+        table = _override(table, override)
+    try:
+        return study_from_dict(table)
+    except RecordError as error:
+        raise RecordError(
+            "\n".join(f"{path}: {line}" for line in str(error).splitlines())
+        ) from None
+
+
+def study_from_dict(table: Mapping[str, Any]) -> Study:
+    """Build a study from the table that a study file holds.
+
+    Args:
+        table: `question`, `tasks`, `env_steps`, `seeds` and `[arm.NAME]` tables must be there;
+            `agent`, `control` and `note` may; any other key is a default for all arms.
+
+    Raises:
+        RecordError: One line per mistake.
+
+    Example:
+        >>> arms = {"dense": {}, "sparse": {"critic": {"sparsity": 0.9}}}
+        >>> table = {"question": "?", "tasks": ["gym/Pendulum-v1"], "env_steps": 100, "seeds": 2}
+        >>> [run.run_id[:-9] for run in study_from_dict(table | {"arm": arms}).runs()][:2]
+        ['dense_gym-Pendulum-v1_s0', 'sparse_gym-Pendulum-v1_s0']
+    """
+    named = {key: value for key, value in table.items() if key in _STUDY_KEYS}
+    defaults = {key: value for key, value in table.items() if key not in _STUDY_KEYS}
+    if type(named.get("seeds")) is int:
+        named["seeds"] = list(range(named["seeds"]))
+    arms = named.pop("arm", {})
+    problems = _arm_problems(arms, defaults, named.get("agent", "sac"))
+    try:
+        header = from_dict(_Header, named)
+    except RecordError as error:
+        problems.append(str(error))
+    if problems:
+        raise RecordError("\n".join(problems))
+    study = Study(
+        **_shallow(header),
+        arms={name: _arm(header.agent, defaults, arm, f"arm.{name}") for name, arm in arms.items()},
+    )
+    problems = list(_study_problems(study))
+    if problems:
+        raise RecordError("\n".join(problems))
+    return study
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a study file says beside its arms and their defaults."""
+
+    question: str
+    tasks: tuple[str, ...]
+    env_steps: int
+    seeds: tuple[int, ...]
+    agent: str = "sac"
+    control: str | None = None
+    note: str | None = None
+
+
+_STUDY_KEYS = ("arm", *(item.name for item in dataclasses.fields(_Header)))
+
+
+def _shallow(record: Any) -> dict[str, Any]:
+    return {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
+
+
+def _settings(agent: str) -> set[str]:
+    """Names of everything that an arm with this agent can set."""
+    return {item.name for item in dataclasses.fields(AGENTS[agent].config)} | {"agent", "train"}
+
+
+def _arm(agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], where: str) -> Arm:
+    """Read one arm; of the shared settings, those that only another agent has drop out."""
+    agent = table.get("agent", agent)
+    shared = {key: value for key, value in defaults.items() if key in _settings(agent)}
+    settings = merge(shared, table)
+    train = from_dict(TrainConfig, settings.pop("train", {}), f"{where}.train".lstrip("."))
+    settings.pop("agent", None)
+    return Arm(agent, from_dict(AGENTS[agent].config, settings, where), train)
+
+
+def _arm_problems(arms: Any, defaults: Mapping[str, Any], agent: Any) -> list[str]:
+    """Say what is wrong with the arms and the settings that they share."""
+    if not isinstance(arms, Mapping) or not arms:
+        return ["a study needs at least one arm: add a table such as [arm.dense]"]
+    problems = []
+    agents = {"agent": agent}
+    for name, arm in arms.items():
+        where = f"arm.{name}"
+        if not isinstance(arm, Mapping):
+            problems.append(f"{where}: must be a table of settings, not {arm!r}")
+            continue
+        if name in _reserved():
+            problems.append(f"{where}: an arm cannot have the name of a setting; rename it")
+        if not ARM_NAME.fullmatch(name):
+            problems.append(
+                f"arm.{name!r}: arms name files; use at most 64 letters, digits, '-' and '_'"
+            )
+        agents[f"{where}.agent"] = arm.get("agent", agent)
+    problems += [
+        f"{where}: unknown agent {name!r}. {did_you_mean(str(name), AGENTS)}"
+        for where, name in agents.items()
+        if name not in AGENTS and (where == "agent" or name != agent)
+    ]
+    if problems:
+        return problems
+    used = {arm.get("agent", agent) for arm in arms.values()}
+    shared = set().union(*map(_settings, used)) - {"agent"}
+    problems += [
+        f"{key}: unknown setting. {did_you_mean(key, shared.union(_STUDY_KEYS))}"
+        for key in defaults
+        if key not in shared
+    ]
+    known = {key: value for key, value in defaults.items() if key in shared}
+    for name in sorted(used):
+        problems += _problems_of(name, known, {}, "")
+    for name, arm in arms.items():
+        problems += _problems_of(agent, {}, arm, f"arm.{name}")
+    return list(dict.fromkeys(problems))
+
+
+def _problems_of(
+    agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], where: str
+) -> list[str]:
+    try:
+        _arm(agent, defaults, table, where)
+    except RecordError as error:
+        return str(error).splitlines()
+    return []
+
+
+def _study_problems(study: Study) -> Iterable[str]:
+    """Say what is wrong with the study as a whole, apart from its arms."""
+    if study.control is not None and study.control not in study.arms:
+        hint = did_you_mean(study.control, study.arms)
+        yield f"control: no arm is called {study.control!r}. {hint}"
+    if study.env_steps < 1:
+        yield f"env_steps: must be at least 1, not {study.env_steps}"
+    for name, values in (("tasks", study.tasks), ("seeds", study.seeds)):
+        if not values:
+            yield f"{name}: must hold at least one"
+        twice = sorted({str(value) for value in values if values.count(value) > 1})
+        if twice:
+            yield f"{name}: {', '.join(twice)} is there more than once; each may be there once"
+    if any(seed < 0 for seed in study.seeds):
+        yield "seeds: must be 0 or more"
+
+
+def _reserved() -> set[str]:
+    """Names that begin a setting's path, which an arm therefore cannot have."""
+    return set().union(*map(_settings, AGENTS)).union(_STUDY_KEYS)
+
+
+def _override(table: Mapping[str, Any], override: str) -> dict[str, Any]:
+    """Lay one override of the command line over a study's table."""
+    path, value = parse_override(override)
+    arms = table.get("arm")
+    arms = arms if isinstance(arms, Mapping) else {}
+    every_arm = len(path) > 1 and path[0] == "arm" and path[1] not in arms
+    if path[0] in arms:
+        path = ("arm", *path)
+    first = path[1] if every_arm else path[0]
+    if first not in _reserved() and first not in arms:
+        raise RecordError(
+            f"{override}: {first!r} is neither a setting nor an arm. "
+            f"{did_you_mean(first, _reserved().union(arms))}"
+        )
+    if every_arm:
+        return merge(table, {"arm": {name: _nest(path[1:], value) for name in arms}})
+    return merge(table, _nest(path, value))
+
+
+def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
+    nested = value
+    for key in reversed(path):
+        nested = {key: nested}
+    return nested

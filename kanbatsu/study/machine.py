@@ -1,0 +1,63 @@
+"""What a run ran on: versions and hardware, kept apart from its results."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "kanbatsu",
+    "jax",
+    "jaxlib",
+    "equinox",
+    "optax",
+    "numpy",
+    "gymnasium",
+    "dm_control",
+    "mujoco",
+)
+
+
+def machine_facts() -> dict[str, Any]:
+    """Return versions, platform, processor, cores that this process may use, and the device.
+
+    Example:
+        >>> sorted(machine_facts())
+        ['cores', 'cpu', 'device', 'platform', 'python', 'versions']
+    """
+    import jax
+
+    return {
+        "versions": versions(PACKAGES),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "device": str(jax.devices()[0].device_kind),
+    }
+
+
+def versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """Return the installed version of each package that is installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_name() -> str:
+    """Return the processor's name, as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,155 @@
+"""A study: arms x tasks x seeds become runs, each checked before anything trains."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from kanbatsu.agents import AGENTS, AgentConfig
+from kanbatsu.sparsity.prune import Count
+from kanbatsu.study.check import check
+from kanbatsu.study.record import RecordError, canonical_hash, from_dict, to_dict
+from kanbatsu.study.run import Run
+from kanbatsu.train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One configuration."""
+
+    agent: str
+    """Name of the algorithm."""
+    config: AgentConfig
+    """The algorithm's own configuration."""
+    train: TrainConfig
+    """The schedule."""
+
+
+class PlannedRun(NamedTuple):
+    """One arm on one task with one seed."""
+
+    arm: str
+    task: str
+    seed: int
+    run: Run
+    run_id: str
+    """Name of the run's folder: readable, and different for a different `run`."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, and the runs that answer it."""
+
+    question: str
+    """What the study is to find out."""
+    tasks: tuple[str, ...]
+    """`dmc/<domain>-<task>`, `gym/<id>`, or `package.module:factory`."""
+    env_steps: int
+    """Simulator steps, before action repeat, at which each run ends."""
+    seeds: tuple[int, ...]
+    """One run per arm, task and seed."""
+    arms: Mapping[str, Arm]
+    """The configurations that are compared, by name."""
+    agent: str = "sac"
+    """The algorithm of arms that do not name their own."""
+    control: str | None = None
+    """The arm that all others are compared with."""
+    note: str | None = None
+    """What a reader of the report should know."""
+
+    def runs(self) -> list[PlannedRun]:
+        """Return all runs, seed by seed, so that a study that is stopped early compares evenly."""
+        return [
+            self._plan(name, task, seed)
+            for seed in self.seeds
+            for task in self.tasks
+            for name in self.arms
+        ]
+
+    def _plan(self, name: str, task: str, seed: int) -> PlannedRun:
+        arm = self.arms[name]
+        run = Run(task, arm.agent, seed, self.env_steps, arm.config, arm.train)
+        readable = f"{name}_{re.sub(r'[^A-Za-z0-9._-]', '-', task)}_s{seed}"
+        run_id = f"{readable}-{canonical_hash(to_dict(run))[:8]}"
+        return PlannedRun(name, task, seed, run, run_id)
+
+
+def check_study(study: Study) -> dict[str, dict[str, Count]]:
+    """Refuse a study with a run that cannot work: every task is built once, every arm sized.
+
+    Returns:
+        What each network of each arm will keep, on the first task.
+
+    Raises:
+        RecordError: One line per arm and task that cannot work, saying what to do.
+    """
+    counts: dict[str, dict[str, Count]] = {}
+    problems: dict[str, set[str]] = {}
+    for planned in study.runs()[: len(study.arms) * len(study.tasks)]:
+        try:
+            counts.setdefault(planned.arm, check(planned.run))
+        except ValueError as error:
+            problems.setdefault(str(error), set()).add(planned.arm)
+        except Exception as error:  # the user's own factory may raise anything
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            problem = (
+                f"{planned.task} cannot be built: {type(error).__name__}: {error} "
+                f"({frame.filename}, line {frame.lineno})"
+            )
+            problems.setdefault(problem, set()).add(planned.arm)
+    if problems:
+        raise RecordError("\n".join(_say(*problem, study) for problem in problems.items()))
+    return counts
+
+
+def _say(problem: str, arms: set[str], study: Study) -> str:
+    """Name the arms that a problem stops, unless it stops all: then it is not of the arms."""
+    return problem if len(arms) == len(study.arms) else f"arm {', '.join(sorted(arms))}: {problem}"
+
+
+def study_record(study: Study, command: str) -> dict[str, Any]:
+    """Return what `study.json` holds.
+
+    Args:
+        study: The study.
+        command: What a user types to get it again.
+    """
+    runs: dict[str, dict[str, dict[str, str]]] = {}
+    for planned in study.runs():
+        by_task = runs.setdefault(planned.arm, {})
+        by_task.setdefault(planned.task, {})[str(planned.seed)] = planned.run_id
+    arms = {name: to_dict(arm) for name, arm in study.arms.items()}
+    decides = {
+        "tasks": list(study.tasks),
+        "seeds": list(study.seeds),
+        "env_steps": study.env_steps,
+        "arms": arms,
+    }
+    return decides | {
+        "question": study.question,
+        "note": study.note,
+        "agent": study.agent,
+        "control": study.control,
+        "command": command,
+        "hash": canonical_hash(decides)[:16],
+        "arms": {name: arm | {"runs": runs[name]} for name, arm in arms.items()},
+    }
+
+
+def run_from_dict(table: Mapping[str, Any]) -> Run:
+    """Build a run from what `config.json` holds.
+
+    Raises:
+        RecordError: It is not the record of a run.
+
+    Example:
+        >>> run = Run("gym/Pendulum-v1", "ddpg", config=AGENTS["ddpg"].config(tau=0.01))
+        >>> run_from_dict(to_dict(run)) == run
+        True
+    """
+    config: Any = from_dict(AGENTS[table["agent"]].config, table["config"], "config")
+    train = from_dict(TrainConfig, table["train"], "train")
+    return Run(table["task"], table["agent"], table["seed"], table["env_steps"], config, train)

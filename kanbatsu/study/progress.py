@@ -1,0 +1,235 @@
+"""What a person sees while a study runs: a live display in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from kanbatsu.study.store import METRICS
+
+LINE_SECONDS = 30.0
+"""Between two lines on how far a study is, where there is no terminal to redraw."""
+
+SPEED_SECONDS = 120.0
+"""The past that the speed is measured over: long enough to hold a compilation and an evaluation."""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run that is being trained."""
+
+    run_id: str
+    env_steps: int
+    latest_return: float | None
+
+
+@dataclass(frozen=True)
+class View:
+    """How far a study is at one moment."""
+
+    runs: int
+    """All of them."""
+    finished: int
+    failed: int
+    env_steps: int
+    """Of each run."""
+    share: float
+    """Of all env steps that are done, in [0, 1]."""
+    env_steps_per_second: float | None
+    """Over all workers; None until there is something to measure."""
+    seconds_left: float | None
+    running: tuple[RunView, ...]
+
+
+@runtime_checkable
+class Display(Protocol):
+    """Where progress goes."""
+
+    def __enter__(self) -> Display:
+        """Begin to show."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop showing; what was said stays."""
+        ...
+
+    def show(self, view: View) -> None:
+        """Bring the picture up to date; called several times a second."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Write a line that stays."""
+        ...
+
+
+def make_display(console: Console) -> Display:
+    """Return the display that suits the console."""
+    return LiveDisplay(console) if console.is_terminal else LineDisplay(console)
+
+
+class LiveDisplay:
+    """Bars that are redrawn in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, refresh_per_second=4)
+
+    def __enter__(self) -> LiveDisplay:
+        """Begin to draw."""
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the last picture standing."""
+        self._live.stop()
+
+    def show(self, view: View) -> None:
+        """Draw the study and each run of it that is being trained."""
+        self._live.update(draw(view))
+
+    def say(self, text: str) -> None:
+        """Write a line above the bars."""
+        self._live.console.print(escape(text), highlight=False)
+
+
+class LineDisplay:
+    """A line now and then, for log files."""
+
+    def __init__(self, console: Console, every_seconds: float = LINE_SECONDS) -> None:
+        self._console, self._every, self._last = console, every_seconds, time.monotonic()
+
+    def __enter__(self) -> LineDisplay:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Nothing to take down."""
+
+    def show(self, view: View) -> None:
+        """Write how far the study is, if the last time is long enough ago."""
+        now = time.monotonic()
+        if now - self._last >= self._every:
+            self._last = now
+            self.say(f"{describe(view)} · {view.share:.0%}")
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
+
+
+def draw(view: View) -> RenderableType:
+    """Return the live picture: one bar for the study, one for each running run."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(width=20)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    for run in view.running:
+        table.add_row(
+            Text(run.run_id, style="cyan"),
+            ProgressBar(total=view.env_steps, completed=run.env_steps, width=20),
+            f"{min(run.env_steps, view.env_steps):,}",
+            "" if run.latest_return is None else f"return {run.latest_return:.1f}",
+        )
+    bar = ProgressBar(total=1.0, completed=view.share, width=20)
+    summary = Table.grid(padding=(0, 2))
+    summary.add_row(bar, Text(describe(view), style="bold"))
+    return Group(table, summary)
+
+
+def describe(view: View) -> str:
+    """Say in one line how far a study is.
+
+    Example:
+        >>> describe(View(9, 3, 1, 1000, 0.4, 812.3, 75.2, ()))
+        '3/9 runs done · 1 failed · 812 env steps/s · 0:01:15 left'
+    """
+    parts = [f"{view.finished}/{view.runs} runs done"]
+    if view.failed:
+        parts.append(f"{view.failed} failed")
+    if view.env_steps_per_second is not None:
+        parts.append(f"{view.env_steps_per_second:,.0f} env steps/s")
+    if view.seconds_left is not None:
+        parts.append(f"{timedelta(seconds=round(view.seconds_left))} left")
+    return " · ".join(parts)
+
+
+@dataclass
+class Speed:
+    """Env steps per second over the recent past."""
+
+    _past: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def measure(self, now: float, env_steps: int) -> float | None:
+        """Take in how many env steps this session has done, and return the speed.
+
+        Args:
+            now: Of a clock, in seconds.
+            env_steps: All that were done since the session began.
+
+        Example:
+            >>> speed = Speed()
+            >>> speed.measure(0.0, 0), speed.measure(10.0, 500)
+            (None, 50.0)
+        """
+        self._past.append((now, env_steps))
+        while len(self._past) > 2 and now - self._past[1][0] >= SPEED_SECONDS:
+            self._past.popleft()
+        then, before = self._past[0]
+        if now - then < 1.0 or env_steps == before:
+            return None
+        return (env_steps - before) / (now - then)
+
+
+@dataclass
+class LatestReturn:
+    """The return of the latest episode of a run, read from the end of its growing results."""
+
+    folder: Path
+    """The run's own."""
+    value: float | None = None
+    _read: int = 0
+
+    def update(self) -> float | None:
+        """Read what is new, and return the latest return: of an episode, or of an evaluation."""
+        path = self.folder / METRICS
+        if not path.exists():
+            return self.value
+        with path.open("rb") as file:
+            if file.seek(0, 2) < self._read:  # a resumed run cut off what it writes again
+                self._read = 0
+            file.seek(self._read)
+            complete, newline, _ = file.read().rpartition(b"\n")
+        self._read += len(complete) + len(newline)
+        for line in complete.splitlines():
+            record = json.loads(line)
+            value = record.get("return", record.get("mean_return"))
+            self.value = self.value if value is None else value
+        return self.value
