@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Bool, Float
@@ -41,6 +41,7 @@ class Spec:
     """Decisions until the time limit cuts an episode off; None where there is no limit."""
 
 
+@runtime_checkable
 class Agent(Protocol):
     """A learning algorithm: pure functions on a state; every random draw comes from the key given.
 

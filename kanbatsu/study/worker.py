@@ -112,10 +112,14 @@ class Worker:
             self._process.wait()
         self.close()
 
-    def close(self) -> None:
-        """Let go of the pipes of a process that has ended."""
+    def hang_up(self) -> None:
+        """Close the line to the process, as the engine's own end would; the process then ends."""
         with contextlib.suppress(BrokenPipeError):
             self._orders.close()
+
+    def close(self) -> None:
+        """Let go of the pipes of a process that has ended."""
+        self.hang_up()
         self._reports.close()
         self._printed.close()
 

@@ -103,10 +103,10 @@ def interact(
     act_key, update_key = jax.random.split(jax.random.key(seed))
 
     @jax.jit
-    def act(state: Any, obs: jax.Array, key: Key, count: int) -> tuple[Any, jax.Array]:
+    def act(state: Any, obs: jax.Array, key: Key, count: jax.Array) -> tuple[Any, jax.Array]:
         return agent.act(state, obs, jax.random.fold_in(key, count))
 
-    def learn(state: Any, batches: Transition, key: Key, count: int) -> tuple[Any, Any]:
+    def learn(state: Any, batches: Transition, key: Key, count: jax.Array) -> tuple[Any, Any]:
         return agent.update(state, batches, jax.random.fold_in(key, count))
 
     # The old state is given away: its buffers are reused instead of copied.
@@ -116,7 +116,7 @@ def interact(
     updates_per_turn = config.updates_per_interaction * len(environments)
     while interactions * environments.action_repeat < env_steps:
         rng = np.random.default_rng([seed, interactions])
-        state, chosen = act(state, obs, act_key, interactions)
+        state, chosen = act(state, obs, act_key, np.int32(interactions))
         action = np.asarray(chosen)
         if interactions < config.warmup_interactions:
             action = rng.uniform(-1.0, 1.0, action.shape).astype(np.float32)
@@ -134,7 +134,7 @@ def interact(
         if interactions >= config.warmup_interactions:
             started = time.perf_counter()
             batches = replay.sample(rng, updates_per_turn, config.batch_size)
-            state, metrics = update(state, batches, update_key, updates)
+            state, metrics = update(state, batches, update_key, np.int32(updates))
             jax.block_until_ready(metrics)
             elapsed = watch.add("update", started)
             watch.update_milliseconds.append(1e3 * elapsed / updates_per_turn)

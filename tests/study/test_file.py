@@ -103,7 +103,7 @@ def test_overrides_of_the_command_line(file: Path) -> None:
             "Did you mean 'sparse'?",
         ),
         ("arm.spars.critic.width=64", "'spars' is neither a setting nor an arm"),
-        ("env_step=3", "Did you mean 'env_steps'?"),
+        ("env_step=3", "Did you mean 'env_steps'"),
         ("critic.width=wide", "critic.width: must be a whole number, not 'wide'"),
         ("sparse.critic.widht=3", "arm.sparse.critic.widht: unknown setting. Did you mean 'width'"),
     ],
@@ -119,7 +119,7 @@ def test_a_wrong_override_says_what_to_do(file: Path, override: str, message: st
         (HEADER, "a study needs at least one arm: add a table such as [arm.dense]"),
         (
             HEADER + "contorl = 'dense'" + ARMS,
-            "contorl: unknown setting. Did you mean 'control'?",
+            "contorl: unknown setting. Did you mean 'control'",
         ),
         (HEADER + "control = 'dnse'" + ARMS, "control: no arm is called 'dnse'. Did you mean "),
         (HEADER + "agent = 'sca'" + ARMS, "agent: unknown agent 'sca'. Did you mean 'sac'?"),

@@ -1,0 +1,223 @@
+"""The command line, as a user meets it: what it prints, what it leaves behind, how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kanbatsu import cli
+from kanbatsu.doctor import Fact
+from kanbatsu.study.claim import StudyError, lock
+
+TINY = """
+question = "Is a [thin] network as good?"
+tasks = ["kanbatsu.envs.probe:action_reward"]
+env_steps = 40
+seeds = 1
+control = "dense"
+actor = { network = "mlp", width = 8, blocks = 1 }
+critic = { network = "mlp", width = 8, blocks = 1 }
+
+[train]
+batch_size = 4
+warmup_interactions = 10
+evaluation_episodes = 2
+replay_capacity = 100
+
+[arm.dense]
+[arm.sparse]
+critic = { sparsity = 0.5 }
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "thin.toml").write_text(TINY)
+    return Path("thin.toml")
+
+
+def refused(*words: str) -> int | str | None:
+    """Return the exit code of a command that must not get as far as training."""
+    try:
+        return cli.main(words)
+    except SystemExit as error:
+        return error.code
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    assert all(command in capsys.readouterr().out for command in cli.COMMANDS)
+    assert cli.main([]) == 2
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == "kanbatsu 0.1.0\n"
+
+
+def test_the_help_of_train_has_the_options_of_its_agent(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused("train", "--help") == 0
+    sac = capsys.readouterr().out
+    assert refused("train", "--agent=ddpg", "--help") == 0
+    ddpg = capsys.readouterr().out
+    for text in (sac, ddpg):
+        assert "--critic.sparsity FLOAT" in text
+        assert "--train.batch-size INT" in text
+        assert "--env-steps INT" in text
+    assert "--temperature FLOAT" in sac
+    assert "--temperature FLOAT" not in ddpg
+    assert "--exploration-std FLOAT" in ddpg
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "unknown command 'trian': choose from train, study, report, doctor"),
+        (["train", "gym/Pendulum-v1", "--agent", "scc"], "unknown agent 'scc'. Did you mean 'sac'"),
+        (["train", "gym/Pendulum-v9"], "Did you mean 'gym/Pendulum-v1'"),
+        (["train", "gym/CartPole-v1"], "discrete"),
+        (["train", "gym/Pendulum-v1", "--critic.sparsity", "1"], "sparsity must lie in [0, 1)"),
+        (["train", "gym/Pendulum-v1", "--critic.widht", "3"], "--critic.width INT"),
+        (["train", "gym/Pendulum-v1", "--env-steps", "0"], "env_steps must be at least 1"),
+        (["study", "thn.toml"], "thn.toml: No such file or directory"),
+        (["study", "thin.toml", "dense.critic.widht=3"], "Did you mean 'width'?"),
+        (["study", "thin.toml", "critic.width"], "write KEY=VALUE"),
+        (["study", "thin.toml", "--workers", "0"], "workers must be at least 1"),
+        (["report", "nowhere"], "nowhere holds no study"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(
+    study: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert refused(*words) == 2
+    printed = "".join(capsys.readouterr())
+    assert message in printed
+    assert "Traceback" not in printed
+    assert not list(Path().rglob("runs"))
+
+
+def test_a_study_from_file_to_report(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["study", str(study), "--out", "out", "train.log_every=20"]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr().out
+    assert "Is a [thin] network as good?" in printed
+    assert "2 arms x 1 task x 1 seed of 40 env steps, in out: 2 to do" in printed
+    assert "report: out/report.html" in printed
+    assert [line.split() for line in printed.splitlines() if line.startswith("sparse ")] == [
+        ["sparse", "32", "of", "32", "16", "of", "32"]
+    ]
+    record = json.loads(Path("out/study.json").read_text())
+    assert record["command"] == "kanbatsu study thin.toml --out out train.log_every=20"
+    summary = Path("out/summary.json").read_text()
+    assert json.loads(summary)["missing"] == []
+
+    Path("out/summary.json").unlink()
+    Path("out/report.html").unlink()
+    assert cli.main(["report", "out"]) == 0
+    assert Path("out/summary.json").read_text() == summary
+    assert "thin" in Path("out/report.html").read_text()
+
+    assert cli.main(words) == 0
+    assert "all 2 runs are finished already" in capsys.readouterr().out
+    assert refused("study", str(study), "--out", "out", "env_steps=50") == 2
+    assert "out holds a different study:\n  env_steps: 40 there, 50 here" in capsys.readouterr().err
+
+
+def test_a_single_run_is_a_study_of_one_and_failure_is_exit_code_1(
+    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("mine.py").write_text(
+        "import os\n"
+        "from kanbatsu.envs.probe import ProbeEnvironment\n"
+        "def make():\n"
+        "    return ProbeEnvironment(lambda cue, action: float(os.environ.get('PAY', 'nan')))\n"
+    )
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    words = "train mine:make --agent ddpg --critic.sparsity 0.5 --seed 3 --env-steps 40".split()
+    for network in ("actor", "critic"):
+        words += [f"--{network}.network", "mlp", f"--{network}.width", "8"]
+    words += "--train.warmup-interactions 10 --train.batch-size 4".split()
+    assert cli.main(words) == 1
+    (out,) = Path("out").iterdir()
+    captured = capsys.readouterr()
+    assert "FAILED" in captured.out
+    assert "reward" in captured.out
+    assert "the same command tries them again" in captured.err
+    assert json.loads((out / "summary.json").read_text())["missing"][0]["state"] == "failed"
+
+    monkeypatch.setenv("PAY", "7.0")
+    assert cli.main(words) == 0
+    printed = capsys.readouterr().out
+    assert "final return 7.0 at 40 env steps (10 greedy episodes)" in printed
+    shell = next(line for line in printed.splitlines() if line.startswith("kept weights per layer"))
+    lines = subprocess.run(
+        shell.partition(": ")[2].replace("python", sys.executable),
+        shell=True,
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(lines.stdout)["networks"]["critic"]["layers"][0]["total"] == 24
+    record = json.loads((out / "study.json").read_text())
+    assert record["command"] == f"kanbatsu {' '.join(words)} --out {out}"
+    assert (record["agent"], record["seeds"], list(record["arms"])) == ("ddpg", [3], ["ddpg"])
+    assert cli.main(["report", str(out)]) == 0
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_study_leaves_no_worker_behind(study: Path, sign: signal.Signals) -> None:
+    Path("mine.py").write_text(
+        "import time\n"
+        "from kanbatsu.envs.probe import ProbeEnvironment\n"
+        "def make():\n"
+        "    return ProbeEnvironment(lambda cue, action: time.sleep(0.05) or 1.0)\n"
+    )
+    words = ["study", str(study), "--out", "out", "tasks=['mine:make']", "env_steps=100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kanbatsu.cli", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True,
+    )
+    deadline = time.monotonic() + 60.0
+    while len(list(Path("out").glob("runs/*/metrics.jsonl"))) < 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(sign)
+    _, errors = process.communicate(timeout=30.0)
+    if sign == signal.SIGINT:
+        assert process.returncode == 130
+        assert errors == "kanbatsu: stopped; the same command continues\n"
+    # Workers hold the lock too: that it is free says that none is left.
+    while True:
+        try:
+            with lock(Path("out")):
+                break
+        except StudyError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_the_doctor_prints_facts_and_fails_on_a_broken_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = [
+        Fact("versions", "jax", "1.0"),
+        Fact("pairs", "dmc/ tasks", "no [dmc]", "absent", "pip install 'kanbatsu[dmc]'"),
+    ]
+    monkeypatch.setattr("kanbatsu.doctor.examine", lambda: facts)
+    assert cli.main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert "no [dmc]" in printed
+    assert "-> pip install 'kanbatsu[dmc]'" in printed
+    facts.append(Fact("environments", "gym/Pendulum-v1", "crashed", "broken"))
+    assert cli.main(["doctor"]) == 1
+    assert "Something is broken." in capsys.readouterr().out

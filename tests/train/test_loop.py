@@ -1,0 +1,208 @@
+"""The loop: what it calls in which order, when it learns, and that it learns known values."""
+
+import dataclasses
+from types import MappingProxyType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kanbatsu.agents import AGENTS
+from kanbatsu.envs.make import make
+from kanbatsu.envs.spec import Timestep
+from kanbatsu.envs.vector import VectorEnvironment
+from kanbatsu.nn.config import CriticConfig, NetworkConfig
+from kanbatsu.replay import Replay
+from kanbatsu.train.config import TrainConfig
+from kanbatsu.train.loop import Position, Stopwatch, interact
+from kanbatsu.types import Spec
+
+SPEC = Spec(obs_dim=1, action_dim=1, episode_length=None)
+
+
+class Counter:
+    """An environment that shows how many decisions it has seen."""
+
+    spec, action_repeat = SPEC, 2
+
+    def reset(self, seed):
+        self.decisions = 0
+        return np.zeros(1, np.float32)
+
+    def step(self, action):
+        self.decisions += 1
+        obs = np.full(1, self.decisions, np.float32)
+        return Timestep(obs, float(self.decisions), terminated=False, truncated=False)
+
+    def close(self):
+        pass
+
+
+class Tape:
+    """An agent that acts zero and writes down what is asked of it and of its replay."""
+
+    spec, passes = SPEC, MappingProxyType({})
+
+    def __init__(self):
+        self.calls = []
+        self.environments = VectorEnvironment([Counter(), Counter()], seed=0)
+        self.replay = Replay(100, SPEC)
+        self._record(self.environments, "step", lambda action: (bool((action == 0).all()),))
+        self._record(self.replay, "add", lambda t: (float(t.obs[0, 0]), float(t.next_obs[0, 0])))
+        self._record(self.replay, "sample", lambda rng, batches, size: (batches, size))
+
+    def _record(self, owner, name, show):
+        original = getattr(owner, name)
+
+        def recorded(*args):
+            self.calls.append((name, *show(*args)))
+            return original(*args)
+
+        setattr(owner, name, recorded)
+
+    def init(self, key):
+        return jnp.float32(0.0)
+
+    def act(self, state, obs, key):
+        jax.debug.callback(lambda x: self.calls.append(("act", float(x[0, 0]))), obs, ordered=True)
+        return state, jnp.zeros((2, 1))
+
+    def act_greedy(self, state, obs):
+        return jnp.zeros((2, 1))
+
+    def update(self, state, batches, key):
+        jax.debug.callback(
+            lambda r: self.calls.append(("update", r.shape)), batches.reward, ordered=True
+        )
+        return state + 1.0, {"loss": state}
+
+    def probe(self, state, batch, key):
+        return {}
+
+    def networks(self, state):
+        return {}
+
+
+def play(tape, env_steps, position=Position()):  # noqa: B008
+    config = TrainConfig(batch_size=3, updates_per_interaction=2, warmup_interactions=4)
+    obs = tape.environments.reset() if position == Position() else tape.obs
+    turns = list(
+        interact(
+            tape,
+            tape.environments,
+            tape.replay,
+            config,
+            env_steps=env_steps,
+            seed=0,
+            state=tape.init(None),
+            obs=obs,
+            position=position,
+        )
+    )
+    tape.obs = turns[-1].obs
+    return turns
+
+
+def test_call_order_warm_up_and_counts():
+    tape = Tape()
+    turns = play(tape, env_steps=12)
+    jax.effects_barrier()
+    assert tape.calls == [
+        *[("act", 0.0), ("step", False), ("add", 0.0, 1.0)],  # random: warm-up
+        *[("act", 1.0), ("step", False), ("add", 1.0, 2.0)],  # random, and the warm-up is over
+        *[("sample", 4, 3), ("update", (4, 3))],
+        *[("act", 2.0), ("step", True), ("add", 2.0, 3.0)],
+        *[("sample", 4, 3), ("update", (4, 3))],
+    ]
+    # Two environments, action repeat 2: four env steps a turn; two updates per decision.
+    assert [turn.env_steps for turn in turns] == [4, 8, 12]
+    assert [turn.position for turn in turns] == [
+        Position(2, 0),
+        Position(4, 4),
+        Position(6, 8),
+    ]
+    assert [turn.metrics is None for turn in turns] == [True, False, False]
+
+
+def test_starting_in_the_middle_draws_what_would_have_been_drawn():
+    whole, halved = Tape(), Tape()
+    play(whole, env_steps=24)
+    turns = play(halved, env_steps=12)
+    rest = play(halved, env_steps=24, position=turns[-1].position)
+    assert rest[-1].position == Position(12, 20)
+    for name, array in whole.replay.arrays().items():
+        np.testing.assert_array_equal(halved.replay.arrays()[name], array)
+
+
+def test_the_stopwatch_adds_up():
+    watch = Stopwatch()
+    assert watch.add("a", watch.started) >= 0
+    watch.add("a", watch.started)
+    assert watch.seconds["a"] > 0
+    assert watch.total() >= watch.seconds["a"] / 2
+
+
+def learned(agent_name, sparsity, task, turns=500):
+    """Train on a probe environment; return the agent, its state, and value and action functions."""
+    config = AGENTS[agent_name].config(
+        actor=NetworkConfig("mlp", width=32, blocks=1, sparsity=sparsity),
+        critic=CriticConfig("mlp", width=32, blocks=1, sparsity=sparsity),
+        learning_rate=5e-3,
+        tau=0.1,
+        discount=0.5,
+    )
+    if agent_name == "sac":  # hardly any entropy bonus, so that values are the rewards'
+        config = dataclasses.replace(config, temperature=1e-4)
+    environments = VectorEnvironment([make(f"kanbatsu.envs.probe:{task}")], seed=0)
+    agent = AGENTS[agent_name].agent(environments.spec, config)
+    schedule = TrainConfig(batch_size=64, updates_per_interaction=1, warmup_interactions=100)
+    state, obs = agent.init(jax.random.key(0)), environments.reset()
+    for turn in interact(
+        agent,
+        environments,
+        Replay(1000, environments.spec),
+        schedule,
+        env_steps=turns,
+        seed=0,
+        state=state,
+        obs=obs,
+    ):
+        state = turn.state
+
+    def value(cue, decisions=0, action=None):
+        obs = jnp.array([[cue, decisions]], jnp.float32)
+        action = agent.act_greedy(state, obs) if action is None else jnp.array([[action]])
+        return float(state.critics[0](state.normaliser.normalise(obs), action)[0])
+
+    def act(cue):
+        return float(agent.act_greedy(state, jnp.array([[cue, 0.0]], jnp.float32))[0, 0])
+
+    return value, act
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5])
+@pytest.mark.parametrize("agent", AGENTS)
+class TestKnownValues:
+    """Each failure says what is broken; see kanbatsu/envs/probe.py."""
+
+    def test_fits_a_constant(self, agent, sparsity):
+        value, _ = learned(agent, sparsity, "constant_reward", turns=300)
+        assert value(0.0) == pytest.approx(1.0, abs=0.1)
+
+    def test_sees(self, agent, sparsity):
+        value, _ = learned(agent, sparsity, "observed_reward", turns=300)
+        assert (value(-1.0), value(1.0)) == pytest.approx((-1.0, 1.0), abs=0.2)
+
+    def test_looks_ahead(self, agent, sparsity):
+        value, _ = learned(agent, sparsity, "delayed_reward")
+        assert (value(0.0, 0), value(0.0, 1)) == pytest.approx((0.5, 1.0), abs=0.15)
+
+    def test_improves_its_action(self, agent, sparsity):
+        value, act = learned(agent, sparsity, "action_reward", turns=1_000)
+        assert act(0.0) == pytest.approx(0.5, abs=0.2)
+        assert value(0.0, action=-0.5) == pytest.approx(0.0, abs=0.3)
+
+    def test_suits_its_action_to_what_it_sees(self, agent, sparsity):
+        _, act = learned(agent, sparsity, "observed_action_reward", turns=1_500)
+        assert (act(-1.0), act(1.0)) == pytest.approx((-0.5, 0.5), abs=0.25)
