@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ Config = TypeVar("Config")
 class TrainArguments(Generic[Config]):
     """Train one agent on one task. The same command again continues where it was stopped."""
 
-    task: tyro.conf.Positional[str]
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     """dmc/<domain>-<task>, gym/<id>, or package.module:factory."""
     config: Annotated[Config, tyro.conf.arg(name="")]
     """The algorithm's own configuration."""
@@ -42,26 +43,25 @@ class TrainArguments(Generic[Config]):
     """Of everything random in the run."""
     env_steps: int = 200_000
     """Simulator steps, before action repeat, at which the run ends."""
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for everything that the run writes; out/<run> by default."""
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
 @dataclass(frozen=True)
 class StudyArguments:
-    """Train every arm of a study file on every task with every seed, and write the report.
+    """Train all runs of a study file and report; the same again finishes what is missing."""
 
-    The same command again finishes what is missing.
-    """
-
-    file: tyro.conf.Positional[Path]
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
     """A TOML file; see studies/ for examples."""
-    overrides: tyro.conf.Positional[tuple[str, ...]] = ()
+    overrides: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[KEY=VALUE ...]")
+    ] = ()
     """KEY=VALUE over the file: env_steps=2000; critic.width=64 (default of all arms);
     NAME.critic.width=64 (one arm); arm.critic.width=64 (every arm)."""
-    out: Path | None = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for everything that the study writes; out/<name of the file> by default."""
-    workers: int | None = None
+    workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Runs at the same time; the cores are divided among them. As many as cores by default."""
 
 
@@ -69,13 +69,8 @@ class StudyArguments:
 class ReportArguments:
     """Write report.html, summary.json and timing.json again, from the files of a study alone."""
 
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """What kanbatsu study or kanbatsu train had as --out."""
-
-
-@dataclass(frozen=True)
-class DoctorArguments:
-    """Say which versions, devices and environments there are, and whether they work."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         _say_error(f"unknown command {words[0]!r}: choose from {', '.join(COMMANDS)}")
         return USAGE
+    # Schedulers stop a job with SIGTERM: workers are then ended as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return COMMANDS[words[0]].run(words[1:])
     except KeyboardInterrupt:
@@ -158,11 +155,10 @@ def report(words: list[str]) -> int:
 
 def doctor(words: list[str]) -> int:
     """Say what works on this machine."""
-    tyro.cli(DoctorArguments, args=words, prog="kanbatsu doctor")
     from kanbatsu.doctor import examine, healthy
 
+    facts = tyro.cli(examine, args=words, prog="kanbatsu doctor")
     console = Console(soft_wrap=True)
-    facts = examine()
     section = ""
     for fact in facts:
         if fact.section != section:
@@ -233,12 +229,12 @@ def _print_result(out: Path, run_id: str) -> None:
     run = StudyFolder(out).run_folder(run_id)
     last = [record for record in run.metrics() if record["kind"] == "evaluation"][-1]
     mean, episodes = last["mean_return"], len(last["returns"])
-    lines = [
-        f"final return {mean:.1f} at {last['env_steps']:,} env steps ({episodes} greedy episodes)",
-        f"kept weights per layer: head -n 1 {shlex.quote(str(run.path / METRICS))} "
-        "| python -m json.tool",
-    ]
-    Console(soft_wrap=True).print("\n".join(map(escape, lines)), highlight=False)
+    layers = f"head -n 1 {shlex.quote(str(run.path / METRICS))} | python -m json.tool"
+    Console(soft_wrap=True).print(
+        f"final return {mean:.1f} at {last['env_steps']:,} env steps ({episodes} greedy episodes)\n"
+        f"kept weights per layer: {escape(layers)}",
+        highlight=False,
+    )
 
 
 def _write_report(out: Path) -> None:
@@ -281,13 +277,8 @@ def _refusing() -> Iterator[None]:
 
 
 def _say_error(message: str) -> None:
-    lines = escape(message).split("\n")
-    Console(stderr=True, soft_wrap=True).print(
-        "\n".join(
-            f"[bold red]kanbatsu:[/] {line}" if at == 0 else line for at, line in enumerate(lines)
-        ),
-        highlight=False,
-    )
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[bold red]kanbatsu:[/] {escape(message)}")
 
 
 def _print_help() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -53,7 +54,8 @@ def refused(*words: str) -> int | str | None:
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
-    assert all(command in capsys.readouterr().out for command in cli.COMMANDS)
+    printed = capsys.readouterr().out
+    assert all(command in printed for command in cli.COMMANDS)
     assert cli.main([]) == 2
 
 
@@ -140,10 +142,12 @@ def test_a_single_run_is_a_study_of_one_and_failure_is_exit_code_1(
         "    return ProbeEnvironment(lambda cue, action: float(os.environ.get('PAY', 'nan')))\n"
     )
     monkeypatch.syspath_prepend(str(Path.cwd()))
-    words = "train mine:make --agent ddpg --critic.sparsity 0.5 --seed 3 --env-steps 40".split()
+    words = shlex.split(
+        "train mine:make --agent ddpg --critic.sparsity 0.5 --seed 3 --env-steps 40"
+        " --train.warmup-interactions 10 --train.batch-size 4"
+    )
     for network in ("actor", "critic"):
         words += [f"--{network}.network", "mlp", f"--{network}.width", "8"]
-    words += "--train.warmup-interactions 10 --train.batch-size 4".split()
     assert cli.main(words) == 1
     (out,) = Path("out").iterdir()
     captured = capsys.readouterr()
@@ -170,7 +174,7 @@ def test_a_single_run_is_a_study_of_one_and_failure_is_exit_code_1(
     assert cli.main(["report", str(out)]) == 0
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_study_leaves_no_worker_behind(study: Path, sign: signal.Signals) -> None:
     Path("mine.py").write_text(
         "import time\n"
@@ -183,7 +187,7 @@ def test_a_stopped_study_leaves_no_worker_behind(study: Path, sign: signal.Signa
         [sys.executable, "-m", "kanbatsu.cli", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(Path.cwd())},
         text=True,
     )
     deadline = time.monotonic() + 60.0
@@ -193,7 +197,7 @@ def test_a_stopped_study_leaves_no_worker_behind(study: Path, sign: signal.Signa
         time.sleep(0.1)
     process.send_signal(sign)
     _, errors = process.communicate(timeout=30.0)
-    if sign == signal.SIGINT:
+    if sign == signal.SIGTERM:
         assert process.returncode == 130
         assert errors == "kanbatsu: stopped; the same command continues\n"
     # Workers hold the lock too: that it is free says that none is left.

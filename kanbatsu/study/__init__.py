@@ -1,1 +1,1 @@
-
+"""Questions: what to compare, how it is carried out, and where its results lie."""

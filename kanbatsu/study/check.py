@@ -15,7 +15,10 @@ from kanbatsu.sparsity.prune import Count, plan
 from kanbatsu.study.run import Run
 from kanbatsu.types import Spec
 
-ZERO_ALLOWED = ("warmup_interactions", "checkpoint_every")
+AT_LEAST_ZERO = ("warmup_interactions", "checkpoint_every", "weight_decay", "exploration_std")
+SHARES = {"discount": (0.0, 1.0), "tau": (1e-6, 1.0)}
+ANY = ("sparsity", "target_entropy_per_action")
+"""Numbers with a range of their own: `plan` judges the sparsity, and an entropy may be negative."""
 
 
 def check(run: Run) -> dict[str, Count]:
@@ -34,10 +37,8 @@ def check(run: Run) -> dict[str, Count]:
         raise ValueError(f"{type(run.config).__name__} is not the configuration of {run.agent}")
     if run.env_steps < 1 or run.seed < 0:
         raise ValueError("env_steps must be at least 1, and seed at least 0")
-    for item in dataclasses.fields(run.train):
-        value, least = getattr(run.train, item.name), int(item.name not in ZERO_ALLOWED)
-        if value is not None and value < least:
-            raise ValueError(f"train.{item.name} must be at least {least}: got {value}")
+    _check_ranges("train.", run.train)
+    _check_ranges("", run.config)
     spec = _spec_of(run.task, run.train.action_repeat)
     templates = _dense_templates(run, spec)
     counts = {}
@@ -54,6 +55,25 @@ def check(run: Run) -> dict[str, Count]:
     return counts
 
 
+def _check_ranges(prefix: str, config: Any) -> None:
+    """Refuse numbers with which nothing could work, by the name that a user types."""
+    for item in dataclasses.fields(config):
+        name, value = prefix + item.name, getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            _check_ranges(f"{name}.", value)
+        elif not isinstance(value, int | float) or item.name in ANY:
+            continue
+        elif item.name in SHARES:
+            lowest, highest = SHARES[item.name]
+            if not lowest <= value <= highest:
+                raise ValueError(f"{name} must lie in [{lowest}, {highest}]: got {value}")
+        elif item.name in AT_LEAST_ZERO:
+            if not value >= 0:
+                raise ValueError(f"{name} must be at least 0: got {value}")
+        elif not value > 0:
+            raise ValueError(f"{name} must be greater than 0: got {value}")
+
+
 @functools.lru_cache(maxsize=64)  # a study asks once per arm and seed
 def _spec_of(task: str, action_repeat: int | None) -> Spec:
     """Build a task's environment once and ask what it looks like."""
@@ -64,7 +84,6 @@ def _spec_of(task: str, action_repeat: int | None) -> Spec:
 
 def _dense_templates(run: Run, spec: Spec) -> Mapping[str, Any]:
     """Return the shapes of the run's networks, unpruned, without drawing a number."""
-
     config = dataclasses.replace(
         run.config,
         actor=dataclasses.replace(run.config.actor, sparsity=0.0),

@@ -206,7 +206,9 @@ class _Log:
     def probe(self, turn: Turn) -> None:
         started = time.perf_counter()
         seeds = [self.run.seed, turn.env_steps, PROBE]
-        size = min(self.run.train.probe_batch, self.replay.size)
+        size = self.run.train.probe_batch
+        if size > self.replay.size:  # a power of two, so that few sizes are ever compiled
+            size = 1 << (self.replay.size.bit_length() - 1)
         batches = self.replay.sample(np.random.default_rng(seeds), 1, size)
         batch = jax.tree.map(lambda x: x[0], batches)
         key = jax.random.fold_in(jax.random.key(PROBE), turn.env_steps)

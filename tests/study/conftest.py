@@ -1,7 +1,7 @@
 """A study that lasts moments, and a place where workers find the tasks of `tricky.py`."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,21 @@ from kanbatsu.study.plan import Arm, Study
 from kanbatsu.train.config import TrainConfig
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder where all workers of all tests share what they compile."""
+    return tmp_path_factory.mktemp("compiled")
+
+
 @pytest.fixture
-def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tasks(tmp_path: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let this process and its workers import `tricky`; return the folder that they stand in."""
     here = str(Path(__file__).parent)
     monkeypatch.syspath_prepend(here)
     monkeypatch.setenv("PYTHONPATH", here, prepend=os.pathsep)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(compiled))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let all workers of this folder's tests share what they compile."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        yield
 
 
 def tiny_study(tasks: tuple[str, ...], seeds: tuple[int, ...] = (0,), **train: Any) -> Study:
@@ -54,5 +53,5 @@ def tiny_study(tasks: tuple[str, ...], seeds: tuple[int, ...] = (0,), **train: A
 
 
 @pytest.fixture
-def make_tiny_study() -> Any:
+def make_tiny_study() -> Callable[..., Study]:
     return tiny_study

@@ -147,7 +147,11 @@ def test_a_failure_is_stored_with_the_step_and_the_traceback(tmp_path, monkeypat
         ({"task": "gym/CartPole-v1"}, "[Dd]iscrete"),
         ({"agent": "sca"}, "unknown agent 'sca'"),
         ({"env_steps": 0}, "env_steps must be at least 1"),
-        ({"train": TrainConfig(batch_size=0)}, "train.batch_size must be at least 1"),
+        ({"train": TrainConfig(batch_size=0)}, "train.batch_size must be greater than 0"),
+        ({"config": SACConfig(critic=CriticConfig(width=0))}, "critic.width must be greater"),
+        ({"config": SACConfig(critic=CriticConfig(members=0))}, "critic.members must be greater"),
+        ({"config": SACConfig(learning_rate=-1.0)}, "learning_rate must be greater than 0"),
+        ({"config": SACConfig(tau=1.5)}, r"tau must lie in \[1e-06, 1.0\]: got 1.5"),
         (
             {"config": SACConfig(critic=CriticConfig(sparsity=1.0))},
             r"critic: sparsity must lie in \[0, 1\)",
