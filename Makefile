@@ -23,7 +23,13 @@ test: lint  ## everything that CI runs
 	$(BIN)/pytest -n 2 -m "not slow"
 
 learn: $(READY)  ## slow: learning thresholds and published curves
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 -m slow
+
+rliable:  ## our statistics against the rliable library, in a place of its own
+	$(PYTHON) -m venv .venv-rliable
+	.venv-rliable/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt -r requirements/rliable.txt
+	.venv-rliable/bin/python -c "import rliable.library, rliable.metrics"
+	JAX_PLATFORMS=cpu .venv-rliable/bin/python -m pytest -n 0 tests/report/test_rliable.py
 
 clean:
 	rm -rf .venv .venv-* build dist

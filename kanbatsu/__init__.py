@@ -1,6 +1,7 @@
 """kanbatsu: one-shot random pruning for deep reinforcement learning."""
 
-from kanbatsu.sparsity.prune import apply_masks, count, keep_pruned, make_masks, prune
+from kanbatsu.sparsity.count import count
+from kanbatsu.sparsity.prune import apply_masks, keep_pruned, make_masks, prune
 from kanbatsu.sparsity.weight import Masked, matmul, to_dense
 
 __all__ = [

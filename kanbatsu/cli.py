@@ -20,7 +20,7 @@ from rich.table import Table
 from kanbatsu.train.config import TrainConfig
 
 if TYPE_CHECKING:
-    from kanbatsu.sparsity.prune import Count
+    from kanbatsu.sparsity.count import Count
     from kanbatsu.study.plan import Study
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +13,7 @@ import numpy as np
 import optax
 
 from kanbatsu.sparsity.allocate import allocate, check_sparsity
+from kanbatsu.sparsity.count import Count, LayerCount, parameters
 from kanbatsu.sparsity.kernels import Kernel, PyTree, find_kernels, path_name
 from kanbatsu.sparsity.pattern import draw, granule
 from kanbatsu.sparsity.weight import Masked, to_dense
@@ -77,6 +77,7 @@ def prune(
     Example:
         >>> model = eqx.nn.MLP(4, 2, 64, 2, key=jax.random.key(0))
         >>> pruned = prune(model, 0.9, key=jax.random.key(1))
+        >>> from kanbatsu.sparsity.count import count
         >>> count(pruned).kept, count(pruned).total
         (448, 4480)
 
@@ -224,100 +225,6 @@ def keep_pruned(
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
-@dataclass(frozen=True)
-class LayerCount:
-    """What one kernel keeps."""
-
-    path: str
-    shape: tuple[int, ...]
-    kept: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Count:
-    """What every kernel of a model keeps; prints as a table."""
-
-    layers: tuple[LayerCount, ...]
-
-    @property
-    def kept(self) -> int:
-        """Kernel weights that exist."""
-        return sum(layer.kept for layer in self.layers)
-
-    @property
-    def total(self) -> int:
-        """Kernel weights of the same model without pruning."""
-        return sum(layer.total for layer in self.layers)
-
-    @property
-    def sparsity(self) -> float:
-        """Share of the kernels' weights that is gone."""
-        return 1.0 - self.kept / self.total
-
-    def __str__(self) -> str:
-        rows = [
-            *((row.path, str(row.shape), row.kept, row.total) for row in self.layers),
-            ("all", "", self.kept, self.total),
-        ]
-        name, shape = (max(len(str(row[i])) for row in rows) for i in (0, 1))
-        lines = [f"{'layer':{name}}  {'shape':{shape}}  {'kept':>11}  {'total':>11}  sparsity"]
-        lines += [
-            f"{path:{name}}  {dims:{shape}}  {kept:>11,}  {total:>11,}  {1 - kept / total:8.4f}"
-            for path, dims, kept, total in rows
-        ]
-        return "\n".join(lines)
-
-
-def count(model: PyTree, masks: PyTree | None = None) -> Count:
-    """Count kept and total weights of every kernel.
-
-    Args:
-        model: a pruned or dense model, or the parameters of another library.
-        masks: for such parameters, what `make_masks` returned.
-
-    Returns:
-        A table; `print` it, or read `kept`, `total`, `sparsity` and `layers`.
-
-    Raises:
-        ValueError: if there is no kernel in the model.
-
-    Example:
-        >>> print(count(eqx.nn.Linear(3, 2, key=jax.random.key(0))))
-        layer   shape          kept        total  sparsity
-        weight  (3, 2)            6            6    0.0000
-        all                       6            6    0.0000
-    """
-    kernels = find_kernels(model)
-    mask_of = {} if masks is None else _by_path(masks)
-    kernels |= {
-        path: Kernel(path, mask, False) for path, mask in mask_of.items() if path not in kernels
-    }
-    if not kernels:
-        raise ValueError("there is nothing to count: no layer has a prunable kernel")
-
-    def kept(kernel: Kernel) -> int:
-        mask = kernel.leaf.mask if isinstance(kernel.leaf, Masked) else mask_of.get(kernel.path)
-        return math.prod(kernel.shape) if mask is None else int(np.asarray(mask).sum())
-
-    return Count(
-        tuple(
-            LayerCount(kernel.path, kernel.shape, kept(kernel), math.prod(kernel.shape))
-            for kernel in kernels.values()
-        )
-    )
-
-
-def parameters(model: PyTree) -> int:
-    """Count every trainable number of a model as if it were dense: kernels, biases, gains.
-
-    Example:
-        >>> parameters(eqx.nn.Linear(3, 2, key=jax.random.key(0)))
-        8
-    """
-    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
-
-
 def _draw_masks(
     tree: PyTree,
     kernels: dict[str, Kernel],
@@ -355,10 +262,6 @@ def _allocate(
         raise ValueError(f"unknown budget {budget!r}: choose 'kernels' or 'all'")
     kept = allocate(shapes, sparsity, distribution, [granule(shape, pattern) for shape in shapes])
     return dict(zip(kernels, kept, strict=True))
-
-
-def _by_path(masks: PyTree) -> dict[str, Any]:
-    return {path_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(masks)}
 
 
 def _wrap_convolutions(model: PyTree) -> PyTree:

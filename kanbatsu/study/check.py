@@ -11,7 +11,8 @@ import jax
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.envs.make import make
-from kanbatsu.sparsity.prune import Count, plan
+from kanbatsu.sparsity.count import Count
+from kanbatsu.sparsity.prune import plan
 from kanbatsu.study.run import Run
 from kanbatsu.types import Spec
 

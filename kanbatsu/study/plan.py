@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kanbatsu.agents import AGENTS, AgentConfig
-from kanbatsu.sparsity.prune import Count
+from kanbatsu.sparsity.count import Count
 from kanbatsu.study.check import check
 from kanbatsu.study.record import RecordError, canonical_hash, from_dict, to_dict
 from kanbatsu.study.run import Run

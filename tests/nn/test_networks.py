@@ -15,7 +15,7 @@ from kanbatsu.nn.layers import LayerNorm, Linear
 from kanbatsu.nn.network import make_network
 from kanbatsu.nn.normaliser import Normaliser
 from kanbatsu.nn.simba import SimBa
-from kanbatsu.sparsity.prune import parameters
+from kanbatsu.sparsity.count import parameters
 
 KEY = jax.random.key(0)
 OBS, ACTION = 67, 21  # humanoid

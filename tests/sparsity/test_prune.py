@@ -8,7 +8,8 @@ import optax
 import pytest
 
 import kanbatsu
-from kanbatsu.sparsity.prune import parameters, plan
+from kanbatsu.sparsity.count import parameters
+from kanbatsu.sparsity.prune import plan
 
 KEY = jax.random.key(0)
 

@@ -1,0 +1,53 @@
+"""Slow: agents learn, dense and sparse, and dense SAC agrees with its published curves.
+
+`make learn` runs these; the published ones take an hour or so each on two cores.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kanbatsu.agents import AGENTS
+from kanbatsu.nn.config import CriticConfig, NetworkConfig
+from kanbatsu.study.run import Run, run_one
+from kanbatsu.study.store import RunFolder
+from kanbatsu.train.config import TrainConfig
+
+pytestmark = pytest.mark.slow
+FOLDER = Path(__file__).parent
+
+
+def final_return(run, folder):
+    run_one(run, folder)
+    evaluations = [r for r in RunFolder(folder).metrics() if r["kind"] == "evaluation"]
+    return evaluations[-1]["mean_return"]
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.8])
+@pytest.mark.parametrize("agent", AGENTS)
+def test_pendulum_is_swung_up(agent, sparsity, tmp_path):
+    config = AGENTS[agent].config(
+        actor=NetworkConfig(width=64, blocks=1, sparsity=sparsity),
+        critic=CriticConfig(width=128, blocks=1, sparsity=sparsity),
+        learning_rate=1e-3,
+    )
+    schedule = TrainConfig(
+        batch_size=128, updates_per_interaction=1, warmup_interactions=500, checkpoint_every=0
+    )
+    run = Run("gym/Pendulum-v1", agent, 0, 8_000, config, schedule)
+    # A policy that never swings up returns about -1,200; upright from the start, about -150.
+    assert final_return(run, tmp_path / "run") > -250
+
+
+@pytest.mark.parametrize("task", ["walker-walk", "cartpole-balance"])
+def test_dense_sac_agrees_with_the_published_curve(task, tmp_path):
+    # SimBa's published results (Apache-2.0): undiscounted returns of SAC with SimBa, actor
+    # 128 x 1, critic 512 x 2, one row per seed.
+    with (FOLDER / "published_returns.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["task"] == task]
+    published = np.array([float(r["return"]) for r in rows if r["env_steps"] == "50000"])
+    assert len(published) >= 5
+    ours = final_return(Run(f"dmc/{task}", env_steps=50_000), tmp_path / "run")
+    assert abs(ours - published.mean()) <= 3 * published.std(ddof=1)
