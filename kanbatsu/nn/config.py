@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Distribution = Literal["uniform", "er", "erk"]
-Pattern = Literal["element", "grouped"]
+Pattern = Literal["element", "grouped", "bernoulli"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class NetworkConfig:
     distribution: Distribution = "erk"
     """How the sparsity is spread over the layers."""
     pattern: Pattern = "element"
-    """Which weights of a layer go: single elements, or whole inputs for a group of outputs."""
+    """Which weights of a layer go: single elements, whole inputs for a group of outputs, or single
+    elements with a count that varies (bernoulli, to mirror the paper's public code)."""
     group_size: int = 16
     """Neighbouring outputs that share one list of inputs; read by the grouped pattern only."""
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool
 from kanbatsu.sparsity.allocate import Shape
 from kanbatsu.types import Key
 
-PATTERNS = ("element", "grouped")
+PATTERNS = ("element", "grouped", "bernoulli")
 
 
 def granule(shape: Shape, pattern: str) -> int:
@@ -30,19 +30,20 @@ def granule(shape: Shape, pattern: str) -> int:
     """
     if pattern not in PATTERNS:
         raise ValueError(f"unknown pattern {pattern!r}: choose from {PATTERNS}")
-    return 1 if pattern == "element" else shape[-1]
+    return shape[-1] if pattern == "grouped" else 1
 
 
 def draw(
     key: Key, shape: Shape, kept: int, pattern: str = "element", group_size: int = 16
 ) -> Bool[np.ndarray, "..."]:
-    """Draw a mask with exactly `kept` ones.
+    """Draw a mask with exactly `kept` ones (`bernoulli`: with that many on average).
 
     Args:
         key: a JAX random key.
         shape: `(*window, inputs, outputs)`.
         kept: how many weights stay, a multiple of `granule(shape, pattern)`.
-        pattern: `element` or `grouped`.
+        pattern: `element`; `grouped`; or `bernoulli`, which keeps each element with the same
+            probability and lets the count vary, as the paper's public code does.
         group_size: outputs per group; read by `grouped` only.
 
     Returns:
@@ -58,6 +59,8 @@ def draw(
     step = granule(shape, pattern)
     if not 0 <= kept <= math.prod(shape) or kept % step:
         raise ValueError(f"{pattern} cannot keep {kept} of {shape}: it moves in steps of {step}")
+    if pattern == "bernoulli":
+        return np.asarray(jax.random.bernoulli(key, kept / math.prod(shape), shape))
     if pattern == "element":
         return _smallest(key, (1, math.prod(shape)), kept).reshape(shape)
     return _grouped(key, shape, kept // shape[-1], group_size)
@@ -73,16 +76,6 @@ def _grouped(key: Key, shape: Shape, inputs_kept: int, group_size: int) -> np.nd
     inputs, outputs = math.prod(shape[:-1]), shape[-1]
     lists = _smallest(key, (math.ceil(outputs / group_size), inputs), inputs_kept)
     return np.repeat(lists.T, group_size, axis=1)[:, :outputs].reshape(shape)
-
-
-def bernoulli(key: Key, shape: Shape, density: float) -> Bool[np.ndarray, "..."]:
-    """Keep each weight with probability `density`: the paper's code does this; counts then vary.
-
-    Example:
-        >>> bernoulli(jax.random.key(0), (2, 3), 1.0).all()
-        np.True_
-    """
-    return np.asarray(jax.random.bernoulli(key, density, shape))
 
 
 def _smallest(key: Key, shape: tuple[int, int], kept: int) -> np.ndarray:

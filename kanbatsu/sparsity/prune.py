@@ -58,8 +58,8 @@ def prune(
         sparsity: share of the kernels' weights to remove, in [0, 1).
         key: decides which ones.
         distribution: how the sparsity is spread over layers: `uniform`, `er` or `erk`.
-        pattern: `element` (any weight) or `grouped` (`group_size` neighbouring outputs lose the
-            same inputs).
+        pattern: `element` (any weight), `grouped` (`group_size` neighbouring outputs lose the
+            same inputs), or `bernoulli` (any weight, counts exact on average only).
         group_size: outputs per group, for `grouped`.
         include: path patterns of the only kernels to prune; all of them by default.
         exclude: path patterns of kernels to leave dense.

@@ -222,6 +222,7 @@ def test_every_setting_changes_what_the_agent_does(name, setting):
         {"sparsity": 0.6},
         {"distribution": "uniform"},
         {"pattern": "grouped"},
+        {"pattern": "bernoulli"},
         {"pattern": "grouped", "group_size": 4},
     ],
     ids=str,

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from kanbatsu.sparsity.pattern import bernoulli, draw
+from kanbatsu.sparsity.pattern import draw
 
 KEY = jax.random.key(0)
 
@@ -49,7 +49,8 @@ def test_the_same_key_draws_the_same_mask_everywhere():
 
 
 def test_bernoulli_is_right_on_average_only():
-    counts = [bernoulli(key, (50, 50), 0.2).sum() for key in jax.random.split(KEY, 50)]
+    keys = jax.random.split(KEY, 50)
+    counts = [draw(key, (50, 50), 500, pattern="bernoulli").sum() for key in keys]
     assert np.mean(counts) == pytest.approx(500, abs=5 * np.sqrt(2500 * 0.16 / 50))
     assert np.std(counts) > 0
 
