@@ -15,7 +15,7 @@ run = Run(  # tiny, to be quick: expect no good policy
     task="gym/Pendulum-v1",
     agent="sac",
     seed=0,
-    env_steps=1_000,
+    env_steps=800,
     config=SACConfig(
         actor=NetworkConfig(width=32, blocks=1),
         critic=CriticConfig(width=64, blocks=1, sparsity=0.8),
@@ -25,9 +25,10 @@ run = Run(  # tiny, to be quick: expect no good policy
         batch_size=64,
         updates_per_interaction=1,
         warmup_interactions=200,
-        evaluate_every=500,
+        evaluate_every=400,
         evaluation_episodes=2,
-        probe_every=500,
+        probe_every=400,
+        probe_batch=256,
     ),
 )
 check(run)  # refuses what cannot work, before anything trains

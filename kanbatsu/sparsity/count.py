@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kanbatsu.sparsity.kernels import Kernel, PyTree, find_kernels, path_name
@@ -73,6 +73,7 @@ def count(model: PyTree, masks: PyTree | None = None) -> Count:
         ValueError: if there is no kernel in the model.
 
     Example:
+        >>> import equinox as eqx
         >>> print(count(eqx.nn.Linear(3, 2, key=jax.random.key(0))))
         layer   shape          kept        total  sparsity
         weight  (3, 2)            6            6    0.0000
@@ -102,10 +103,12 @@ def parameters(model: PyTree) -> int:
     """Count every trainable number of a model as if it were dense: kernels, biases, gains.
 
     Example:
+        >>> import equinox as eqx
         >>> parameters(eqx.nn.Linear(3, 2, key=jax.random.key(0)))
         8
     """
-    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
+    leaves = (leaf for leaf in jax.tree.leaves(model) if hasattr(leaf, "dtype"))
+    return sum(leaf.size for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact))
 
 
 def _by_path(masks: PyTree) -> dict[str, Any]:

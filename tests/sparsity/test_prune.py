@@ -136,6 +136,8 @@ def test_budget_all_counts_every_parameter_but_removes_kernels_only():
     net = Net(KEY)
     pruned = kanbatsu.count(kanbatsu.prune(net, 0.5, key=KEY, budget="all"))
     assert pruned.total - pruned.kept == pytest.approx(0.5 * parameters(net), abs=1)
+    shapes = eqx.filter_eval_shape(Net, KEY)
+    assert plan(shapes, 0.5, budget="all").kept == pruned.kept
 
 
 def test_what_cannot_be_pruned_is_refused():

@@ -1,0 +1,168 @@
+"""README and docs hold: code runs, commands parse, links lead somewhere, tables are complete."""
+
+import dataclasses
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+import typing
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from kanbatsu import cli
+from kanbatsu.agents import AGENTS
+from kanbatsu.nn.config import CriticConfig, NetworkConfig
+from kanbatsu.study.file import study_from_dict
+from kanbatsu.study.plan import check_study
+from kanbatsu.train.config import TrainConfig
+from kanbatsu.types import Spec, Transition
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE)
+
+
+COMMANDS = [
+    (page, line)
+    for page in PAGES
+    for block in blocks(page, "sh")
+    for line in block.splitlines()
+    if line.strip()
+]
+
+
+def test_the_first_screen_is_a_sentence_a_picture_and_two_commands():
+    title, sentence, picture, commands = PAGES["README.md"].split("\n\n")[:4]
+    assert title == "# kanbatsu"
+    assert sentence.count(".") == 1
+    assert picture.endswith("(docs/images/report.png)")
+    assert commands == "```sh\nmake demo\nmake test\n```"
+
+
+def test_python_blocks_run_from_top_to_bottom(tmp_path):
+    files = []
+    for number, page in enumerate(PAGES):
+        if code := "\n".join(blocks(page, "python")):
+            files.append(tmp_path / f"page{number}.py")
+            files[-1].write_text(code)
+    assert len(files) >= 3
+    run_each = "import runpy, sys; [runpy.run_path(path) for path in sys.argv[1:]]"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", run_each, *files], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert blocks("README.md", "text")[0] in done.stdout
+    assert "\n205\n" in done.stdout  # the comment beside the last block says so
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[line for _, line in COMMANDS])
+def test_shell_commands_exist(page, command, monkeypatch):
+    program, *words = shlex.split(command)
+    if program == "make":
+        rules = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(words) <= set(rules)
+        return
+    assert program == "kanbatsu"
+    monkeypatch.chdir(ROOT)
+    planned = []
+    monkeypatch.setattr(cli, "_carry_out", lambda study, *rest: planned.append(study) or 1)
+    if words[0] in ("train", "study"):
+        assert cli.main(words) == 1
+        assert check_study(planned[0])
+    else:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([words[0], "--help"])
+        assert ended.value.code == 0
+
+
+def test_the_study_file_of_the_readme_compares_what_it_says():
+    (text,) = blocks("README.md", "toml")
+    study = study_from_dict(tomllib.loads(text))
+    counts = check_study(study)
+    narrow, wide = (counts[name]["critic"] for name in ("dense-256", "sparse-1024"))
+    assert narrow.kept == narrow.total
+    assert wide.kept == pytest.approx(narrow.kept, rel=0.01)  # "with as many weights"
+
+
+def anchors(page: str) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", PAGES[page], re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.resolve().relative_to(ROOT).as_posix()), link
+
+
+@pytest.mark.parametrize(
+    ("page", "config"),
+    [
+        ("docs/studies.md", TrainConfig),
+        ("docs/simba.md", CriticConfig),
+        *((f"docs/{name}.md", entry.config) for name, entry in AGENTS.items()),
+    ],
+)
+def test_every_setting_stands_in_its_table_with_its_default(page, config):
+    for item in dataclasses.fields(config):
+        if item.name in ("actor", "critic"):
+            continue
+        found = re.search(rf"^\| `{item.name}` \| ([^|]+) \|", PAGES[page], re.MULTILINE)
+        assert found, item.name
+        first = found[1].split(" ")[0]
+        if isinstance(item.default, str):
+            assert first == f'`"{item.default}"`'
+        elif item.default is not None:
+            assert float(first.replace(",", "")) == item.default, item.name
+
+
+def test_the_page_of_studies_names_every_setting_and_that_of_simba_every_choice():
+    for entry in AGENTS.values():
+        for item in dataclasses.fields(entry.config):
+            assert f"`{item.name}`" in PAGES["docs/studies.md"]
+    for hint in typing.get_type_hints(NetworkConfig).values():
+        for choice in typing.get_args(hint):
+            assert f'`"{choice}"`' in PAGES["docs/simba.md"]
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_metric_and_probe_has_its_line(name):
+    network = CriticConfig(width=8, blocks=1, members=2)
+    agent = AGENTS[name].agent(
+        Spec(obs_dim=3, action_dim=1, episode_length=None),
+        AGENTS[name].config(actor=NetworkConfig(width=8, blocks=1), critic=network),
+    )
+    key = jax.random.key(0)
+    one = Transition(
+        obs=jnp.zeros((4, 3)),
+        action=jnp.zeros((4, 1)),
+        reward=jnp.zeros(4),
+        terminated=jnp.zeros(4, bool),
+        truncated=jnp.zeros(4, bool),
+        next_obs=jnp.zeros((4, 3)),
+    )
+    many = jax.tree.map(lambda x: x[None], one)
+    state = jax.eval_shape(agent.init, key)
+    _, metrics = jax.eval_shape(agent.update, state, many, key)
+    for metric in metrics:
+        assert f"`{metric}`" in PAGES[f"docs/{name}.md"], metric
+    probes = "".join(text for page, text in PAGES.items() if page.startswith("docs/probes/"))
+    for probe in jax.eval_shape(agent.probe, state, one, key):
+        network_name, kind, *_ = probe.split("/")
+        assert f"`{network_name}/{kind}`" in probes or f"`{kind}`" in probes, probe
