@@ -26,8 +26,8 @@ PROBES = {
     ),
     "feature_norm": (
         "Feature norm",
-        "Mean length of the last hidden features. Growth without bound is a warning. SimBa's come out "
-        "of a LayerNorm, so they start near the square root of the width.",
+        "Mean length of the last hidden features. Growth without bound is a warning. SimBa's come "
+        "out of a LayerNorm, so they start near the square root of the width.",
     ),
 }
 """Title and meaning of each probe, in the order of the page."""
