@@ -81,7 +81,9 @@ def main(arguments: Arguments) -> None:
     rows, times = time_all(contenders, arguments.rounds, arguments.calls)
     ratios = compare(times)
 
-    console.print(table(rows, missing))
+    console.print(table(rows))
+    for name, module in missing.items():
+        console.print(f"{name}: not installed (no module {module}); `make bench` installs it")
     for pair, ratio in ratios.items():
         console.print(f"{pair}  [bold]{ratio:.3f}")
     console.print(f"load of the machine before: {load:.1f}")
@@ -175,26 +177,23 @@ def compare(times: Mapping[str, np.ndarray]) -> dict[str, float]:
     }
 
 
-def table(rows: Mapping[str, Row], missing: Mapping[str, str]) -> Table:
-    """Lay out the rows in the order of CONTENDERS."""
+def table(rows: Mapping[str, Row]) -> Table:
+    """Lay out the rows."""
     title = f"SAC, batch {BATCH}, {UPDATES_PER_CALL} updates per call, {CORES} threads"
-    result = Table("", title=title, box=SIMPLE)
-    for heading in ("ms", "quartiles", "weights", "GFLOP", "GFLOP/s", "compile s"):
+    result = Table(title=title, box=SIMPLE, pad_edge=False)
+    result.add_column(no_wrap=True)
+    for heading in ("ms", "quartiles", "weights", "GFLOP", "GFLOP/s", "compile"):
         result.add_column(heading, justify="right", no_wrap=True)
-    for name in CONTENDERS:
-        if name in rows:
-            row = rows[name]
-            result.add_row(
-                name,
-                f"{row.milliseconds:.2f}",
-                "{:.1f} - {:.1f}".format(*row.quartiles),
-                "" if row.parameters is None else f"{row.parameters / 1e6:.2f}M",
-                f"{row.operations / 1e9:.2f}",
-                f"{row.gflops:.0f}",
-                f"{row.compile_seconds:.1f}",
-            )
-        elif name in missing:
-            result.add_row(name, "-", f"no {missing[name]}: make bench")
+    for name, row in rows.items():
+        result.add_row(
+            name,
+            f"{row.milliseconds:.1f}",
+            "{:.1f}-{:.1f}".format(*row.quartiles),
+            "" if row.parameters is None else f"{row.parameters / 1e6:.2f}M",
+            f"{row.operations / 1e9:.2f}",
+            f"{row.gflops:.0f}",
+            f"{row.compile_seconds:.0f} s",
+        )
     return result
 
 

@@ -31,31 +31,6 @@ def _keep_backward(mask: Array, gradient: Array) -> tuple[Array, None]:
 _keep.defvjp(_keep_forward, _keep_backward)
 
 
-@jax.custom_vjp
-def _multiply(x: Array, weight: Array) -> Array:
-    """Return `x @ weight`; only how the weight's gradient is computed is our own."""
-    return x @ weight
-
-
-def _multiply_forward(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
-    return x @ weight, (x, weight)
-
-
-def _multiply_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    x, weight = saved
-    inputs, outputs = weight.shape
-    transposed = x.reshape(-1, inputs).T
-    if inputs < outputs:
-        # On a CPU, XLA contracts the first axis of both factors at little more than half the speed
-        # of an ordinary product. Transposing the smaller factor first costs next to nothing; the
-        # barrier keeps XLA from folding the transpose back into the product.
-        transposed = jax.lax.optimization_barrier(transposed)
-    return gradient @ weight.T, transposed @ gradient.reshape(-1, outputs)
-
-
-_multiply.defvjp(_multiply_forward, _multiply_backward)
-
-
 class Masked(eqx.Module):
     """A pruned weight: zero wherever the mask is False, now and after every update.
 
@@ -132,7 +107,7 @@ def matmul(
     Returns:
         `[..., outputs]`. Gradients of pruned weights are exactly zero.
     """
-    return _multiply(x, to_dense(weight))
+    return x @ to_dense(weight)
 
 
 def to_dense(weight: Weight) -> Float[Array, "..."]:
