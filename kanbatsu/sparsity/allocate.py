@@ -82,16 +82,16 @@ def allocate(
             f"{len(sizes)} layers must keep at least {', '.join(map(str, steps))}: the highest "
             f"sparsity that can be met is {math.floor(1e6 * (1 - steps.sum() / total)) / 1e6}"
         )
-    quotas = np.minimum(target * _shares(shapes, sizes, target, distribution), sizes)
+    quotas = _quotas(shapes, sizes, target, distribution)
     return tuple(int(kept) for kept in _round_to(target, quotas, sizes, steps))
 
 
-def _shares(
+def _quotas(
     shapes: Sequence[Shape], sizes: np.ndarray, target: int, distribution: str
 ) -> np.ndarray:
-    """Fraction of `target` that each layer should get; no layer gets more than it holds."""
+    """What each layer should keep of `target`, before rounding; none more than it holds."""
     if distribution == "uniform":
-        return sizes / sizes.sum()
+        return target * sizes / sizes.sum()
     if distribution == "er":
         raw = np.array(
             [
@@ -106,7 +106,7 @@ def _shares(
         scale = (target - sizes[whole].sum()) / raw[~whole].sum() if not whole.all() else 0.0
         over = ~whole & (scale * raw > sizes)
         if not over.any():
-            return np.where(whole, sizes, scale * raw) / target
+            return np.where(whole, sizes, scale * raw)
         whole |= over
 
 
@@ -115,8 +115,7 @@ def _round_to(target: int, quotas: np.ndarray, sizes: np.ndarray, steps: np.ndar
     kept = np.maximum(np.floor(quotas / steps), 1).astype(np.int64) * steps
     # Layers that the "at least one" rule lifted may have overdrawn: the largest pay it back.
     while kept.sum() > target:
-        spare = np.where(kept > steps, kept - quotas, -np.inf)
-        layer = int(np.argmax(np.where(kept > steps, spare + kept, -np.inf)))
+        layer = int(np.argmax(np.where(kept > steps, kept, 0)))
         kept[layer] -= steps[layer]
     missing = target - int(kept.sum())
     while missing:
