@@ -5,7 +5,9 @@ READY := .venv/.ready
 
 .PHONY: demo test lint learn bench rliable clean
 
-$(READY): requirements/lock.txt pyproject.toml
+KERNELS := CMakeLists.txt $(wildcard kanbatsu/kernels/csrc/*)
+
+$(READY): requirements/lock.txt pyproject.toml $(KERNELS)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

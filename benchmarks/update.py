@@ -32,7 +32,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from kanbatsu.study.machine import machine_facts, versions
+from kanbatsu.machine import machine_facts, versions
 
 HERE = Path(__file__).parent
 WARM_UP_CALLS = 3

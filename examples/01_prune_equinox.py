@@ -11,6 +11,7 @@ model_key, prune_key, data_key = jax.random.split(jax.random.key(0), 3)
 model = eqx.nn.MLP(in_size=2, out_size=1, width_size=128, depth=3, key=model_key)
 model = kanbatsu.prune(model, 0.9, key=prune_key)
 print(kanbatsu.count(model))
+kept = kanbatsu.to_dense(model.layers[1].weight) != 0
 
 x = jax.random.uniform(data_key, (512, 2), minval=-1.0, maxval=1.0)
 y = jnp.sin(3.0 * x[:, :1]) * x[:, 1:]
@@ -40,6 +41,6 @@ for _ in range(300):
     model, moments, after = step(model, moments)
 print(f"loss: {before:.4f} -> {after:.4f}")
 
-weight = model.layers[1].weight  # a kanbatsu.Masked, in place of the array
-print(f"largest pruned weight: {jnp.abs(jnp.where(weight.mask, 0.0, weight.value)).max()}")
-print(f"non-zero weights: {jnp.count_nonzero(weight.value)} of {weight.value.size}")
+weight = kanbatsu.to_dense(model.layers[1].weight)
+print(f"largest pruned weight: {jnp.abs(jnp.where(kept, 0.0, weight)).max()}")
+print(f"non-zero weights: {jnp.count_nonzero(weight)} of {weight.size}")

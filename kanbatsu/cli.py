@@ -1,4 +1,4 @@
-"""The command line: train, study, report, doctor. What is slow to import waits until it is used."""
+"""The command line: one word, one job. What is slow to import waits until it is used."""
 
 from __future__ import annotations
 
@@ -134,8 +134,8 @@ def train(words: list[str]) -> int:
 def study(words: list[str]) -> int:
     """Carry out a study file."""
     asked = tyro.cli(StudyArguments, args=words, prog="kanbatsu study")
+    from kanbatsu.machine import usable_cores
     from kanbatsu.study.file import load_study
-    from kanbatsu.study.worker import usable_cores
 
     out = asked.out or Path("out") / asked.file.stem
     command = ["kanbatsu", "study", str(asked.file), "--out", str(out), *asked.overrides]
@@ -150,6 +150,20 @@ def report(words: list[str]) -> int:
     asked = tyro.cli(ReportArguments, args=words, prog="kanbatsu report")
     with _refusing():
         _write_report(asked.out)
+    return 0
+
+
+def bench(words: list[str]) -> int:
+    """Measure what sparsity gains on this machine."""
+    from kanbatsu.bench.command import BenchArguments, BenchError
+    from kanbatsu.bench.command import bench as measure
+
+    asked = tyro.cli(BenchArguments, args=words, prog="kanbatsu bench")
+    try:
+        measure(asked, Console())
+    except BenchError as error:
+        _say_error(str(error))
+        return USAGE
     return 0
 
 
@@ -184,6 +198,7 @@ COMMANDS = {
     "train": Command(train, "train one agent on one task"),
     "study": Command(study, "train arms x tasks x seeds from a study file, and report"),
     "report": Command(report, "write the report of a study again"),
+    "bench": Command(bench, "measure dense against sparse on this machine"),
     "doctor": Command(doctor, "say what works on this machine"),
 }
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from kanbatsu.study.machine import cpu_name, versions
-from kanbatsu.study.worker import shares, usable_cores
+from kanbatsu.machine import cpu_name, usable_cores, versions
+from kanbatsu.study.worker import shares
 
 NEEDED = (
     "kanbatsu",
@@ -67,6 +67,7 @@ def examine() -> list[Fact]:
         *package_facts(installed),
         pair_fact(installed),
         *machine_facts(),
+        *kernel_facts(),
         *(environment_fact(task, always) for task, always in TASKS.items()),
     ]
 
@@ -157,6 +158,22 @@ def device_fact() -> Fact:
         advice = "set JAX_PLATFORMS=cpu, or install the jax that fits the accelerator's driver"
         return Fact("machine", "devices", str(error), "broken", advice)
     return Fact("machine", "devices", devices)
+
+
+def kernel_facts() -> list[Fact]:
+    """Say which sparse kernels there are, and from which sparsity on they are used."""
+    from kanbatsu.kernels.library import instruction_set
+    from kanbatsu.sparsity.break_even import break_even, cache_file
+
+    chosen = instruction_set()
+    if chosen is None:
+        advice = "install GCC or Clang, then install kanbatsu again: it builds them"
+        return [Fact("kernels", "sparse kernels", "not built", "absent", advice)]
+    facts = [Fact("kernels", "sparse kernels", chosen)]
+    for pattern, kept in break_even().items():
+        value = f"packed where a layer keeps less than {kept:.0%} of its weights"
+        facts.append(Fact("kernels", pattern, value))
+    return [*facts, Fact("kernels", "measured", str(cache_file()))]
 
 
 def environment_fact(task: str, needed: bool = True) -> Fact:

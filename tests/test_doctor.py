@@ -16,7 +16,13 @@ def test_an_installation_with_the_extra_is_healthy() -> None:
     assert states["environments", "gym/Pendulum-v1"] == "good"
     assert states["environments", "dmc/cartpole-balance"] == "good"
     assert states["pairs", "dmc/ tasks"] == "good"
-    assert {section for section, _ in states} == {"versions", "pairs", "machine", "environments"}
+    assert {section for section, _ in states} == {
+        "versions",
+        "pairs",
+        "machine",
+        "kernels",
+        "environments",
+    }
     (devices,) = [fact.value for fact in facts if fact.name == "devices"]
     assert "cpu" in devices
 

@@ -9,9 +9,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kanbatsu"
 FILES = {path.relative_to(PACKAGE.parent).as_posix(): path for path in PACKAGE.rglob("*.py")}
 ROOMS = (
-    ("types",),
-    ("sparsity",),
+    ("types", "machine"),
     ("kernels",),
+    ("sparsity",),
     ("nn",),
     ("probes",),
     ("envs", "replay"),
@@ -19,6 +19,8 @@ ROOMS = (
     ("train",),
     ("study",),
     ("report",),
+    ("deploy",),
+    ("bench",),
     ("doctor",),
     ("cli",),
 )

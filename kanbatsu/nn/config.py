@@ -7,6 +7,7 @@ from typing import Literal
 
 Distribution = Literal["uniform", "er", "erk"]
 Pattern = Literal["element", "grouped", "bernoulli"]
+Compute = Literal["auto", "masked", "packed"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class NetworkConfig:
     elements with a count that varies (bernoulli, to mirror the paper's public code)."""
     group_size: int = 16
     """Neighbouring outputs that share one list of inputs; read by the grouped pattern only."""
+    compute: Compute = "auto"
+    """How pruned weights are stored and multiplied: as masked dense ones, packed (kept values
+    only), or whichever is faster on this machine. The same function either way."""
 
 
 @dataclass(frozen=True)

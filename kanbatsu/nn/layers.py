@@ -9,7 +9,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kanbatsu.sparsity.weight import Masked, matmul
+from kanbatsu.kernels.sums import spread_batch, spread_features, sum_features
+from kanbatsu.sparsity.packed import Grouped, Packed
+from kanbatsu.sparsity.weight import Pruned, Weight, affine
 from kanbatsu.types import Key
 
 Initializer = Callable[..., Float[Array, "inputs outputs"]]
@@ -28,16 +30,18 @@ class Linear(eqx.Module):
     kernel: ClassVar[str] = "weight"
     """The field that pruning may thin out, stored as [inputs, outputs]."""
 
-    weight: Float[Array, "inputs outputs"] | Masked
+    weight: Float[Array, "inputs outputs"] | Pruned
     bias: Float[Array, " outputs"]
 
     def __init__(self, inputs: int, outputs: int, initializer: Initializer, *, key: Key):
         self.weight = initializer(key, (inputs, outputs), jnp.float32)
         self.bias = jnp.zeros(outputs)
 
-    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-        """Map `[..., inputs]` to `[..., outputs]`."""
-        return matmul(x, self.weight) + self.bias
+    def __call__(
+        self, x: Float[Array, "*batch inputs"], *, relu: bool = False
+    ) -> Float[Array, "*batch outputs"]:
+        """Map `[..., inputs]` to `[..., outputs]`; with `relu`, to their positive part."""
+        return affine(x, self.weight, self.bias, relu=relu)
 
 
 class LayerNorm(eqx.Module):
@@ -57,8 +61,23 @@ class LayerNorm(eqx.Module):
         self.scale = jnp.ones(features)
         self.shift = jnp.zeros(features)
 
-    def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
-        """Normalise `[..., features]`."""
+    def __call__(
+        self, x: Float[Array, "*batch features"], beside: Weight | None = None
+    ) -> Float[Array, "*batch features"]:
+        """Normalise `[..., features]`.
+
+        Args:
+            x: what to normalise.
+            beside: the weight that made it, or that is multiplied next. Packed weights want their
+                activations feature by feature; sums are then taken in that order.
+        """
+        features = x.shape[-1]
+        if isinstance(beside, Packed | Grouped):
+            centred = x - spread_features(sum_features(x) / features, features)
+            variance = sum_features(centred**2) / features
+            scale, shift = (spread_batch(to, x.shape[:-1]) for to in (self.scale, self.shift))
+            deviation = spread_features(jnp.sqrt(variance + 1e-6), features)
+            return centred / deviation * scale + shift
         centred = x - x.mean(axis=-1, keepdims=True)
         variance = (centred**2).mean(axis=-1, keepdims=True)
         return centred / jnp.sqrt(variance + 1e-6) * self.scale + self.shift

@@ -38,6 +38,6 @@ class MLP(eqx.Module):
         """Return the features, and the outputs of every ReLU by layer, for the probes."""
         activations = {}
         for index, layer in enumerate(self.layers):
-            x = jax.nn.relu(layer(x))
+            x = layer(x, relu=True)
             activations[f"hidden{index}"] = x
         return x, activations

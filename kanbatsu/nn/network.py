@@ -74,4 +74,5 @@ def make_network(
         distribution=config.distribution,
         pattern=config.pattern,
         group_size=config.group_size,
+        compute=config.compute,
     )

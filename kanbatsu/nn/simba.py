@@ -59,7 +59,7 @@ class SimBa(eqx.Module):
         activations = {}
         x = self.embed(x)
         for index, block in enumerate(self.blocks):
-            hidden = jax.nn.relu(block.up(block.norm(x)))
+            hidden = block.up(block.norm(x, block.up.weight), relu=True)
             activations[f"block{index}"] = hidden
             x = x + block.down(hidden)
-        return self.norm(x), activations
+        return self.norm(x, self.blocks[-1].down.weight), activations

@@ -110,8 +110,8 @@ GLOSSARY = (
     (
         "FLOPs per update",
         "Additions and multiplications of one gradient update. Dense counts every weight; sparse "
-        "counts the kept ones. A masked network computes densely, so the sparse number is what "
-        "could be saved.",
+        "counts the kept ones. A packed layer computes those only; a masked one computes densely, "
+        "and the sparse number is what could be saved.",
         "",
     ),
 )

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kanbatsu.sparsity.kernels import Kernel, PyTree, find_kernels, path_name
-from kanbatsu.sparsity.weight import Masked
+from kanbatsu.sparsity.roles import Kernel, PyTree, find_kernels, path_name
+from kanbatsu.sparsity.weight import is_pruned
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ def count(model: PyTree, masks: PyTree | None = None) -> Count:
         raise ValueError("there is nothing to count: no layer has a prunable kernel")
 
     def kept(kernel: Kernel) -> int:
-        mask = kernel.leaf.mask if isinstance(kernel.leaf, Masked) else mask_of.get(kernel.path)
+        if is_pruned(kernel.leaf):
+            return kernel.leaf.kept
+        mask = mask_of.get(kernel.path)
         return math.prod(kernel.shape) if mask is None else int(np.asarray(mask).sum())
 
     return Count(
@@ -107,8 +109,9 @@ def parameters(model: PyTree) -> int:
         >>> parameters(eqx.nn.Linear(3, 2, key=jax.random.key(0)))
         8
     """
-    leaves = (leaf for leaf in jax.tree.leaves(model) if hasattr(leaf, "dtype"))
-    return sum(leaf.size for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact))
+    leaves = (leaf for leaf in jax.tree.leaves(model, is_leaf=is_pruned) if hasattr(leaf, "dtype"))
+    inexact = (leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact))
+    return sum(math.prod(leaf.shape) for leaf in inexact)
 
 
 def _by_path(masks: PyTree) -> dict[str, Any]:

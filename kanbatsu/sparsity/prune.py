@@ -13,13 +13,16 @@ import numpy as np
 import optax
 
 from kanbatsu.sparsity.allocate import allocate, check_sparsity
+from kanbatsu.sparsity.break_even import is_faster_packed
 from kanbatsu.sparsity.count import Count, LayerCount, parameters
-from kanbatsu.sparsity.kernels import Kernel, PyTree, find_kernels, path_name
+from kanbatsu.sparsity.packed import Grouped, Packed
 from kanbatsu.sparsity.pattern import draw, granule
-from kanbatsu.sparsity.weight import Masked, to_dense
+from kanbatsu.sparsity.roles import Kernel, PyTree, find_kernels, path_name
+from kanbatsu.sparsity.weight import Masked, is_pruned, to_dense
 from kanbatsu.types import Key
 
 Paths = str | Sequence[str]
+COMPUTE = ("auto", "masked", "packed")
 
 
 class MaskedConv(eqx.Module):
@@ -44,14 +47,18 @@ def prune(
     include: Paths = (),
     exclude: Paths = (),
     budget: str = "kernels",
+    compute: str = "auto",
 ) -> PyTree:
     """Remove a share of an Equinox model's weights, once, at random, and keep them removed.
 
-    Kernels of linear and convolution layers become `Masked` weights (a convolution is wrapped in
-    `MaskedConv`); a kernel that loses nothing stays as it was, so sparsity 0 returns the model
-    unchanged. Surviving weights are not rescaled. Train it as usual: partition with
-    `equinox.is_inexact_array`, use any Optax optimizer; pruned weights and their optimizer moments
-    stay exactly zero. A copy (a target network) is pruned alike.
+    Kernels of linear and convolution layers become pruned weights: `Masked` ones, or, where
+    `compute` says so, `Packed` or `Grouped` ones that store and multiply only what they keep. A
+    convolution is always masked, and wrapped in `MaskedConv`. A kernel that loses nothing stays as
+    it was, so sparsity 0 returns the model unchanged. Surviving weights are not rescaled.
+
+    Train it as usual: partition with `equinox.is_inexact_array`, use any Optax optimizer; pruned
+    weights and their optimizer moments stay exactly zero. A copy (a target network) is pruned
+    alike.
 
     Args:
         model: any Equinox model, or a pytree of them.
@@ -65,6 +72,10 @@ def prune(
         exclude: path patterns of kernels to leave dense.
         budget: `kernels`, or `all` to count every parameter of the model in the sparsity while
             still removing kernels' weights only (as the paper's public code does).
+        compute: how pruned weights are stored and multiplied. `masked`: as dense ones, on any
+            device; `packed`: kept values only; `auto`: whichever is faster for the layer on this
+            machine's CPU (see `kanbatsu.sparsity.break_even`), masked elsewhere. All three are the
+            same function.
 
     Returns:
         The same model with pruned weights.
@@ -85,15 +96,21 @@ def prune(
         "Network Sparsity Unlocks the Scaling Potential of Deep RL", ICML 2025, section 3.
     """
     kernels = find_kernels(model, include, exclude)
-    if any(isinstance(kernel.leaf, Masked) for kernel in kernels.values()):
+    if compute not in COMPUTE:
+        raise ValueError(f"unknown compute {compute!r}: choose from {COMPUTE}")
+    if any(is_pruned(kernel.leaf) for kernel in kernels.values()):
         raise ValueError(
             "this model is already pruned; prune a fresh one (see kanbatsu.count for what it keeps)"
         )
     masks = _draw_masks(model, kernels, sparsity, key, distribution, pattern, group_size, budget)
 
     def thin(keys: Any, leaf: Any) -> Any:
-        mask = masks.get(path_name(keys))
-        return leaf if mask is None or mask.all() else Masked.of(leaf, mask)
+        path = path_name(keys)
+        if path not in masks or masks[path].all():
+            return leaf
+        if _is_packed(masks[path], pattern, group_size, compute):
+            return _pack(kernels[path], masks[path], pattern, group_size)
+        return Masked.of(leaf, masks[path])
 
     return _wrap_convolutions(jax.tree_util.tree_map_with_path(thin, model))
 
@@ -242,6 +259,20 @@ def _draw_masks(
         path: kernel.to_layout(draw(layer_key, kernel.shape, kept[path], pattern, group_size))
         for (path, kernel), layer_key in zip(kernels.items(), keys, strict=True)
     }
+
+
+def _is_packed(mask: np.ndarray, pattern: str, group_size: int, compute: str) -> bool:
+    """Whether a kernel is to hold kept values only."""
+    if compute == "masked" or mask.ndim != 2:
+        return False
+    return compute == "packed" or is_faster_packed(mask, pattern, group_size)
+
+
+def _pack(kernel: Kernel, mask: np.ndarray, pattern: str, group_size: int) -> Packed | Grouped:
+    first = kernel.outputs_first
+    if pattern == "grouped":
+        return Grouped.of(kernel.leaf, mask, group_size=group_size, outputs_first=first)
+    return Packed.of(kernel.leaf, mask, outputs_first=first)
 
 
 def _allocate(

@@ -2,6 +2,7 @@
 
 A linear layer holds a weight and calls `matmul(x, weight)`. A plain array is dense. `Masked` is a
 dense array that already holds zeros where it is pruned, and the mask that keeps them there.
+`Packed` and `Grouped` hold the kept values only. All are the same function of the same weights.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from kanbatsu.sparsity.packed import Grouped, Packed
 
 
 @jax.custom_vjp
@@ -71,6 +74,11 @@ class Masked(eqx.Module):
         return _keep(self.value, self.mask)
 
     @property
+    def kept(self) -> int:
+        """Number of weights that exist."""
+        return int(self.mask.sum())
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the dense array."""
         return self.value.shape
@@ -92,11 +100,17 @@ class Masked(eqx.Module):
         return x @ self.array
 
 
-Weight = Float[Array, "..."] | Masked
+Pruned = Masked | Packed | Grouped
+Weight = Float[Array, "..."] | Pruned
+
+
+def is_pruned(node: Any) -> bool:
+    """Whether a node of a tree is a pruned weight."""
+    return isinstance(node, Pruned)
 
 
 def matmul(
-    x: Float[Array, "*batch inputs"], weight: Float[Array, "inputs outputs"] | Masked
+    x: Float[Array, "*batch inputs"], weight: Float[Array, "inputs outputs"] | Pruned
 ) -> Float[Array, "*batch outputs"]:
     """Multiply activations by a weight, whatever the weight is stored as.
 
@@ -105,9 +119,37 @@ def matmul(
         weight: `[inputs, outputs]`.
 
     Returns:
-        `[..., outputs]`. Gradients of pruned weights are exactly zero.
+        `[..., outputs]`. Gradients of pruned weights are exactly zero, or do not exist.
     """
-    return x @ to_dense(weight)
+    return weight.multiply(x) if isinstance(weight, Packed | Grouped) else x @ to_dense(weight)
+
+
+def affine(
+    x: Float[Array, "*batch inputs"],
+    weight: Float[Array, "inputs outputs"] | Pruned,
+    bias: Float[Array, " outputs"],
+    *,
+    relu: bool = False,
+) -> Float[Array, "*batch outputs"]:
+    """Multiply by a weight, add a bias, and with `relu` keep the positive part.
+
+    Args:
+        x: activations, `[..., inputs]`.
+        weight: `[inputs, outputs]`.
+        bias: `[outputs]`.
+        relu: whether negative results become 0.
+
+    Returns:
+        `[..., outputs]`.
+
+    Example:
+        >>> affine(jnp.ones(2), jnp.ones((2, 1)), jnp.array([-3.0]), relu=True)
+        Array([0.], dtype=float32)
+    """
+    if isinstance(weight, Packed | Grouped):
+        return weight.affine(x, bias, relu)
+    y = x @ to_dense(weight) + bias
+    return jax.nn.relu(y) if relu else y
 
 
 def to_dense(weight: Weight) -> Float[Array, "..."]:
@@ -117,4 +159,4 @@ def to_dense(weight: Weight) -> Float[Array, "..."]:
         >>> to_dense(Masked.of(jnp.ones(2), jnp.array([True, False])))
         Array([1., 0.], dtype=float32)
     """
-    return weight.array if isinstance(weight, Masked) else weight
+    return weight.array if isinstance(weight, Pruned) else weight

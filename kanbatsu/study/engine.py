@@ -14,12 +14,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from kanbatsu.machine import usable_cores
 from kanbatsu.study.claim import StudyError, claim, lock
 from kanbatsu.study.plan import PlannedRun, Study, study_record
 from kanbatsu.study.progress import Display, LatestReturn, RunView, Speed, View, make_display
 from kanbatsu.study.record import to_dict
 from kanbatsu.study.store import StudyFolder
-from kanbatsu.study.worker import Worker, shares, usable_cores
+from kanbatsu.study.worker import Worker, shares
 
 POLL_SECONDS = 0.2
 """Between two looks at the workers."""

@@ -21,9 +21,9 @@ from kanbatsu.agents.sac import SACConfig
 from kanbatsu.envs.make import make
 from kanbatsu.envs.spec import Environment
 from kanbatsu.envs.vector import VectorEnvironment
+from kanbatsu.machine import machine_facts
 from kanbatsu.replay import Replay
 from kanbatsu.sparsity.count import count, parameters
-from kanbatsu.study.machine import machine_facts
 from kanbatsu.study.record import to_dict
 from kanbatsu.study.store import RunFolder
 from kanbatsu.train import checkpoint

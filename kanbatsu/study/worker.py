@@ -124,13 +124,6 @@ class Worker:
         self._printed.close()
 
 
-def usable_cores() -> list[int]:
-    """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def shares(cores: Sequence[int], workers: int) -> list[list[int]]:
     """Divide cores among workers, as evenly as they go; workers beyond the cores share them.
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from kanbatsu.machine import usable_cores
 from kanbatsu.study.plan import Study
 from kanbatsu.study.record import to_dict
 from kanbatsu.study.store import RunFolder
-from kanbatsu.study.worker import Worker, shares, usable_cores
+from kanbatsu.study.worker import Worker, shares
 
 
 def wait(worker: Worker, until: Callable[[], bool], seconds: float = 60.0) -> None:

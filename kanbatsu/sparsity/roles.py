@@ -18,7 +18,7 @@ import numpy as np
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, KeyPath, SequenceKey
 
 from kanbatsu.sparsity.allocate import Shape
-from kanbatsu.sparsity.weight import Masked
+from kanbatsu.sparsity.weight import is_pruned
 
 PyTree = Any
 MAPPING_KERNELS = ("kernel", "w")
@@ -31,7 +31,7 @@ class Kernel:
     path: str
     """Where it is, such as `encoder/blocks/0/up/weight`."""
     leaf: Any
-    """The array, or the `Masked` that already replaces it."""
+    """The array, or the pruned weight that already replaces it."""
     outputs_first: bool
     """True for the layout `[outputs, inputs, *window]`, else `[*window, inputs, outputs]`."""
 
@@ -73,7 +73,7 @@ def find_kernels(
     excludes = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     roles = _roles(tree)
     candidates: dict[str, Kernel] = {}
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_masked):
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_pruned):
         path = path_name(keys)
         named = any(fnmatch.fnmatchcase(path, pattern) for pattern in includes)
         shaped = getattr(leaf, "ndim", 0) >= 2 and hasattr(leaf, "dtype")
@@ -132,7 +132,3 @@ def _is_layer(node: Any) -> bool:
     if isinstance(node, eqx.nn.Linear | eqx.nn.Conv | eqx.nn.ConvTranspose):
         return True
     return isinstance(node, eqx.Module) and isinstance(getattr(type(node), "kernel", None), str)
-
-
-def _is_masked(node: Any) -> bool:
-    return isinstance(node, Masked)

@@ -1,0 +1,174 @@
+"""What a policy is made of: the layers, in order, as plain numpy arrays, and what each computes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+BLOCK = 1024
+"""Inputs that a packed weight lists together (`kernels.layouts.BLOCK`, which needs JAX)."""
+GROUP_SIZES = (8, 16, 32)
+"""Outputs per group that the kernels know."""
+
+
+class Dense(NamedTuple):
+    """Every weight."""
+
+    values: np.ndarray
+    """float32 `[inputs, outputs]`."""
+
+
+class Packed(NamedTuple):
+    """The kept weights, by block of inputs, then by output, then by input."""
+
+    values: np.ndarray
+    """float32 `[kept]`."""
+    starts: np.ndarray
+    """int32 `[blocks * outputs + 1]`: where the list of each output of each block begins."""
+    sources: np.ndarray
+    """uint16 `[kept]`: the input of each weight."""
+
+
+class Grouped(NamedTuple):
+    """The kept weights of neighbouring outputs that share their inputs."""
+
+    values: np.ndarray
+    """float32 `[groups, kept, group_size]`; zero beyond the last output."""
+    sources: np.ndarray
+    """int32 `[groups, kept]`: the inputs that a group keeps."""
+
+
+Weight = Dense | Packed | Grouped
+
+
+class Normalise(NamedTuple):
+    """`(x - mean) / scale`, the first layer of every policy."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+
+class Remember(NamedTuple):
+    """Keep the features for a later `Add`: a residual branch begins."""
+
+
+class Add(NamedTuple):
+    """Add what was remembered: the branch ends."""
+
+
+class LayerNorm(NamedTuple):
+    """Mean 0 and variance 1 over the features, times `scale`, plus `shift`."""
+
+    scale: np.ndarray
+    shift: np.ndarray
+    epsilon: float
+
+
+class Linear(NamedTuple):
+    """`x W + bias`, or its positive part."""
+
+    weight: Weight
+    bias: np.ndarray
+    inputs: int
+    outputs: int
+    relu: bool
+
+
+class Squash(NamedTuple):
+    """tanh, then from [-1, 1] to the bounds of the action: the last layer of every policy."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def centre(self) -> np.ndarray:
+        """What an output of 0 means."""
+        return (self.low + self.high) / np.float32(2)
+
+    @property
+    def half(self) -> np.ndarray:
+        """How far an output of 1 is from there."""
+        return (self.high - self.low) / np.float32(2)
+
+
+Layer = Normalise | Remember | Add | LayerNorm | Linear | Squash
+
+
+def blocks(inputs: int) -> int:
+    """Return how many blocks of inputs a packed weight has."""
+    return math.ceil(inputs / BLOCK)
+
+
+def to_dense(layer: Linear) -> np.ndarray:
+    """Return the weight of a layer as float32 `[inputs, outputs]`.
+
+    Raises:
+        ValueError: if its lists point outside the layer.
+
+    Example:
+        >>> values = np.arange(8, dtype=np.float32).reshape(1, 1, 8)
+        >>> weight = Grouped(values, np.array([[1]], np.int32))
+        >>> to_dense(Linear(weight, np.zeros(2), inputs=2, outputs=2, relu=False)).tolist()
+        [[0.0, 0.0], [0.0, 1.0]]
+    """
+    weight, inputs, outputs = layer.weight, layer.inputs, layer.outputs
+    if isinstance(weight, Dense):
+        return weight.values
+    if isinstance(weight, Grouped):
+        if weight.sources.size and not 0 <= weight.sources.min() <= weight.sources.max() < inputs:
+            raise ValueError("it names an input that does not exist")
+        groups, _, size = weight.values.shape
+        padded = np.zeros((inputs, groups * size), np.float32)
+        padded[weight.sources[:, :, None], np.arange(groups * size).reshape(-1, 1, size)] = (
+            weight.values
+        )
+        return padded[:, :outputs]
+    lengths = np.diff(weight.starts)
+    if weight.starts[0] != 0 or weight.starts[-1] != weight.values.size or lengths.min() < 0:
+        raise ValueError("its lists overlap")
+    lists = np.repeat(np.arange(lengths.size), lengths)
+    if (weight.sources >= inputs).any() or (weight.sources // BLOCK != lists // outputs).any():
+        raise ValueError("it names an input that does not exist")
+    dense = np.zeros((inputs, outputs), np.float32)
+    dense[weight.sources, lists % outputs] = weight.values
+    return dense
+
+
+def run(layers: Sequence[Layer], x: np.ndarray) -> np.ndarray:
+    """Compute the actions of observations with numpy; weights are dense.
+
+    Args:
+        layers: the policy; the weight of every `Linear` is `Dense`.
+        x: float32 `[batch, obs_dim]`.
+
+    Returns:
+        float32 `[batch, action_dim]`.
+
+    Example:
+        >>> one = np.ones(1, np.float32)
+        >>> run([Normalise(one, one), Squash(0 * one, 10 * one)], np.ones((1, 1), np.float32))
+        array([[5.]], dtype=float32)
+    """
+    remembered = x
+    for layer in layers:
+        match layer:
+            case Normalise():
+                x = (x - layer.mean) / layer.scale
+            case Remember():
+                remembered = x
+            case Add():
+                x = x + remembered
+            case LayerNorm():
+                centred = x - x.mean(axis=-1, keepdims=True)
+                variance = (centred**2).mean(axis=-1, keepdims=True)
+                x = centred / np.sqrt(variance + np.float32(layer.epsilon))
+                x = x * layer.scale + layer.shift
+            case Linear(weight=Dense(values)):
+                x = x @ values + layer.bias
+                x = np.maximum(x, 0) if layer.relu else x
+            case Squash():
+                x = layer.centre + layer.half * np.tanh(x)
+    return x

@@ -1,0 +1,124 @@
+"""A policy as a program of the compiled kernels: one call takes observations to actions."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import c_float, c_int32, c_int64, c_void_p
+
+import numpy as np
+
+from kanbatsu.deploy.entry import PolicyError
+from kanbatsu.deploy.layers import (
+    GROUP_SIZES,
+    Add,
+    Dense,
+    Grouped,
+    Layer,
+    LayerNorm,
+    Linear,
+    Normalise,
+    Packed,
+    Remember,
+    Squash,
+)
+
+NORMALISE, REMEMBER, ADD, LAYER_NORM, PACKED, GROUPED, SQUASH = range(7)
+"""`Operation` in kernels/csrc/policy.cc."""
+
+
+class Step(ctypes.Structure):
+    """`Step` in kernels/csrc/policy.cc."""
+
+    _fields_ = (
+        ("operation", c_int32),
+        ("relu", c_int32),
+        *((name, c_int64) for name in ("inputs", "outputs", "groups", "kept", "size")),
+        *((name, c_void_p) for name in ("first", "second", "starts", "sources")),
+        ("epsilon", c_float),
+    )
+
+
+class Program:
+    """The policy as a function of observations; it runs on the thread that calls it.
+
+    Args:
+        library: the compiled kernels.
+        layers: as `kanbatsu.deploy.files.read` returns them.
+
+    Raises:
+        PolicyError: if a weight names an input that does not exist.
+    """
+
+    def __init__(self, library: ctypes.CDLL, layers: Sequence[Layer]) -> None:
+        # The steps hold addresses only: the arrays must live as long as they do.
+        self._arrays: list[np.ndarray] = []
+        steps: list[Step] = []
+        width = 0
+        for layer in layers:
+            width = layer.mean.size if isinstance(layer, Normalise) else width
+            step = self._step(layer)
+            step.inputs = width
+            width = step.outputs = layer.outputs if isinstance(layer, Linear) else width
+            steps.append(step)
+        self._steps, self._count = (Step * len(steps))(*steps), len(steps)
+        self._action_dim = width
+        self._run = library.kanbatsu_policy_run
+        self._run.argtypes = (c_void_p, c_int64, c_void_p, c_void_p, c_int64)
+        check = library.kanbatsu_policy_check
+        check.argtypes, check.restype = (c_void_p, c_int64), c_int64
+        wrong = check(self._steps, self._count)
+        if wrong >= 0:
+            raise PolicyError(f"layer {wrong} names an input that does not exist")
+
+    def __call__(self, obs: np.ndarray) -> np.ndarray:
+        """Map contiguous float32 `[batch, obs_dim]` to float32 `[batch, action_dim]`."""
+        batch = len(obs)
+        actions = np.empty((batch, self._action_dim), np.float32)
+        if self._run(self._steps, self._count, obs.ctypes.data, actions.ctypes.data, batch):
+            raise MemoryError(f"there is no memory for a batch of {batch}")
+        return actions
+
+    def _step(self, layer: Layer) -> Step:
+        match layer:
+            case Normalise(mean, scale):
+                return Step(NORMALISE, first=self._keep(mean), second=self._keep(scale))
+            case Remember():
+                return Step(REMEMBER)
+            case Add():
+                return Step(ADD)
+            case LayerNorm(scale, shift, epsilon):
+                first, second = self._keep(scale), self._keep(shift)
+                return Step(LAYER_NORM, first=first, second=second, epsilon=epsilon)
+            case Linear():
+                return self._linear(layer)
+            case Squash():
+                return Step(SQUASH, first=self._keep(layer.centre), second=self._keep(layer.half))
+
+    def _linear(self, layer: Linear) -> Step:
+        weight = _grouped(layer.weight) if isinstance(layer.weight, Dense) else layer.weight
+        step = Step(relu=layer.relu, first=self._keep(weight.values), second=self._keep(layer.bias))
+        step.sources = self._keep(weight.sources)
+        if isinstance(weight, Packed):
+            step.operation, step.kept = PACKED, weight.values.size
+            step.starts = self._keep(weight.starts)
+        else:
+            step.operation = GROUPED
+            step.groups, step.kept, step.size = weight.values.shape
+        return step
+
+    def _keep(self, array: np.ndarray) -> int:
+        """Return the address of an array, and keep it alive."""
+        self._arrays.append(np.ascontiguousarray(array))
+        return self._arrays[-1].ctypes.data
+
+
+def _grouped(weight: Dense) -> Grouped:
+    """Every weight, as groups of outputs that keep every input; the last one padded with zeros."""
+    inputs, outputs = weight.values.shape
+    size = next((size for size in GROUP_SIZES if size >= outputs), GROUP_SIZES[-1])
+    groups = -(-outputs // size)
+    padded = np.zeros((inputs, groups * size), np.float32)
+    padded[:, :outputs] = weight.values
+    sources = np.tile(np.arange(inputs, dtype=np.int32), (groups, 1))
+    return Grouped(padded.reshape(inputs, groups, size).transpose(1, 0, 2), sources)

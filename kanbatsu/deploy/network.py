@@ -1,0 +1,154 @@
+"""From the named arrays of a trained actor to the layers of a policy, stored as small as they go.
+
+The names are the paths of the actor's tree, as checkpoints hold them; so a run is exported without
+its environment, its critics or its agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from kanbatsu.deploy.layers import (
+    GROUP_SIZES,
+    Add,
+    Dense,
+    Grouped,
+    Layer,
+    LayerNorm,
+    Linear,
+    Normalise,
+    Packed,
+    Remember,
+    Squash,
+    Weight,
+)
+from kanbatsu.nn.normaliser import EPSILON
+from kanbatsu.sparsity import packed
+
+Arrays = Mapping[str, np.ndarray]
+LAYER_NORM_EPSILON = 1e-6
+"""As in `kanbatsu.nn.layers.LayerNorm`."""
+
+
+def policy_layers(
+    actor: Arrays,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    low: float | np.ndarray,
+    high: float | np.ndarray,
+) -> list[Layer]:
+    """Return the layers of the greedy policy of an actor: tanh of its mean.
+
+    Args:
+        actor: every array of a `Network` with a SimBa or an MLP encoder and a Gaussian or a tanh
+            head, by its path.
+        mean: of the observations, `[obs_dim]`.
+        variance: likewise.
+        low: lowest value of each entry of an action, `[action_dim]` or one for all.
+        high: highest value likewise.
+
+    Raises:
+        ValueError: if the actor is another network.
+    """
+    actor = dict(actor)
+    scale = np.sqrt(variance + np.float32(EPSILON))
+    layers: list[Layer] = [Normalise(mean, scale)]
+    if "encoder/embed/bias" in actor:
+        embed = _linear(actor, "encoder/embed", mean.size)
+        layers.append(embed)
+        for at in _numbered(actor, "encoder/blocks"):
+            up = _linear(actor, f"{at}/up", embed.outputs, relu=True)
+            down = _linear(actor, f"{at}/down", up.outputs)
+            layers += [Remember(), _norm(actor, f"{at}/norm"), up, down, Add()]
+        layers.append(_norm(actor, "encoder/norm"))
+        width = embed.outputs
+    else:
+        width = mean.size
+        for at in _numbered(actor, "encoder/layers"):
+            hidden = _linear(actor, at, width, relu=True)
+            layers.append(hidden)
+            width = hidden.outputs
+    head = _linear(actor, "head/mean", width)
+    for name in [name for name in actor if name.startswith("head/log_std/")]:
+        del actor[name]  # greedy actions do not spread
+    if actor:
+        raise ValueError(f"this network cannot be exported: it has {', '.join(actor)}")
+    try:
+        bounds = [np.broadcast_to(np.float32(bound), head.outputs) for bound in (low, high)]
+    except ValueError:
+        raise ValueError(f"low and high must be one number, or {head.outputs} each") from None
+    return [*layers, head, Squash(*bounds)]
+
+
+def smallest(value: np.ndarray, mask: np.ndarray) -> Weight:
+    """Store a masked weight in the fewest bytes: dense, packed or grouped.
+
+    Args:
+        value: float32 `[inputs, outputs]`, zero where pruned.
+        mask: the same shape, True = kept.
+
+    Example:
+        >>> value = np.eye(8, dtype=np.float32)
+        >>> type(smallest(value, value > 0)).__name__
+        'Packed'
+        >>> type(smallest(value, np.ones((8, 8), bool))).__name__
+        'Dense'
+    """
+    choices: list[Weight] = [Dense(value)]
+    if max(value.shape) <= packed.MOST_FEATURES:
+        lists, inputs, outputs = packed.Lists.of(mask)
+        starts, sources = np.asarray(lists.starts), np.asarray(lists.sources)
+        choices.append(Packed(value[inputs, outputs], starts, sources))
+    grouped = (_as_groups(value, mask, size) for size in GROUP_SIZES)
+    choices += [weight for weight in grouped if weight is not None]
+    return min(choices, key=lambda weight: sum(array.nbytes for array in weight))
+
+
+def _as_groups(value: np.ndarray, mask: np.ndarray, size: int) -> Grouped | None:
+    """The weight as groups, if its mask is of that pattern."""
+    try:
+        weight = packed.Grouped.of(value, mask, group_size=size)
+    except ValueError:
+        return None
+    return Grouped(np.asarray(weight.values), np.asarray(weight.sources))
+
+
+def _linear(arrays: dict[str, np.ndarray], at: str, inputs: int, relu: bool = False) -> Linear:
+    """Take a layer out of the arrays."""
+    bias = _take(arrays, f"{at}/bias")
+    weight = f"{at}/weight"
+    stored: Weight
+    if f"{weight}/mask" in arrays:
+        stored = smallest(_take(arrays, f"{weight}/value"), _take(arrays, f"{weight}/mask"))
+    elif f"{weight}/order" in arrays:
+        for name in ("order", "by_input/starts", "by_input/sources"):  # for gradients
+            _take(arrays, f"{weight}/{name}")
+        names = ("values", "by_output/starts", "by_output/sources")
+        stored = Packed(*(_take(arrays, f"{weight}/{name}") for name in names))
+    elif f"{weight}/sources" in arrays:
+        stored = Grouped(_take(arrays, f"{weight}/values"), _take(arrays, f"{weight}/sources"))
+    else:
+        stored = Dense(_take(arrays, weight))
+    return Linear(stored, bias, inputs, bias.size, relu)
+
+
+def _norm(arrays: dict[str, np.ndarray], at: str) -> LayerNorm:
+    scale, shift = _take(arrays, f"{at}/scale"), _take(arrays, f"{at}/shift")
+    return LayerNorm(scale, shift, LAYER_NORM_EPSILON)
+
+
+def _take(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in arrays:
+        raise ValueError(
+            f"this network cannot be exported: it has no {name}. A policy is a SimBa or an MLP "
+            "encoder with a Gaussian or a tanh head, as SAC and DDPG have"
+        )
+    return arrays.pop(name)
+
+
+def _numbered(arrays: Arrays, at: str) -> list[str]:
+    """The paths of the members of a tuple, in order."""
+    numbers = {int(name.split("/")[2]) for name in arrays if name.startswith(f"{at}/")}
+    return [f"{at}/{number}" for number in sorted(numbers)]

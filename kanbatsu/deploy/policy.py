@@ -1,0 +1,108 @@
+"""Loads a policy and runs it: numpy and the compiled kernels, no JAX."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from kanbatsu.deploy.entry import PolicyError
+from kanbatsu.deploy.files import AGAIN, read
+from kanbatsu.deploy.layers import Dense, Layer, Linear, Normalise, Squash, run, to_dense
+from kanbatsu.deploy.native import Program
+from kanbatsu.kernels.shared import shared_library
+
+
+class Policy:
+    """A function from observations to greedy actions; `load` returns one.
+
+    It holds no state: calls do not depend on each other, and may come from several threads.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        layers = read(folder)
+        begin, end = layers[0], layers[-1]
+        assert isinstance(begin, Normalise) and isinstance(end, Squash)  # noqa: PT018
+        self.obs_dim: int = begin.mean.size
+        """Length of an observation."""
+        self.action_dim: int = end.low.size
+        """Length of an action."""
+        self.low: np.ndarray = end.low
+        """Lowest value of each entry of an action."""
+        self.high: np.ndarray = end.high
+        """Highest value of each entry of an action."""
+        try:
+            self._act = _function_of(layers)
+        except ValueError as error:
+            raise PolicyError(f"{folder} does not describe a policy: {error}; {AGAIN}") from None
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Return the greedy action of an observation, or those of a batch.
+
+        Args:
+            observation: numbers `[obs_dim]` or `[batch, obs_dim]`, as the environment gives them:
+                the policy normalises them itself.
+
+        Returns:
+            float32 `[action_dim]` or `[batch, action_dim]`, between `low` and `high`.
+
+        Raises:
+            ValueError: for another shape.
+        """
+        obs = np.asarray(observation, np.float32, order="C")
+        if obs.ndim not in (1, 2) or obs.shape[-1] != self.obs_dim:
+            raise ValueError(
+                f"an observation of this policy is [{self.obs_dim}], or [batch, {self.obs_dim}]: "
+                f"got {list(obs.shape)}"
+            )
+        actions: np.ndarray = self._act(obs.reshape(-1, self.obs_dim))
+        return actions.reshape(*obs.shape[:-1], self.action_dim)
+
+    def __repr__(self) -> str:
+        return f"Policy(obs_dim={self.obs_dim}, action_dim={self.action_dim})"
+
+
+def _function_of(layers: list[Layer]) -> Callable[[np.ndarray], np.ndarray]:
+    library = shared_library()
+    if library is not None:
+        return Program(library, layers)
+    dense = [
+        layer._replace(weight=Dense(to_dense(layer))) if isinstance(layer, Linear) else layer
+        for layer in layers
+    ]
+    return lambda obs: run(dense, obs)
+
+
+def load(path: str | os.PathLike[str]) -> Policy:
+    """Load a policy; all that can be wrong with its files is found here.
+
+    Args:
+        path: the folder that `export` wrote.
+
+    Returns:
+        A function of observations. With the compiled kernels it runs on the caller's thread alone;
+        without them (said once, in the log) the weights are dense and numpy multiplies them.
+
+    Raises:
+        FileNotFoundError: if the folder holds no policy.
+        PolicyError: if it is damaged or foreign.
+
+    Example:
+        >>> import jax, tempfile
+        >>> from kanbatsu.agents.sac import SAC, SACConfig
+        >>> from kanbatsu.deploy import export_policy
+        >>> from kanbatsu.nn.config import CriticConfig, NetworkConfig
+        >>> config = SACConfig(NetworkConfig(width=8, blocks=1), CriticConfig(width=8, blocks=1))
+        >>> from kanbatsu.types import Spec
+        >>> state = SAC(Spec(3, 2, episode_length=100), config).init(jax.random.key(0))
+        >>> folder = tempfile.mkdtemp()
+        >>> export_policy(state.actor, state.normaliser, folder)
+        >>> policy = load(folder)
+        >>> policy
+        Policy(obs_dim=3, action_dim=2)
+        >>> policy(np.ones(3)).shape, policy(np.ones((7, 3))).shape
+        ((2,), (7, 2))
+    """
+    return Policy(Path(path))

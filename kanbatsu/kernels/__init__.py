@@ -1,0 +1,1 @@
+"""How a pruned weight multiplies: C++ kernels on plain arrays, and their place in JAX."""

@@ -1,0 +1,125 @@
+"""How a function becomes a JAX primitive: what it means, how it runs on a CPU, how it batches."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+
+from kanbatsu.kernels.library import library
+
+Array = jax.Array
+
+FEATURE_MAJOR = (1, 0)
+"""Of activations `[batch, features]`: the kernels read and write them feature by feature. XLA
+carries this order through the operations between two layers, so that nothing is transposed there.
+"""
+
+
+def define(
+    name: str,
+    anywhere: Callable[..., Array],
+    on_cpu: Callable[..., Array],
+    result_shape: Callable[..., tuple[int, ...]],
+) -> Primitive:
+    """Make a primitive without derivatives or batching.
+
+    Args:
+        name: of the primitive.
+        anywhere: what it means, in JAX; runs where the kernels cannot: on another device, without
+            a compiler, for other types than float32.
+        on_cpu: the same by a kernel.
+        result_shape: the shape of its result; its type is that of the first argument.
+
+    Returns:
+        The primitive; `anywhere` and the others take its arguments and its parameters.
+    """
+    primitive = Primitive(f"kanbatsu_{name}")
+
+    def run_on_cpu(*arrays: Array, **parameters: Any) -> Array:
+        # XLA fails on the transpose of an empty batch, which a kernel would have it make.
+        floats = [array for array in arrays if jnp.issubdtype(array.dtype, jnp.inexact)]
+        known = all(array.dtype == jnp.float32 for array in floats)
+        runs = library() is not None and known and arrays[0].size > 0
+        return (on_cpu if runs else anywhere)(*arrays, **parameters)
+
+    @functools.cache
+    def compiled(**parameters: Any) -> Callable[..., Array]:
+        return jax.jit(functools.partial(primitive.bind, **parameters))
+
+    primitive.def_impl(lambda *arrays, **parameters: compiled(**parameters)(*arrays))
+    primitive.def_abstract_eval(
+        lambda *arrays, **parameters: jax.core.ShapedArray(
+            result_shape(*arrays, **parameters), arrays[0].dtype
+        )
+    )
+    mlir.register_lowering(primitive, mlir.lower_fun(anywhere, multiple_results=False))
+    mlir.register_lowering(
+        primitive, mlir.lower_fun(run_on_cpu, multiple_results=False), platform="cpu"
+    )
+    return primitive
+
+
+def call(
+    target: str,
+    arrays: Sequence[Array],
+    *results: jax.ShapeDtypeStruct,
+    **attributes: Any,
+) -> Sequence[Array]:
+    """Call a kernel; every float matrix among its arrays is feature-major."""
+
+    def order(array: Array | jax.ShapeDtypeStruct) -> tuple[int, ...]:
+        axes = tuple(range(len(array.shape)))
+        return FEATURE_MAJOR if len(axes) == 2 and array.dtype == jnp.float32 else axes
+
+    return jax.ffi.ffi_call(
+        f"kanbatsu_{target}",
+        results,
+        input_layouts=[order(array) for array in arrays],
+        output_layouts=[order(result) for result in results],
+    )(*arrays, **attributes)
+
+
+def rows(x: Array) -> Array:
+    """Return activations `[..., features]` as `[batch, features]`."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def batch_activations(primitive: Primitive) -> None:
+    """Let `vmap` over the first argument make more batch; do other members one by one."""
+
+    def rule(arrays: Sequence[Array], axes: Sequence[Any], **parameters: Any) -> tuple[Array, int]:
+        if all(axis is None for axis in axes[1:]):
+            moved = jnp.moveaxis(arrays[0], axes[0], 0)
+            return primitive.bind(moved, *arrays[1:], **parameters), 0
+        return one_by_one(primitive, arrays, axes, **parameters)
+
+    batching.primitive_batchers[primitive] = rule
+
+
+def batch_one_by_one(primitive: Primitive) -> None:
+    """Do the members of a `vmap` one after the other."""
+    batching.primitive_batchers[primitive] = functools.partial(one_by_one, primitive)
+
+
+def one_by_one(
+    primitive: Primitive, arrays: Sequence[Array], axes: Sequence[Any], **parameters: Any
+) -> tuple[Array, int]:
+    """Bind a primitive for each member in turn, and stack the results."""
+    members = {
+        at: jnp.moveaxis(array, axis, 0)
+        for at, (array, axis) in enumerate(zip(arrays, axes, strict=True))
+        if axis is not None
+    }
+
+    def one(member: dict[int, Array]) -> Array:
+        return primitive.bind(
+            *(member.get(at, array) for at, array in enumerate(arrays)), **parameters
+        )
+
+    return jax.lax.map(one, members), 0

@@ -1,0 +1,281 @@
+"""Pruned weights that store only what they keep: any weights (`Packed`) or groups (`Grouped`)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int32, UInt16
+
+from kanbatsu.kernels.layouts import BLOCK, LAYOUTS
+from kanbatsu.kernels.products import Shape, affine, product
+
+GROUP_SIZES = (8, 16, 32)
+"""Outputs per group that the kernels know: whole vector registers."""
+MOST_FEATURES = 1 << 16
+"""Inputs or outputs that a `Packed` weight can name in 16 bits."""
+
+
+class Lists(eqx.Module):
+    """The kept weights of a matrix, by block of rows, then by column, then by row."""
+
+    starts: Int32[Array, " blocks_times_columns_and_one"]
+    """Where the list of each column of each block begins; the last entry is their number."""
+    sources: UInt16[Array, " kept"]
+    """The row of each weight."""
+
+    @classmethod
+    def of(cls, mask: Bool[np.ndarray, "rows columns"]) -> tuple[Lists, np.ndarray, np.ndarray]:
+        """List the ones of a mask; also returns the row and the column of each, in that order."""
+        rows, columns = np.nonzero(mask)
+        order = np.lexsort((rows, columns, rows // BLOCK))
+        rows, columns = rows[order], columns[order]
+        width = mask.shape[1]
+        cells = np.arange(math.ceil(mask.shape[0] / BLOCK) * width + 1)
+        starts = np.searchsorted(rows // BLOCK * width + columns, cells)
+        lists = cls(jnp.asarray(starts, jnp.int32), jnp.asarray(rows, jnp.uint16))
+        return lists, rows, columns
+
+
+class Packed(eqx.Module):
+    """A pruned weight as a list of the values that it keeps, and where they belong.
+
+    Everything that trains (gradient, moments, target, checkpoint) holds kept values only. On a
+    CPU its products run in kanbatsu's kernels; elsewhere the dense weight is built first.
+
+    Example:
+        >>> from kanbatsu.sparsity.weight import matmul
+        >>> weight = Packed.of(jnp.ones((2, 2)), jnp.array([[True, False], [True, True]]))
+        >>> weight.values
+        Array([1., 1., 1.], dtype=float32)
+        >>> matmul(jnp.array([1.0, 10.0]), weight)
+        Array([11., 10.], dtype=float32)
+    """
+
+    values: Float[Array, " kept"]
+    """In the order of `by_output`."""
+    by_output: Lists
+    by_input: Lists
+    order: Int32[Array, " kept"]
+    """For each value in the order of `by_input`, its position in `values`."""
+    inputs: int = eqx.field(static=True)
+    outputs: int = eqx.field(static=True)
+    outputs_first: bool = eqx.field(static=True)
+    """Whether the dense weight is `[outputs, inputs]`."""
+
+    @classmethod
+    def of(
+        cls, value: Float[Any, "..."], mask: Bool[Any, "..."], *, outputs_first: bool = False
+    ) -> Packed:
+        """Keep the values where the mask is True.
+
+        Args:
+            value: `[inputs, outputs]`, or `[outputs, inputs]` with `outputs_first`.
+            mask: the same shape, True = kept.
+            outputs_first: which of the two it is.
+
+        Raises:
+            ValueError: if the shapes differ, or there are more than 65,536 inputs or outputs.
+        """
+        value, mask = _inputs_first(value, mask, outputs_first)
+        if max(mask.shape) > MOST_FEATURES:
+            raise ValueError(
+                f"a packed weight has at most {MOST_FEATURES:,} inputs and outputs: this one is "
+                f"{mask.shape}; keep it masked, or choose the grouped pattern"
+            )
+        by_output, inputs, outputs = Lists.of(mask)
+        by_input, *transposed = Lists.of(mask.T)
+        position = np.empty(mask.shape, np.int32)
+        position[inputs, outputs] = np.arange(inputs.size)
+        return cls(
+            values=value[inputs, outputs],
+            by_output=by_output,
+            by_input=by_input,
+            order=jnp.asarray(position.T[tuple(transposed)]),
+            inputs=mask.shape[0],
+            outputs=mask.shape[1],
+            outputs_first=outputs_first,
+        )
+
+    @property
+    def kept(self) -> int:
+        """Number of weights that exist."""
+        return self.values.shape[0]
+
+    @property
+    def structure(self) -> tuple[Array, ...]:
+        """The arrays that say where the values belong, as the products want them."""
+        lists = (self.by_output, self.by_input)
+        return (*(array for by in lists for array in (by.starts, by.sources)), self.order)
+
+    def multiply(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        """Return `x W`."""
+        return product(x, self.values, self.structure, self._products)
+
+    def affine(
+        self, x: Float[Array, "*batch inputs"], bias: Float[Array, " outputs"], relu: bool
+    ) -> Float[Array, "*batch outputs"]:
+        """Return `x W + bias`, or its positive part."""
+        return affine(x, self.values, bias, self.structure, self._products, relu)
+
+    @property
+    def _products(self) -> Shape:
+        return Shape("packed", self.inputs, self.outputs, group_size=1)
+
+    @property
+    def array(self) -> Float[Array, "..."]:
+        """The dense array."""
+        dense = LAYOUTS["packed"].to_dense(self.values, self.structure, self.inputs, self.outputs)
+        return dense.T if self.outputs_first else dense
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the dense array."""
+        pair = (self.inputs, self.outputs)
+        return pair[::-1] if self.outputs_first else pair
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the dense array."""
+        return 2
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the values."""
+        return self.values.dtype
+
+    def __matmul__(self, x: Array) -> Array:
+        return self.multiply(x) if self.outputs_first and x.ndim == 1 else self.array @ x
+
+    def __rmatmul__(self, x: Array) -> Array:
+        return x @ self.array if self.outputs_first else self.multiply(x)
+
+
+class Grouped(eqx.Module):
+    """A pruned weight in which neighbouring outputs share one list of inputs.
+
+    Stored as small dense blocks, which multiply nearly as fast, weight for weight, as a dense
+    matrix does. Otherwise as `Packed`.
+
+    Example:
+        >>> from kanbatsu.sparsity.weight import matmul
+        >>> mask = jnp.repeat(jnp.array([[True, False], [False, True]]), 8, axis=1)
+        >>> weight = Grouped.of(jnp.ones((2, 16)), mask, group_size=8)
+        >>> weight.values.shape, weight.sources
+        ((2, 1, 8), Array([[0],
+               [1]], dtype=int32))
+    """
+
+    values: Float[Array, "groups kept_inputs group_size"]
+    """Zero beyond the last output, where the last group is not full."""
+    sources: Int32[Array, "groups kept_inputs"]
+    """The inputs that each group keeps, ascending."""
+    inputs: int = eqx.field(static=True)
+    outputs: int = eqx.field(static=True)
+    outputs_first: bool = eqx.field(static=True)
+    """Whether the dense weight is `[outputs, inputs]`."""
+
+    @classmethod
+    def of(
+        cls,
+        value: Float[Any, "..."],
+        mask: Bool[Any, "..."],
+        *,
+        group_size: int,
+        outputs_first: bool = False,
+    ) -> Grouped:
+        """Keep the values where the mask is True.
+
+        Args:
+            value: `[inputs, outputs]`, or `[outputs, inputs]` with `outputs_first`.
+            mask: the same shape, True = kept; the outputs of a group keep the same inputs, and
+                every group keeps as many.
+            group_size: 8, 16 or 32.
+            outputs_first: which of the two shapes it is.
+
+        Raises:
+            ValueError: for another group size, or a mask that is not of that pattern.
+        """
+        if group_size not in GROUP_SIZES:
+            raise ValueError(f"group_size must be one of {GROUP_SIZES}: got {group_size}")
+        value, mask = _inputs_first(value, mask, outputs_first)
+        inputs, outputs = mask.shape
+        lists = mask[:, ::group_size]
+        same = np.array_equal(np.repeat(lists, group_size, axis=1)[:, :outputs], mask)
+        kept = lists.sum(axis=0)
+        if not same or np.ptp(kept) > 0:
+            raise ValueError(f"the mask does not keep as many inputs for groups of {group_size}")
+        rows = np.nonzero(lists.T)[1].reshape(lists.shape[1], int(kept[0]))
+        sources = jnp.asarray(rows, jnp.int32)
+        return cls(
+            values=LAYOUTS["grouped"].from_dense(value, (sources,), group_size),
+            sources=sources,
+            inputs=inputs,
+            outputs=outputs,
+            outputs_first=outputs_first,
+        )
+
+    @property
+    def kept(self) -> int:
+        """Number of weights that exist."""
+        return self.sources.shape[1] * self.outputs
+
+    @property
+    def structure(self) -> tuple[Array, ...]:
+        """The array that says where the values belong, as the products want it."""
+        return (self.sources,)
+
+    def multiply(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        """Return `x W`."""
+        return product(x, self.values, self.structure, self._products)
+
+    def affine(
+        self, x: Float[Array, "*batch inputs"], bias: Float[Array, " outputs"], relu: bool
+    ) -> Float[Array, "*batch outputs"]:
+        """Return `x W + bias`, or its positive part."""
+        return affine(x, self.values, bias, self.structure, self._products, relu)
+
+    @property
+    def _products(self) -> Shape:
+        return Shape("grouped", self.inputs, self.outputs, self.values.shape[2])
+
+    @property
+    def array(self) -> Float[Array, "..."]:
+        """The dense array."""
+        dense = LAYOUTS["grouped"].to_dense(self.values, self.structure, self.inputs, self.outputs)
+        return dense.T if self.outputs_first else dense
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the dense array."""
+        pair = (self.inputs, self.outputs)
+        return pair[::-1] if self.outputs_first else pair
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the dense array."""
+        return 2
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the values."""
+        return self.values.dtype
+
+    def __matmul__(self, x: Array) -> Array:
+        return self.multiply(x) if self.outputs_first and x.ndim == 1 else self.array @ x
+
+    def __rmatmul__(self, x: Array) -> Array:
+        return x @ self.array if self.outputs_first else self.multiply(x)
+
+
+def _inputs_first(value: Any, mask: Any, outputs_first: bool) -> tuple[jax.Array, np.ndarray]:
+    value, mask = jnp.asarray(value), np.asarray(mask)
+    if value.shape != mask.shape or mask.ndim != 2:
+        raise ValueError(
+            f"the mask {mask.shape} must have the weight's shape {value.shape}, of two axes"
+        )
+    return (value.T, mask.T) if outputs_first else (value, mask)

@@ -1,0 +1,168 @@
+"""Export: from a run's folder and from memory, as small as it goes, or not at all."""
+
+import importlib.util
+import json
+import logging
+from dataclasses import replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kanbatsu.agents.ddpg import DDPG, DDPGConfig
+from kanbatsu.agents.sac import SAC, SACConfig
+from kanbatsu.deploy import export, export_policy, load, write
+from kanbatsu.deploy.layers import Dense, Grouped, Packed
+from kanbatsu.deploy.network import smallest
+from kanbatsu.nn.config import CriticConfig, NetworkConfig
+from kanbatsu.study.run import Run, run_one
+from kanbatsu.study.store import RunFolder
+from kanbatsu.train.checkpoint import from_arrays, load_latest
+from kanbatsu.train.config import TrainConfig
+from kanbatsu.types import Spec
+
+RUN = Run(
+    task="gym/Pendulum-v1",
+    env_steps=40,
+    config=SACConfig(
+        actor=NetworkConfig(width=8, blocks=1, sparsity=0.5),
+        critic=CriticConfig(network="mlp", width=8, blocks=1),
+    ),
+    train=TrainConfig(
+        batch_size=4, warmup_interactions=10, replay_capacity=100, evaluation_episodes=1,
+        checkpoint_every=20,
+    ),
+)  # fmt: skip
+SPEC = Spec(obs_dim=3, action_dim=1, episode_length=200)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    run_one(RUN, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def state():
+    config = DDPGConfig(actor=NetworkConfig(width=8, blocks=1), critic=RUN.config.critic)
+    return DDPG(SPEC, config).init(jax.random.key(0))
+
+
+def test_a_run_is_exported_from_its_folder(trained, tmp_path):
+    export(trained, tmp_path)
+    agent = SAC(SPEC, RUN.config)
+    saved = load_latest(RunFolder(trained).checkpoint)
+    state = from_arrays(agent.init(jax.random.key(0)), saved.arrays["agent"])
+    assert float(state.normaliser.count) > 39
+    obs = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
+    expected = np.asarray(agent.act_greedy(state, jnp.asarray(obs)))
+    np.testing.assert_allclose(load(tmp_path)(obs), expected, atol=1e-5)
+
+
+def test_a_folder_without_a_run_or_a_checkpoint_is_refused(trained, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config.json is missing. Name OUT/runs"):
+        export(tmp_path, tmp_path / "out")
+    RunFolder(tmp_path).write_config(RunFolder(trained).read_config())
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        export(tmp_path, tmp_path / "out")
+    RunFolder(tmp_path).write_config(RunFolder(trained).read_config() | {"agent": "dreamer"})
+    with pytest.raises(ValueError, match="the policy of dreamer cannot be exported"):
+        export(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_description_says_everything_but_the_numbers(state, tmp_path):
+    export_policy(state.actor, state.normaliser, tmp_path, low=[-2.0], high=2)
+    description = json.loads((tmp_path / "policy.json").read_text())
+    assert (description["format"], description["version"]) == ("kanbatsu-policy", 1)
+    layers = description["layers"]
+    assert [layer["kind"] for layer in layers] == [
+        "normalise", "linear", "remember", "layer_norm", "linear", "linear", "add", "layer_norm",
+        "linear", "squash",
+    ]  # fmt: skip
+    assert layers[4] == {
+        "kind": "linear",
+        "inputs": 8,
+        "outputs": 32,
+        "relu": True,
+        "bias": "4/bias",
+        "weight": {"kind": "dense", "values": "4/weight/values"},
+    }
+    assert layers[-1] == {"kind": "squash", "low": [-2.0], "high": [2.0]}
+
+
+def test_bounds_rescale_the_action(state, tmp_path):
+    export_policy(state.actor, state.normaliser, tmp_path / "unit")
+    export_policy(state.actor, state.normaliser, tmp_path / "robot", low=0.0, high=[10.0])
+    obs = np.random.default_rng(0).standard_normal((5, 3))
+    unit, robot = load(tmp_path / "unit")(obs), load(tmp_path / "robot")(obs)
+    np.testing.assert_allclose(robot, 5 + 5 * unit, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (1.0, -1.0, "low bound"),
+        (-np.inf, 1.0, "not a list of 1 finite"),
+        ([-1.0, -1.0], 1.0, "low and high"),
+    ],
+)
+def test_bounds_that_cannot_be_are_refused(low, high, message, state, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export_policy(state.actor, state.normaliser, tmp_path / "out", low=low, high=high)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_policy_that_diverged_is_not_written(state, tmp_path):
+    broken = eqx.tree_at(lambda a: a.head.mean.bias, state.actor, jnp.array([jnp.nan]))
+    with pytest.raises(ValueError, match="bias of layer 8 holds numbers that are not finite"):
+        export_policy(broken, state.normaliser, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_network_is_refused(state, tmp_path):
+    with pytest.raises(ValueError, match=r"has no head/mean/bias\. A policy is a SimBa or an MLP"):
+        export_policy(state.critics[0], state.normaliser, tmp_path)
+    extra = eqx.tree_at(lambda a: a.head, state.actor, (state.actor.head, jnp.ones(1)))
+    with pytest.raises(ValueError, match="cannot be exported"):
+        export_policy(extra, state.normaliser, tmp_path)
+
+
+def test_the_smallest_storage_is_chosen():
+    rng = np.random.default_rng(0)
+    value = rng.standard_normal((64, 32)).astype(np.float32)
+    # Dense: 4 * 2048 = 8192 bytes; packed: 6 a weight and 4 * 33 of starts, 8190 or 8196.
+    for kept, storage in ((1343, Packed), (1344, Dense)):
+        mask = np.zeros(2048, bool)
+        mask[rng.permutation(2048)[:kept]] = True
+        mask = mask.reshape(64, 32)
+        assert isinstance(smallest(value * mask, mask), storage)
+    lists = np.arange(64)[:, None] % 4 == np.arange(2)
+    grouped = smallest(value, np.repeat(lists, 16, axis=1))
+    assert isinstance(grouped, Grouped)
+    assert grouped.values.shape == (2, 16, 16)  # 8 would list every input twice
+
+
+def test_without_onnx_that_is_said_and_nothing_stale_stays(state, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    (tmp_path / write.ONNX).write_bytes(b"of an earlier export")
+    with caplog.at_level(logging.WARNING):
+        export_policy(state.actor, state.normaliser, tmp_path)
+    assert "policy.onnx was not written: the package onnx is missing" in caplog.text
+    assert not (tmp_path / write.ONNX).exists()
+
+
+@pytest.mark.parametrize("network", ["simba", "mlp"])
+def test_the_onnx_model_computes_the_same(network, tmp_path):
+    reference = pytest.importorskip("onnx.reference", reason="the extra onnx is not installed")
+    actor = NetworkConfig(network=network, width=16, blocks=2, sparsity=0.5)
+    agent = SAC(SPEC, replace(RUN.config, actor=actor))
+    state = agent.init(jax.random.key(0))
+    export_policy(state.actor, state.normaliser, tmp_path, low=-2.0, high=2.0)
+    model = reference.ReferenceEvaluator(str(tmp_path / write.ONNX))
+    obs = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    (action,) = model.run(None, {"observation": obs})
+    np.testing.assert_allclose(action, load(tmp_path)(obs), atol=1e-5)
