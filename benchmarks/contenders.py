@@ -96,16 +96,16 @@ def kanbatsu_sac(actor: NetworkConfig, critic: CriticConfig) -> Contender:
 def simba(actor: int, critic: int, sparsity: float) -> Contender:
     """SAC with SimBa and one critic."""
     return kanbatsu_sac(
-        NetworkConfig(width=actor, blocks=1, sparsity=sparsity),
-        CriticConfig(width=critic, blocks=2, sparsity=sparsity),
+        NetworkConfig(width=actor, blocks=1, sparsity=sparsity, compute="masked"),
+        CriticConfig(width=critic, blocks=2, sparsity=sparsity, compute="masked"),
     )
 
 
 def mlp(sparsity: float) -> Contender:
     """SAC as the rivals have it: two critics, plain networks of two layers of 1024."""
     return kanbatsu_sac(
-        NetworkConfig("mlp", width=1024, blocks=2, sparsity=sparsity),
-        CriticConfig("mlp", width=1024, blocks=2, sparsity=sparsity, members=2),
+        NetworkConfig("mlp", width=1024, blocks=2, sparsity=sparsity, compute="masked"),
+        CriticConfig("mlp", width=1024, blocks=2, sparsity=sparsity, compute="masked", members=2),
     )
 
 

@@ -62,6 +62,7 @@ class Program:
             width = step.outputs = layer.outputs if isinstance(layer, Linear) else width
             steps.append(step)
         self._steps, self._count = (Step * len(steps))(*steps), len(steps)
+        self._address = ctypes.addressof(self._steps)
         self._action_dim = width
         self._run = library.kanbatsu_policy_run
         self._run.argtypes = (c_void_p, c_int64, c_void_p, c_void_p, c_int64)
@@ -75,7 +76,7 @@ class Program:
         """Map contiguous float32 `[batch, obs_dim]` to float32 `[batch, action_dim]`."""
         batch = len(obs)
         actions = np.empty((batch, self._action_dim), np.float32)
-        if self._run(self._steps, self._count, obs.ctypes.data, actions.ctypes.data, batch):
+        if self._run(self._address, self._count, _address(obs), _address(actions), batch):
             raise MemoryError(f"there is no memory for a batch of {batch}")
         return actions
 
@@ -111,6 +112,12 @@ class Program:
         """Return the address of an array, and keep it alive."""
         self._arrays.append(np.ascontiguousarray(array))
         return self._arrays[-1].ctypes.data
+
+
+def _address(array: np.ndarray) -> int:
+    """Where an array's numbers begin; `array.ctypes` takes three times as long to say it."""
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def _grouped(weight: Dense) -> Grouped:

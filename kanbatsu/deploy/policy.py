@@ -57,8 +57,9 @@ class Policy:
                 f"an observation of this policy is [{self.obs_dim}], or [batch, {self.obs_dim}]: "
                 f"got {list(obs.shape)}"
             )
-        actions: np.ndarray = self._act(obs.reshape(-1, self.obs_dim))
-        return actions.reshape(*obs.shape[:-1], self.action_dim)
+        if obs.ndim == 2:
+            return self._act(obs)
+        return self._act(obs[None])[0]
 
     def __repr__(self) -> str:
         return f"Policy(obs_dim={self.obs_dim}, action_dim={self.action_dim})"
