@@ -24,12 +24,11 @@ from kanbatsu.deploy.layers import (
     Squash,
     Weight,
 )
+from kanbatsu.nn import layers as nn_layers
 from kanbatsu.nn.normaliser import EPSILON
 from kanbatsu.sparsity import packed
 
 Arrays = Mapping[str, np.ndarray]
-LAYER_NORM_EPSILON = 1e-6
-"""As in `kanbatsu.nn.layers.LayerNorm`."""
 
 
 def policy_layers(
@@ -136,7 +135,7 @@ def _linear(arrays: dict[str, np.ndarray], at: str, inputs: int, relu: bool = Fa
 
 def _norm(arrays: dict[str, np.ndarray], at: str) -> LayerNorm:
     scale, shift = _take(arrays, f"{at}/scale"), _take(arrays, f"{at}/shift")
-    return LayerNorm(scale, shift, LAYER_NORM_EPSILON)
+    return LayerNorm(scale, shift, nn_layers.EPSILON)
 
 
 def _take(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:

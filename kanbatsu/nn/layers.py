@@ -44,11 +44,14 @@ class Linear(eqx.Module):
         return affine(x, self.weight, self.bias, relu=relu)
 
 
+EPSILON = 1e-6
+"""Added to the variance by `LayerNorm`: Flax's default, which SimBa was published with."""
+
+
 class LayerNorm(eqx.Module):
     """Normalise the last axis to mean 0 and variance 1, then scale and shift.
 
-    Differs from `equinox.nn.LayerNorm` in taking leading batch axes, and in an epsilon of 1e-6
-    (Flax's default, which SimBa was published with).
+    Differs from `equinox.nn.LayerNorm` in taking leading batch axes, and in its epsilon.
 
     Reference:
         Ba, Kiros and Hinton 2016, "Layer Normalization".
@@ -76,8 +79,8 @@ class LayerNorm(eqx.Module):
             centred = x - spread_features(sum_features(x) / features, features)
             variance = sum_features(centred**2) / features
             scale, shift = (spread_batch(to, x.shape[:-1]) for to in (self.scale, self.shift))
-            deviation = spread_features(jnp.sqrt(variance + 1e-6), features)
+            deviation = spread_features(jnp.sqrt(variance + EPSILON), features)
             return centred / deviation * scale + shift
         centred = x - x.mean(axis=-1, keepdims=True)
         variance = (centred**2).mean(axis=-1, keepdims=True)
-        return centred / jnp.sqrt(variance + 1e-6) * self.scale + self.shift
+        return centred / jnp.sqrt(variance + EPSILON) * self.scale + self.shift
