@@ -26,6 +26,8 @@ class Layout(NamedTuple):
     """The part that an input gradient reads."""
     reorders: bool
     """Whether an input gradient needs room for the values in another order."""
+    lanes: int
+    """Samples in a tile of activations."""
 
 
 BLOCK = 1024
@@ -70,6 +72,7 @@ LAYOUTS = {
         forwards=lambda structure: structure[:2],
         backwards=lambda structure: structure[2:],
         reorders=True,
+        lanes=32,
     ),
     "grouped": Layout(
         _grouped_to_dense,
@@ -77,6 +80,7 @@ LAYOUTS = {
         forwards=lambda structure: structure,
         backwards=lambda structure: structure,
         reorders=False,
+        lanes=16,
     ),
 }
 """`packed`: values `[kept]` by block of inputs, then by output, then by input; structure `starts

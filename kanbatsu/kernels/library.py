@@ -16,8 +16,13 @@ TARGETS = (
     "grouped_affine",
     "grouped_input_gradient",
     "grouped_weight_gradient",
-    "feature_sum",
     "batch_sum",
+    "packed_trunk",
+    "packed_trunk_input_gradient",
+    "packed_trunk_weight_gradients",
+    "grouped_trunk",
+    "grouped_trunk_input_gradient",
+    "grouped_trunk_weight_gradients",
 )
 
 

@@ -97,29 +97,41 @@ def batch_activations(primitive: Primitive) -> None:
         if all(axis is None for axis in axes[1:]):
             moved = jnp.moveaxis(arrays[0], axes[0], 0)
             return primitive.bind(moved, *arrays[1:], **parameters), 0
-        return one_by_one(primitive, arrays, axes, **parameters)
+        return _bind_one_by_one(primitive, arrays, axes, **parameters)
 
     batching.primitive_batchers[primitive] = rule
 
 
 def batch_one_by_one(primitive: Primitive) -> None:
     """Do the members of a `vmap` one after the other."""
-    batching.primitive_batchers[primitive] = functools.partial(one_by_one, primitive)
+    batching.primitive_batchers[primitive] = functools.partial(_bind_one_by_one, primitive)
 
 
-def one_by_one(
+def _bind_one_by_one(
     primitive: Primitive, arrays: Sequence[Array], axes: Sequence[Any], **parameters: Any
 ) -> tuple[Array, int]:
-    """Bind a primitive for each member in turn, and stack the results."""
-    members = {
-        at: jnp.moveaxis(array, axis, 0)
-        for at, (array, axis) in enumerate(zip(arrays, axes, strict=True))
-        if axis is not None
-    }
+    first = tuple(
+        array if axis is None else jnp.moveaxis(array, axis, 0)
+        for array, axis in zip(arrays, axes, strict=True)
+    )
+    batched = tuple(axis is not None for axis in axes)
+    return one_by_one(functools.partial(primitive.bind, **parameters), first, batched), 0
 
-    def one(member: dict[int, Array]) -> Array:
-        return primitive.bind(
-            *(member.get(at, array) for at, array in enumerate(arrays)), **parameters
-        )
 
-    return jax.lax.map(one, members), 0
+def one_by_one(function: Callable[..., Any], arguments: tuple[Any, ...], batched: Any) -> Any:
+    """Call a function for each member in turn, and stack the results.
+
+    Args:
+        function: of the arguments.
+        arguments: trees of arrays.
+        batched: of the same structure; whether an array's first axis is that of the members.
+    """
+    leaves, tree = jax.tree.flatten(arguments)
+    flags = jax.tree.leaves(batched)
+
+    def one(member: list[Array]) -> Any:
+        mine = iter(member)
+        whole = [next(mine) if flag else leaf for leaf, flag in zip(leaves, flags, strict=True)]
+        return function(*jax.tree.unflatten(tree, whole))
+
+    return jax.lax.map(one, [leaf for leaf, flag in zip(leaves, flags, strict=True) if flag])

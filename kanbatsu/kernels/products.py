@@ -108,12 +108,13 @@ def _weight_gradient_on_cpu(x: Array, dy: Array, *structure: Array, shape: Shape
     (dvalues,) = call(
         f"{shape.layout}_weight_gradient",
         (rows(x), rows(dy), *LAYOUTS[shape.layout].forwards(structure)),
-        jax.ShapeDtypeStruct(_values_shape(structure, shape), x.dtype),
+        jax.ShapeDtypeStruct(values_shape(structure, shape), x.dtype),
     )
     return dvalues
 
 
-def _values_shape(structure: tuple[Any, ...], shape: Shape) -> tuple[int, ...]:
+def values_shape(structure: tuple[Any, ...], shape: Shape) -> tuple[int, ...]:
+    """Return the shape of a layer's values."""
     sources = LAYOUTS[shape.layout].forwards(structure)[-1]
     return sources.shape if shape.group_size == 1 else (*sources.shape, shape.group_size)
 
@@ -142,7 +143,7 @@ WEIGHT_GRADIENT = define(
     "weight_gradient",
     _weight_gradient,
     _weight_gradient_on_cpu,
-    lambda x, dy, *structure, shape: _values_shape(structure, shape),
+    lambda x, dy, *structure, shape: values_shape(structure, shape),
 )
 AFFINE = define(
     "affine",

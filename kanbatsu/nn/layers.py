@@ -9,9 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kanbatsu.kernels.sums import spread_batch, spread_features, sum_features
-from kanbatsu.sparsity.packed import Grouped, Packed
-from kanbatsu.sparsity.weight import Pruned, Weight, affine
+from kanbatsu.sparsity.weight import Pruned, affine
 from kanbatsu.types import Key
 
 Initializer = Callable[..., Float[Array, "inputs outputs"]]
@@ -64,23 +62,8 @@ class LayerNorm(eqx.Module):
         self.scale = jnp.ones(features)
         self.shift = jnp.zeros(features)
 
-    def __call__(
-        self, x: Float[Array, "*batch features"], beside: Weight | None = None
-    ) -> Float[Array, "*batch features"]:
-        """Normalise `[..., features]`.
-
-        Args:
-            x: what to normalise.
-            beside: the weight that made it, or that is multiplied next. Packed weights want their
-                activations feature by feature; sums are then taken in that order.
-        """
-        features = x.shape[-1]
-        if isinstance(beside, Packed | Grouped):
-            centred = x - spread_features(sum_features(x) / features, features)
-            variance = sum_features(centred**2) / features
-            scale, shift = (spread_batch(to, x.shape[:-1]) for to in (self.scale, self.shift))
-            deviation = spread_features(jnp.sqrt(variance + EPSILON), features)
-            return centred / deviation * scale + shift
+    def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
+        """Normalise `[..., features]`."""
         centred = x - x.mean(axis=-1, keepdims=True)
         variance = (centred**2).mean(axis=-1, keepdims=True)
         return centred / jnp.sqrt(variance + EPSILON) * self.scale + self.shift

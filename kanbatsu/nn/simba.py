@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from kanbatsu.nn.layers import LayerNorm, Linear
+from kanbatsu.kernels import trunk
+from kanbatsu.nn.layers import EPSILON, LayerNorm, Linear
+from kanbatsu.sparsity.packed import Grouped, Packed
 from kanbatsu.types import Key
+
+FEWEST_FUSED = 16
+"""Samples in a batch whose packed blocks run in one call; of fewer, most of a tile is padding."""
 
 
 class Block(eqx.Module):
@@ -54,12 +61,44 @@ class SimBa(eqx.Module):
     ) -> tuple[Float[Array, "*batch width"], dict[str, Float[Array, "*batch hidden"]]]:
         """Return the features, and the outputs of every ReLU by layer, for the probes.
 
-        A compiled caller that ignores the activations does not pay for them.
+        No gradient flows through those. A compiled caller that ignores them does not pay for them.
         """
-        activations = {}
         x = self.embed(x)
-        for index, block in enumerate(self.blocks):
-            hidden = block.up(block.norm(x, block.up.weight), relu=True)
-            activations[f"block{index}"] = hidden
-            x = x + block.down(hidden)
-        return self.norm(x, self.blocks[-1].down.weight), activations
+        layers = [layer.weight for block in self.blocks for layer in (block.up, block.down)]
+        packed = all(isinstance(weight, Packed | Grouped) for weight in layers)
+        run = _fused if packed and x.size >= FEWEST_FUSED * x.shape[-1] else _plain
+        features, hidden = run(self, x)
+        return features, {f"block{index}": units for index, units in enumerate(hidden)}
+
+
+def _plain(network: SimBa, x: Array) -> tuple[Array, list[Array]]:
+    """Run the blocks and the last norm layer by layer."""
+    hidden = []
+    for block in network.blocks:
+        units = block.up(block.norm(x), relu=True)
+        hidden.append(jax.lax.stop_gradient(units))
+        x = x + block.down(units)
+    return network.norm(x), hidden
+
+
+def _fused(network: SimBa, x: Array) -> tuple[Array, tuple[Array, ...]]:
+    """Run the blocks and the last norm in one call: all of their weights are packed."""
+
+    def norm(of: LayerNorm) -> trunk.Norm:
+        return trunk.Norm(of.scale, of.shift)
+
+    def affine(bias: Array, weight: Any) -> trunk.Affine:
+        return trunk.Affine(weight.values, bias, weight.structure)
+
+    blocks = tuple(
+        trunk.Block(
+            norm(block.norm),
+            affine(block.up.bias, block.up.weight),
+            affine(block.down.bias, block.down.weight),
+        )
+        for block in network.blocks
+    )
+    up: Any = network.blocks[0].up.weight
+    down: Any = network.blocks[0].down.weight
+    sizes = trunk.Sizes(up.sizes, down.sizes, EPSILON)
+    return trunk.trunk(x, blocks, norm(network.norm), sizes)

@@ -114,16 +114,17 @@ class Packed(eqx.Module):
 
     def multiply(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         """Return `x W`."""
-        return product(x, self.values, self.structure, self._products)
+        return product(x, self.values, self.structure, self.sizes)
 
     def affine(
         self, x: Float[Array, "*batch inputs"], bias: Float[Array, " outputs"], relu: bool
     ) -> Float[Array, "*batch outputs"]:
         """Return `x W + bias`, or its positive part."""
-        return affine(x, self.values, bias, self.structure, self._products, relu)
+        return affine(x, self.values, bias, self.structure, self.sizes, relu)
 
     @property
-    def _products(self) -> Shape:
+    def sizes(self) -> Shape:
+        """What the products need to know beside the arrays."""
         return Shape("packed", self.inputs, self.outputs, group_size=1)
 
     @property
@@ -231,16 +232,17 @@ class Grouped(eqx.Module):
 
     def multiply(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         """Return `x W`."""
-        return product(x, self.values, self.structure, self._products)
+        return product(x, self.values, self.structure, self.sizes)
 
     def affine(
         self, x: Float[Array, "*batch inputs"], bias: Float[Array, " outputs"], relu: bool
     ) -> Float[Array, "*batch outputs"]:
         """Return `x W + bias`, or its positive part."""
-        return affine(x, self.values, bias, self.structure, self._products, relu)
+        return affine(x, self.values, bias, self.structure, self.sizes, relu)
 
     @property
-    def _products(self) -> Shape:
+    def sizes(self) -> Shape:
+        """What the products need to know beside the arrays."""
         return Shape("grouped", self.inputs, self.outputs, self.values.shape[2])
 
     @property

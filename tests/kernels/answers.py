@@ -14,7 +14,7 @@ import numpy as np
 from kanbatsu.kernels import shared
 from kanbatsu.kernels.library import instruction_set, set_threads
 from kanbatsu.kernels.products import Shape, affine, product
-from kanbatsu.kernels.sums import sum_batch, sum_features
+from kanbatsu.kernels.sums import sum_batch
 
 
 @partial(jax.jit, static_argnames="shape")
@@ -26,12 +26,12 @@ def answer(
     structure: tuple[jax.Array, ...],
     shape: Shape,
 ) -> dict[str, jax.Array]:
-    """Compute all products of one layer, and the sums of its activations."""
+    """Compute all products of one layer, and the sum of its activations."""
     y, back = jax.vjp(lambda x, values: product(x, values, structure, shape), x, values)
     dx, dvalues = back(dy)
     positive = affine(x, values, bias, structure, shape, relu=True)
-    sums = {"by_feature": sum_batch(x), "by_sample": sum_features(x)}
-    return {"y": y, "positive": positive, "dx": dx, "dvalues": dvalues} | sums
+    gradients = {"dx": dx, "dvalues": dvalues}
+    return {"y": y, "positive": positive, "by_feature": sum_batch(x)} | gradients
 
 
 def main(questions: str, answers: str, library: str) -> None:

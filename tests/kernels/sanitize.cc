@@ -98,7 +98,28 @@ struct Dense {
       check(relu ? y[k].is_positive_part(actual[k]) : y[k].is(actual[k]), "a product is wrong");
     }
   }
+  // With dy beside the product, and as its gate.
+  void check_gated(const Floats& actual) const {
+    for (std::size_t k = 0; k < y.size(); ++k) {
+      Sum sum = y[k];
+      sum.add(dy[k]);
+      check(dy[k] > 0.0f ? sum.is(actual[k]) : actual[k] == 0.0f, "a gated product is wrong");
+    }
+  }
+  Finish gated() const { return {bias.data(), false, dy.data(), dy.data()}; }
 };
+
+// x[features][batch] in tiles, [tiles][features][lanes], zero where there is no sample.
+Floats in_tiles(const Floats& x, Index features, Index batch, Index lanes) {
+  const Index tiles = (batch + lanes - 1) / lanes;
+  Floats laid(tiles * features * lanes);
+  for (Index i = 0; i < features; ++i) {
+    for (Index b = 0; b < batch; ++b) {
+      laid[(b / lanes * features + i) * lanes + b % lanes] = x[i * batch + b];
+    }
+  }
+  return laid;
+}
 
 void drive_packed(const std::vector<const Kernels*>& tables, const Case& c) {
   std::bernoulli_distribution keep(c.density);
@@ -145,12 +166,33 @@ void drive_packed(const std::vector<const Kernels*>& tables, const Case& c) {
       table->packed_vector(layer, values.data(), finish, dense.x.data(), y.data(), cut, c.outputs);
       dense.check_product(y, relu);
     }
-    Floats dvalues = blank(kept), tile = blank((kBlock + 1) * kPackedLanes);
-    for (const auto& [begin, end] : {std::pair{Index{0}, cut}, std::pair{cut, c.outputs}}) {
-      table->packed_weight_gradient(layer, dense.x.data(), dense.dy.data(), dvalues.data(),
-                                    c.batch, begin, end, tile.data());
+    Floats y = blank(c.outputs * c.batch), product_tile = blank(kBlock * kPackedLanes);
+    for (Index first = 0; first < c.batch; first += kPackedLanes) {
+      table->packed_product(layer, values.data(), dense.gated(), dense.x.data(), y.data(), c.batch,
+                            first, 0, c.outputs, product_tile.data());
     }
-    for (Index k = 0; k < kept; ++k) check(gradients[k].is(dvalues[k]), "a gradient is wrong");
+    dense.check_gated(y);
+    if (c.batch == 1) {
+      y = blank(c.outputs);
+      table->packed_vector(layer, values.data(), dense.gated(), dense.x.data(), y.data(), 0,
+                           c.outputs);
+      dense.check_gated(y);
+    }
+    const Floats x_tiles = in_tiles(dense.x, c.inputs, c.batch, kPackedLanes);
+    const Floats dy_tiles = in_tiles(dense.dy, c.outputs, c.batch, kPackedLanes);
+    const Samples pairs[][2] = {
+        {{dense.x.data(), c.batch, kPackedLanes}, {dense.dy.data(), c.batch, kPackedLanes}},
+        {{x_tiles.data(), kPackedLanes, c.inputs * kPackedLanes},
+         {dy_tiles.data(), kPackedLanes, c.outputs * kPackedLanes}},
+    };
+    for (const auto& [x, dy] : pairs) {
+      Floats dvalues = blank(kept), tile = blank((kBlock + 1) * kPackedLanes);
+      for (const auto& [begin, end] : {std::pair{Index{0}, cut}, std::pair{cut, c.outputs}}) {
+        table->packed_weight_gradient(layer, x, dy, dvalues.data(), c.batch, begin, end,
+                                      tile.data());
+      }
+      for (Index k = 0; k < kept; ++k) check(gradients[k].is(dvalues[k]), "a gradient is wrong");
+    }
   }
 }
 
@@ -199,44 +241,131 @@ void drive_grouped(const std::vector<const Kernels*>& tables, const Case& c) {
       }
       dense.check_product(y, relu);
     }
-    Floats dx = blank(c.inputs * c.batch), tile = blank(room);
+    Floats y = blank(c.outputs * c.batch), tile = blank(room);
     for (Index first = 0; first < c.batch; first += kGroupedLanes) {
-      table->grouped_input_gradient(layer, values.data(), dense.dy.data(), dx.data(), c.batch,
-                                    first, tile.data());
+      table->grouped_product(layer, values.data(), dense.gated(), dense.x.data(), y.data(),
+                             c.batch, first, tile.data());
     }
-    for (std::size_t k = 0; k < dx.size(); ++k) {
-      check(dense.dx[k].is(dx[k]), "an input gradient is wrong");
+    dense.check_gated(y);
+    if (c.batch == 1) {
+      y = blank(c.outputs);
+      for (Index group = 0; group < groups; ++group) {
+        table->grouped_vector(layer, values.data(), dense.gated(), dense.x.data(), y.data(), group);
+      }
+      dense.check_gated(y);
     }
-    Floats dvalues = blank(values.size()), errors = blank(kGradientBatch * c.size);
-    for (Index group = 0; group < groups; ++group) {
-      table->grouped_weight_gradient(layer, dense.x.data(), dense.dy.data(), dvalues.data(),
-                                     c.batch, group, errors.data());
+    for (const float* gate : {static_cast<const float*>(nullptr), dense.x.data()}) {
+      const Finish finish{nullptr, false, nullptr, gate};
+      Floats dx = blank(c.inputs * c.batch), room_of_one = blank(room);
+      for (Index first = 0; first < c.batch; first += kGroupedLanes) {
+        table->grouped_input_gradient(layer, values.data(), finish, dense.dy.data(), dx.data(),
+                                      c.batch, first, room_of_one.data());
+      }
+      for (std::size_t k = 0; k < dx.size(); ++k) {
+        const bool passes = gate == nullptr || gate[k] > 0.0f;
+        check(passes ? dense.dx[k].is(dx[k]) : dx[k] == 0.0f, "an input gradient is wrong");
+      }
     }
-    for (Index k = 0; k < static_cast<Index>(values.size()); ++k) {
-      check(entry(k) < 0 ? dvalues[k] == 0.0f : dense.dweight[entry(k)].is(dvalues[k]),
-            "a gradient is wrong");
+    const Floats x_tiles = in_tiles(dense.x, c.inputs, c.batch, kGroupedLanes);
+    const Floats dy_tiles = in_tiles(dense.dy, c.outputs, c.batch, kGroupedLanes);
+    const Samples pairs[][2] = {
+        {{dense.x.data(), c.batch, kGroupedLanes}, {dense.dy.data(), c.batch, kGroupedLanes}},
+        {{x_tiles.data(), kGroupedLanes, c.inputs * kGroupedLanes},
+         {dy_tiles.data(), kGroupedLanes, c.outputs * kGroupedLanes}},
+    };
+    for (const auto& [x, dy] : pairs) {
+      Floats dvalues = blank(values.size()), errors = blank(kGradientBatch * c.size);
+      for (Index group = 0; group < groups; ++group) {
+        table->grouped_weight_gradient(layer, x, dy, dvalues.data(), c.batch, group,
+                                       errors.data());
+      }
+      for (Index k = 0; k < static_cast<Index>(values.size()); ++k) {
+        check(entry(k) < 0 ? dvalues[k] == 0.0f : dense.dweight[entry(k)].is(dvalues[k]),
+              "a gradient is wrong");
+      }
+    }
+  }
+}
+
+bool is_near(double expected, float actual) {
+  return std::abs(actual - expected) <= 2e-5 * (1.0 + std::abs(expected));
+}
+
+// Layer normalisation and its gradients, and sums over the batch, of [tiles][features][lanes].
+void drive_norms(const std::vector<const Kernels*>& tables, Index features, Index tiles,
+                 Index lanes) {
+  const Index count = tiles * features * lanes, batch = tiles * lanes;
+  const Floats x = normal(count), dy = normal(count), beside = normal(count);
+  const Floats scale = normal(features), shift = normal(features);
+  const auto at = [&](Index i, Index b) { return (b / lanes * features + i) * lanes + b % lanes; };
+  std::vector<double> mean(batch), deviation(batch), y(count), dx(count);
+  std::vector<double> dscale(features), dshift(features);
+  std::vector<Sum> sums(features);
+  for (Index b = 0; b < batch; ++b) {
+    for (Index i = 0; i < features; ++i) mean[b] += double{x[at(i, b)]} / features;
+    double variance = 0.0, error = 0.0, along = 0.0;
+    for (Index i = 0; i < features; ++i) variance += std::pow(x[at(i, b)] - mean[b], 2) / features;
+    deviation[b] = std::sqrt(variance + 1e-3);
+    const auto standard = [&](Index i) { return (x[at(i, b)] - mean[b]) / deviation[b]; };
+    for (Index i = 0; i < features; ++i) {
+      const double passed = double{dy[at(i, b)]};
+      y[at(i, b)] = standard(i) * scale[i] + shift[i];
+      error += passed * scale[i] / features, along += passed * scale[i] * standard(i) / features;
+      dscale[i] += passed * standard(i), dshift[i] += passed;
+      sums[i].add(x[at(i, b)]);
+    }
+    for (Index i = 0; i < features; ++i) {
+      const double passed = double{dy[at(i, b)]} * scale[i];
+      dx[at(i, b)] = (passed - error - standard(i) * along) / deviation[b];
+    }
+  }
+  const Norm norm{features, 1e-3f, scale.data(), shift.data()};
+  for (const Kernels* table : tables) {
+    running = table->name;
+    Floats ys = blank(count), means = blank(batch), deviations = blank(batch);
+    Floats alone = blank(count), both = blank(count), tile = blank(2 * features * kNormLanes);
+    for (Index b = 0; b < batch; b += kNormLanes) {
+      const Index from = b / lanes * features * lanes, first = b % lanes, sample = b - first;
+      table->normalise(norm, x.data() + from, ys.data() + from, means.data() + sample,
+                       deviations.data() + sample, lanes, first, tile.data());
+      for (const bool with : {false, true}) {
+        table->normalise_gradient(norm, x.data() + from, means.data() + sample,
+                                  deviations.data() + sample, dy.data() + from,
+                                  with ? beside.data() + from : nullptr,
+                                  (with ? both : alone).data() + from, lanes, first, tile.data());
+      }
+    }
+    for (Index k = 0; k < count; ++k) {
+      check(is_near(y[k], ys[k]), "a norm is wrong");
+      check(is_near(dx[k], alone[k]), "a norm's gradient is wrong");
+      check(is_near(dx[k] + beside[k], both[k]), "a norm's gradient adds nothing");
+    }
+    Floats scales = blank(features), shifts = blank(features), by_feature = blank(features);
+    for (const auto& [begin, end] : {std::pair{Index{0}, features / 2},
+                                     std::pair{features / 2, features}}) {
+      table->norm_weight_gradient(x.data(), means.data(), deviations.data(), dy.data(),
+                                  scales.data(), shifts.data(), features, tiles, lanes, begin, end);
+      table->batch_sum(x.data(), by_feature.data(), features, tiles, lanes, begin, end);
+    }
+    for (Index i = 0; i < features; ++i) {
+      check(is_near(dscale[i], scales[i]) && is_near(dshift[i], shifts[i]), "a scale is wrong");
+      check(sums[i].is(by_feature[i]), "a sum is wrong");
     }
   }
 }
 
 void drive_sums(const std::vector<const Kernels*>& tables, Index features, Index batch) {
   const Floats x = normal(features * batch);
-  std::vector<Sum> over_batch(features), over_features(batch);
+  std::vector<Sum> sums(features);
   for (Index i = 0; i < features; ++i) {
-    for (Index b = 0; b < batch; ++b) {
-      over_batch[i].add(x[i * batch + b]);
-      over_features[b].add(x[i * batch + b]);
-    }
+    for (Index b = 0; b < batch; ++b) sums[i].add(x[i * batch + b]);
   }
   for (const Kernels* table : tables) {
     running = table->name;
-    Floats by_feature = blank(features), by_sample = blank(batch);
-    table->batch_sum(x.data(), by_feature.data(), batch, 0, features / 2);
-    table->batch_sum(x.data(), by_feature.data(), batch, features / 2, features);
-    table->feature_sum(x.data(), by_sample.data(), features, batch, 0, batch / 2);
-    table->feature_sum(x.data(), by_sample.data(), features, batch, batch / 2, batch);
-    for (Index i = 0; i < features; ++i) check(over_batch[i].is(by_feature[i]), "a sum is wrong");
-    for (Index b = 0; b < batch; ++b) check(over_features[b].is(by_sample[b]), "a sum is wrong");
+    Floats by_feature = blank(features);
+    table->batch_sum(x.data(), by_feature.data(), features, 1, batch, 0, features / 2);
+    table->batch_sum(x.data(), by_feature.data(), features, 1, batch, features / 2, features);
+    for (Index i = 0; i < features; ++i) check(sums[i].is(by_feature[i]), "a sum is wrong");
   }
 }
 
@@ -280,6 +409,15 @@ void drive_threads() {
     for (const int times : calls) check(times == 1, "a piece did not run once");
     check(pool.scheduled == std::max<Index>(0, std::min<Index>(4, count) - 1), "wrong helpers");
   }
+  for (const Index tiles : {1, 3, 40}) {
+    std::vector<int> stages(tiles);
+    Threads workers{4};
+    parallel_stages(workers, 5, tiles, [&](Index stage, Index tile) {
+      check(stages[tile] == stage, "a stage did not follow its last one");
+      ++stages[tile];
+    });
+    for (const int reached : stages) check(reached == 5, "a tile did not reach its last stage");
+  }
   thread_limit = 2;
   Threads pool{4};
   parallel_for(pool, 10, [](Index) {});
@@ -299,7 +437,7 @@ void drive_threads() {
 
 int main() {
   const std::vector<const Kernels*> tables{&portable::table, &avx2::table, &avx512::table};
-  const Index batches[] = {1, 2, 15, 16, 17, 31, 33, 70};
+  const Index batches[] = {1, 2, 15, 16, 17, 32, 33, 70};
   for (const Index batch : batches) {
     drive_packed(tables, {37, 11, batch, 0, 0.3});
     drive_grouped(tables, {37, 41, batch, Index{8} << batch % 3, 0.3});
@@ -317,6 +455,11 @@ int main() {
   for (const double density : {0.0, 1.0}) {
     drive_packed(tables, {40, 9, 33, 0, density});
     for (const Index size : {8, 16, 32}) drive_grouped(tables, {150, 33, 300, size, density});
+  }
+  for (const Index features : {1, 5, 64, 130}) {
+    for (const Index tiles : {1, 3}) {
+      for (const Index lanes : {16, 32}) drive_norms(tables, features, tiles, lanes);
+    }
   }
   drive_threads();
   std::printf("%s\n", kernels().name);

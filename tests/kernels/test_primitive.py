@@ -143,14 +143,14 @@ BROKEN = {
     "a negative value": (packed(order=[-1, 0]), "names a value that does not exist"),
     "too few starts": (packed(starts=[0, 2]), DO_NOT_FIT),
     "too many starts": (packed(starts=[0, 1, 2, 2]), DO_NOT_FIT),
-    "too few sources": (packed(sources=[0]), DO_NOT_FIT),
+    "too few sources": (packed(sources=[0]), NO_INPUT),
     "too few values": (packed(values=jnp.ones(1)), DO_NOT_FIT),
     "too short an order": (packed(order=[0]), DO_NOT_FIT),
     "a grouped input beyond the last": (grouped(sources=((0, 3),)), "does not fit"),
     "a negative grouped input": (grouped(sources=((-1, 2),)), "does not fit"),
     "groups of 4": (grouped(size=4, outputs=4), "does not fit"),
     "too few groups": (grouped(outputs=9), "does not fit"),
-    "too few grouped sources": (grouped(sources=((0,),)), "does not fit"),
+    "too few grouped sources": (grouped(sources=((0,),)), "do not fit"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Sums and spreads are numpy's, and each is the other's derivative."""
+"""The sum and the spread are numpy's, and each is the other's derivative."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from kanbatsu.kernels.sums import spread_batch, spread_features, sum_batch, sum_features
+from kanbatsu.kernels.sums import spread_batch, sum_batch
 
 # One number, less and more than a tile of samples or features, and several leading axes.
 SHAPES = [(1, 1), (3,), (1, 70), (33, 1), (70, 131), (130, 64), (2, 3, 5)]
@@ -23,9 +23,6 @@ def test_sums(shape):
     x = normal(*shape)
     wide = np.asarray(x, np.float64)
     flat = wide.reshape(-1, shape[-1])
-    assert sum_features(x).shape == shape[:-1]
-    excess = abs(sum_features(x) - wide.sum(axis=-1)) - ROUNDING * abs(wide).sum(axis=-1)
-    assert excess.max() <= 0
     excess = abs(sum_batch(x) - flat.sum(axis=0)) - ROUNDING * abs(flat).sum(axis=0)
     assert excess.shape == shape[-1:]
     assert excess.max() <= 0
@@ -33,9 +30,7 @@ def test_sums(shape):
 
 def test_by_hand():
     x = jnp.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
-    np.testing.assert_array_equal(sum_features(x), [6, 60])
     np.testing.assert_array_equal(sum_batch(x), [11, 22, 33])
-    np.testing.assert_array_equal(spread_features(jnp.array([1.0, 2.0]), 2), [[1, 1], [2, 2]])
     np.testing.assert_array_equal(spread_batch(jnp.array([1.0, 2.0]), (2,)), [[1, 2], [1, 2]])
     assert spread_batch(jnp.ones(2), (3, 4)).shape == (3, 4, 2)
     assert spread_batch(jnp.ones(2), ()).shape == (2,)
@@ -43,18 +38,15 @@ def test_by_hand():
 
 def test_an_empty_batch_sums_to_zero():
     np.testing.assert_array_equal(sum_batch(jnp.ones((0, 3))), np.zeros(3))
-    assert sum_features(jnp.ones((0, 3))).shape == (0,)
 
 
 @pytest.mark.parametrize(
     ("function", "shape"),
     [
-        (sum_features, (2, 3, 4)),
         (sum_batch, (2, 3, 4)),
-        (lambda x: spread_features(x, 3), (2, 4)),
         (lambda x: spread_batch(x, (2, 3)), (4,)),
     ],
-    ids=["sum_features", "sum_batch", "spread_features", "spread_batch"],
+    ids=["sum_batch", "spread_batch"],
 )
 def test_derivatives(function, shape):
     def squared(x):
@@ -67,8 +59,6 @@ def test_derivatives(function, shape):
 
 def test_gradients_by_hand():
     weights = jnp.array([1.0, 10.0])
-    by_sample = jax.grad(lambda x: (sum_features(x) * weights).sum())(jnp.ones((2, 3)))
-    np.testing.assert_array_equal(by_sample, [[1, 1, 1], [10, 10, 10]])
     by_feature = jax.grad(lambda x: (sum_batch(x) * weights).sum())(jnp.ones((3, 2)))
     np.testing.assert_array_equal(by_feature, [[1, 10]] * 3)
 
@@ -77,9 +67,7 @@ def test_gradients_by_hand():
 def test_a_vmap_is_one_by_one(axis):
     x = normal(3, 4, 5)
     members = jnp.moveaxis(x, axis, 0)
-    for function in (sum_features, sum_batch, lambda x: spread_features(x, 2)):
-        together = jax.vmap(function, in_axes=axis)(x)
-        for member, y in zip(members, together, strict=True):
-            np.testing.assert_allclose(y, function(member), rtol=1e-6)
+    for member, y in zip(members, jax.vmap(sum_batch, in_axes=axis)(x), strict=True):
+        np.testing.assert_allclose(y, sum_batch(member), rtol=1e-6)
     together = jax.vmap(lambda x: spread_batch(x, (2,)))(x[0])
     np.testing.assert_array_equal(together, jnp.stack([spread_batch(v, (2,)) for v in x[0]]))

@@ -8,7 +8,9 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "layers.h"
 
@@ -71,6 +73,19 @@ void parallel_for(Pool& pool, Index count, const Piece& piece) {
   work();
   std::unique_lock<std::mutex> lock(shared->mutex);
   shared->finished.wait(lock, [&] { return shared->unfinished == 0; });
+}
+
+// Call stage(s, t) for every stage and tile: a tile's stage follows its last one.
+template <class Pool, class Stage>
+void parallel_stages(Pool& pool, Index stages, Index tiles, const Stage& stage) {
+  std::vector<std::atomic<Index>> done(tiles);
+  parallel_for(pool, stages * tiles, [&](Index item) {
+    const Index s = item / tiles, t = item % tiles;
+    // Items are claimed in order, so some thread is at what this one waits for.
+    while (done[t].load(std::memory_order_acquire) < s) std::this_thread::yield();
+    stage(s, t);
+    done[t].store(s + 1, std::memory_order_release);
+  });
 }
 
 }  // namespace kanbatsu

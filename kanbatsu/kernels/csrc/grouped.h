@@ -1,0 +1,295 @@
+// The products of a grouped layer: neighbouring outputs share their inputs.
+#pragma once
+
+#include <type_traits>
+
+#include "simd.h"
+
+namespace kanbatsu {
+namespace KANBATSU_ISA {
+namespace {
+
+// Add to `kOutputs` members of a group, out[member][lanes], what `kept` of its inputs contribute.
+template <int kOutputs>
+inline void multiply_members(const float* weights, Index size, const std::int32_t* sources,
+                             Index kept, const float* tile, float* out) {
+  constexpr int kVectors = kGroupedLanes / kWidth;
+  Vector<kWidth> sums[kOutputs][kVectors];
+  UNROLL for (int j = 0; j < kOutputs; ++j) {
+    load_row<kGroupedLanes>(out + j * kGroupedLanes, sums[j], kGroupedLanes);
+  }
+  for (Index k = 0; k < kept; ++k) {
+    const float* row = tile + sources[k] * kGroupedLanes;
+    Vector<kWidth> inputs[kVectors];
+    load_row<kGroupedLanes>(row, inputs, kGroupedLanes);
+    UNROLL for (int j = 0; j < kOutputs; ++j) {
+      const float value = weights[k * size + j];
+      UNROLL for (int v = 0; v < kVectors; ++v) sums[j][v] += inputs[v] * value;
+    }
+  }
+  UNROLL for (int j = 0; j < kOutputs; ++j) {
+    store_row<kGroupedLanes>(out + j * kGroupedLanes, sums[j], kGroupedLanes);
+  }
+}
+
+// The same for all members of a group.
+inline void multiply_group(const float* weights, Index size, const std::int32_t* sources,
+                           Index kept, const float* tile, float* out) {
+  constexpr int kOutputs = kMostInFlight / (kGroupedLanes / kWidth);
+  Index j = 0;
+  const auto members = [&](auto count) {
+    multiply_members<count>(weights + j, size, sources, kept, tile, out + j * kGroupedLanes);
+    j += count;
+  };
+  while (j + kOutputs <= size) members(std::integral_constant<int, kOutputs>{});
+  if (j + 8 <= size) members(std::integral_constant<int, 8>{});
+  if (j + 4 <= size) members(std::integral_constant<int, 4>{});
+  if (j + 2 <= size) members(std::integral_constant<int, 2>{});
+  if (j + 1 <= size) members(std::integral_constant<int, 1>{});
+}
+
+void grouped_product(const GroupedLayer& layer, const float* values, const Finish& finish,
+                     const float* x, float* y, Index batch, Index first, float* tile) {
+  // Inputs whose activations and weights stay in the first cache for all members of a group.
+  constexpr Index kRun = 64;
+  const Index lanes = std::min(kGroupedLanes, batch - first);
+  const float* rows = x;
+  float* out = tile + layer.inputs * kGroupedLanes;
+  if (batch != kGroupedLanes) {
+    load_tile<kGroupedLanes>(x, layer.inputs, batch, first, tile);
+    rows = tile;
+  }
+  for (Index group = 0; group < layer.groups; ++group) {
+    const std::int32_t* sources = layer.sources + group * layer.kept;
+    const float* weights = values + group * layer.kept * layer.size;
+    const Index output = group * layer.size;
+    const Index members = std::min(layer.size, layer.outputs - output);
+    for (Index j = 0; j < layer.size; ++j) {
+      Vector<kWidth> row[kGroupedLanes / kWidth] = {};
+      if (j < members) {
+        start_row<kGroupedLanes>(finish, output + j, (output + j) * batch + first, lanes, row);
+      }
+      store_row<kGroupedLanes>(out + j * kGroupedLanes, row, kGroupedLanes);
+    }
+    for (Index k = 0; k < layer.kept; k += kRun) {
+      multiply_group(weights + k * layer.size, layer.size, sources + k,
+                     std::min(kRun, layer.kept - k), rows, out);
+    }
+    for (Index j = 0; j < members; ++j) {
+      Vector<kWidth> row[kGroupedLanes / kWidth];
+      load_row<kGroupedLanes>(out + j * kGroupedLanes, row, kGroupedLanes);
+      end_row<kGroupedLanes>(finish, (output + j) * batch + first, lanes, row);
+      store_row<kGroupedLanes>(y + (output + j) * batch + first, row, lanes);
+    }
+  }
+}
+
+// Add to the rows of `kRows` inputs what one group's errors ([size][kGroupedLanes]) pass back.
+template <int kRows>
+inline void pass_back(const float* weights, Index members, Index size,
+                      const std::int32_t* sources, const float* errors, float* tile) {
+  constexpr int kVectors = kGroupedLanes / kWidth;
+  Vector<kWidth> sums[kRows][kVectors];
+  UNROLL for (int r = 0; r < kRows; ++r) {
+    UNROLL for (int v = 0; v < kVectors; ++v) {
+      sums[r][v] = load<kWidth>(tile + sources[r] * kGroupedLanes + v * kWidth);
+    }
+  }
+  for (Index j = 0; j < members; ++j) {
+    Vector<kWidth> error[kVectors];
+    UNROLL for (int v = 0; v < kVectors; ++v) {
+      error[v] = load<kWidth>(errors + j * kGroupedLanes + v * kWidth);
+    }
+    UNROLL for (int r = 0; r < kRows; ++r) {
+      const float value = weights[r * size + j];
+      UNROLL for (int v = 0; v < kVectors; ++v) sums[r][v] += error[v] * value;
+    }
+  }
+  UNROLL for (int r = 0; r < kRows; ++r) {
+    UNROLL for (int v = 0; v < kVectors; ++v) {
+      store<kWidth>(tile + sources[r] * kGroupedLanes + v * kWidth, sums[r][v]);
+    }
+  }
+}
+
+void grouped_input_gradient(const GroupedLayer& layer, const float* values, const Finish& finish,
+                            const float* dy, float* dx, Index batch, Index first, float* tile) {
+  constexpr int kRows = std::min<int>(8, kMostInFlight / (kGroupedLanes / kWidth));
+  const Index lanes = std::min(kGroupedLanes, batch - first);
+  const bool is_tile = batch == kGroupedLanes;
+  float* rows = is_tile ? dx : tile;
+  float* errors = tile + layer.inputs * kGroupedLanes;
+  std::memset(rows, 0, layer.inputs * kGroupedLanes * sizeof(float));
+  for (Index group = 0; group < layer.groups; ++group) {
+    const std::int32_t* sources = layer.sources + group * layer.kept;
+    const float* weights = values + group * layer.kept * layer.size;
+    const Index members = std::min(layer.size, layer.outputs - group * layer.size);
+    const float* passed = dy + group * layer.size * batch;
+    if (!is_tile) {
+      load_tile<kGroupedLanes>(passed, members, batch, first, errors);
+      passed = errors;
+    }
+    Index k = 0;
+    for (; k + kRows <= layer.kept; k += kRows) {
+      if (k + 2 * kRows <= layer.kept) {
+        UNROLL for (int r = 0; r < kRows; ++r) {
+          __builtin_prefetch(rows + sources[k + kRows + r] * kGroupedLanes, 1);
+        }
+      }
+      pass_back<kRows>(weights + k * layer.size, members, layer.size, sources + k, passed, rows);
+    }
+    for (; k < layer.kept; ++k) {
+      pass_back<1>(weights + k * layer.size, members, layer.size, sources + k, passed, rows);
+    }
+  }
+  if (is_tile && finish.gate == nullptr) return;
+  for (Index i = 0; i < layer.inputs; ++i) {
+    Vector<kWidth> row[kGroupedLanes / kWidth];
+    load_row<kGroupedLanes>(rows + i * kGroupedLanes, row, kGroupedLanes);
+    end_row<kGroupedLanes>(finish, i * batch + first, lanes, row);
+    store_row<kGroupedLanes>(dx + i * batch + first, row, lanes);
+  }
+}
+
+// Add to the weights of `kRows` inputs ([kRows][kSize]) the products of their activations, from a
+// tile on, with the errors of a group, [count][kSize]. The activations of `next` come after.
+template <int kRows, int kSize>
+inline void correlate(const Samples& x, Index tile, const std::int32_t* sources,
+                      const std::int32_t* next, const float* errors, Index count,
+                      float* dweights) {
+  constexpr int kN = std::min(kWidth, kSize);
+  constexpr int kVectors = kSize / kN;
+  Vector<kN> sums[kRows][kVectors];
+  UNROLL for (int r = 0; r < kRows; ++r) {
+    UNROLL for (int v = 0; v < kVectors; ++v) sums[r][v] = load<kN>(dweights + r * kSize + v * kN);
+  }
+  for (; count > 0; ++tile, count -= kGroupedLanes, errors += kGroupedLanes * kSize) {
+    const float* rows[kRows];
+    UNROLL for (int r = 0; r < kRows; ++r) {
+      rows[r] = x.at(sources[r], tile);
+      __builtin_prefetch(x.at(next[r], tile));
+    }
+    for (Index b = 0; b < std::min(count, kGroupedLanes); ++b) {
+      Vector<kN> error[kVectors];
+      UNROLL for (int v = 0; v < kVectors; ++v) error[v] = load<kN>(errors + b * kSize + v * kN);
+      UNROLL for (int r = 0; r < kRows; ++r) {
+        const float activation = rows[r][b];
+        UNROLL for (int v = 0; v < kVectors; ++v) sums[r][v] += error[v] * activation;
+      }
+    }
+  }
+  UNROLL for (int r = 0; r < kRows; ++r) {
+    UNROLL for (int v = 0; v < kVectors; ++v) store<kN>(dweights + r * kSize + v * kN, sums[r][v]);
+  }
+}
+
+// Write four samples of four features, feature by feature, sample by sample.
+inline void transpose(const float* const* rows, Index first, float* to, Index pitch) {
+  const Vector<4> a = load<4>(rows[0] + first), b = load<4>(rows[1] + first);
+  const Vector<4> c = load<4>(rows[2] + first), d = load<4>(rows[3] + first);
+  const Vector<4> ab = pick<0, 4, 1, 5>(a, b), cd = pick<0, 4, 1, 5>(c, d);
+  const Vector<4> ab2 = pick<2, 6, 3, 7>(a, b), cd2 = pick<2, 6, 3, 7>(c, d);
+  store<4>(to, pick<0, 1, 4, 5>(ab, cd));
+  store<4>(to + pitch, pick<2, 3, 6, 7>(ab, cd));
+  store<4>(to + 2 * pitch, pick<0, 1, 4, 5>(ab2, cd2));
+  store<4>(to + 3 * pitch, pick<2, 3, 6, 7>(ab2, cd2));
+}
+
+template <int kSize>
+void grouped_weight_gradient_of(const GroupedLayer& layer, const Samples& x, const Samples& dy,
+                                float* dvalues, Index batch, Index group, float* tile) {
+  constexpr int kVectors = kSize / std::min(kWidth, kSize);
+  constexpr int kRows = kMostInFlight / kVectors;
+  constexpr Index kTiles = kGradientBatch / kGroupedLanes;
+  const std::int32_t* sources = layer.sources + group * layer.kept;
+  const Index members = std::min(layer.size, layer.outputs - group * layer.size);
+  float* dweights = dvalues + group * layer.kept * kSize;
+  std::memset(dweights, 0, layer.kept * kSize * sizeof(float));
+  std::memset(tile, 0, kGradientBatch * kSize * sizeof(float));
+  for (Index first = 0; first * kGroupedLanes < batch; first += kTiles) {
+    const Index count = std::min(kGradientBatch, batch - first * kGroupedLanes);
+    for (Index b = 0; b < count; b += kGroupedLanes) {
+      const Index t = first + b / kGroupedLanes;
+      const Index lanes = std::min(kGroupedLanes, count - b);
+      Index j = 0;
+      for (; lanes == kGroupedLanes && j + 4 <= members; j += 4) {
+        const float* rows[4];
+        UNROLL for (int r = 0; r < 4; ++r) rows[r] = dy.at(group * kSize + j + r, t);
+        UNROLL for (int l = 0; l < kGroupedLanes; l += 4) {
+          transpose(rows, l, tile + (b + l) * kSize + j, kSize);
+        }
+      }
+      for (; j < members; ++j) {
+        for (Index l = 0; l < lanes; ++l) {
+          tile[(b + l) * kSize + j] = dy.at(group * kSize + j, t)[l];
+        }
+      }
+    }
+    Index k = 0;
+    for (; k + kRows <= layer.kept; k += kRows) {
+      const Index next = std::min(k + kRows, layer.kept - kRows);
+      correlate<kRows, kSize>(x, first, sources + k, sources + next, tile, count,
+                              dweights + k * kSize);
+    }
+    for (; k < layer.kept; ++k) {
+      correlate<1, kSize>(x, first, sources + k, sources + k, tile, count, dweights + k * kSize);
+    }
+  }
+}
+
+void grouped_weight_gradient(const GroupedLayer& layer, const Samples& x, const Samples& dy,
+                             float* dvalues, Index batch, Index group, float* tile) {
+  switch (layer.size) {
+    case 8: return grouped_weight_gradient_of<8>(layer, x, dy, dvalues, batch, group, tile);
+    case 16: return grouped_weight_gradient_of<16>(layer, x, dy, dvalues, batch, group, tile);
+    default: return grouped_weight_gradient_of<32>(layer, x, dy, dvalues, batch, group, tile);
+  }
+}
+
+template <int kSize>
+void grouped_vector_of(const GroupedLayer& layer, const float* values, const Finish& finish,
+                       const float* x, float* y, Index group) {
+  constexpr int kN = std::min(kWidth, kSize);
+  constexpr int kVectors = kSize / kN;
+  constexpr int kChains = std::max(1, kInFlight / kVectors);
+  const std::int32_t* sources = layer.sources + group * layer.kept;
+  const float* weights = values + group * layer.kept * kSize;
+  Vector<kN> sums[kChains][kVectors] = {};
+  Index k = 0;
+  for (; k + kChains <= layer.kept; k += kChains) {
+    UNROLL for (int c = 0; c < kChains; ++c) {
+      const float input = x[sources[k + c]];
+      UNROLL for (int v = 0; v < kVectors; ++v) {
+        sums[c][v] += load<kN>(weights + (k + c) * kSize + v * kN) * input;
+      }
+    }
+  }
+  for (; k < layer.kept; ++k) {
+    UNROLL for (int v = 0; v < kVectors; ++v) {
+      sums[0][v] += load<kN>(weights + k * kSize + v * kN) * x[sources[k]];
+    }
+  }
+  UNROLL for (int c = 1; c < kChains; ++c) {
+    UNROLL for (int v = 0; v < kVectors; ++v) sums[0][v] += sums[c][v];
+  }
+  const Index members = std::min(layer.size, layer.outputs - group * layer.size);
+  float out[kSize];
+  UNROLL for (int v = 0; v < kVectors; ++v) store<kN>(out + v * kN, sums[0][v]);
+  for (Index j = 0; j < members; ++j) {
+    const Index output = group * kSize + j;
+    y[output] = finish.end_one(output, out[j] + finish.start_one(output));
+  }
+}
+
+void grouped_vector(const GroupedLayer& layer, const float* values, const Finish& finish,
+                    const float* x, float* y, Index group) {
+  switch (layer.size) {
+    case 8: return grouped_vector_of<8>(layer, values, finish, x, y, group);
+    case 16: return grouped_vector_of<16>(layer, values, finish, x, y, group);
+    default: return grouped_vector_of<32>(layer, values, finish, x, y, group);
+  }
+}
+
+}  // namespace
+}  // namespace KANBATSU_ISA
+}  // namespace kanbatsu
