@@ -76,7 +76,7 @@ class _Graph:
         self.weights: list[Any] = []
 
     def add(
-        self, operation: str, *inputs: str | np.ndarray, output: str = "", **attributes: float
+        self, operation: str, *inputs: str | np.ndarray, output: str = "", **attributes: Any
     ) -> str:
         """Add a node and return the name of its output."""
         from onnx.helper import make_node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from typing import Any
 
@@ -41,7 +42,65 @@ class Lists(eqx.Module):
         return lists, rows, columns
 
 
-class Packed(eqx.Module):
+class Kept(eqx.Module):
+    """A pruned weight that stores what it keeps: all that does not depend on how."""
+
+    values: eqx.AbstractVar[Array]
+    inputs: eqx.AbstractVar[int]
+    outputs: eqx.AbstractVar[int]
+    outputs_first: eqx.AbstractVar[bool]
+
+    @property
+    @abc.abstractmethod
+    def structure(self) -> tuple[Array, ...]:
+        """The arrays that say where the values belong, as the products want them."""
+
+    @property
+    @abc.abstractmethod
+    def sizes(self) -> Shape:
+        """What the products need to know beside the arrays."""
+
+    def multiply(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        """Return `x W`."""
+        return product(x, self.values, self.structure, self.sizes)
+
+    def affine(
+        self, x: Float[Array, "*batch inputs"], bias: Float[Array, " outputs"], relu: bool
+    ) -> Float[Array, "*batch outputs"]:
+        """Return `x W + bias`, or its positive part."""
+        return affine(x, self.values, bias, self.structure, self.sizes, relu)
+
+    @property
+    def array(self) -> Float[Array, "..."]:
+        """The dense array."""
+        layout = LAYOUTS[self.sizes.layout]
+        dense = layout.to_dense(self.values, self.structure, self.inputs, self.outputs)
+        return dense.T if self.outputs_first else dense
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the dense array."""
+        pair = (self.inputs, self.outputs)
+        return pair[::-1] if self.outputs_first else pair
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the dense array."""
+        return 2
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the values."""
+        return self.values.dtype
+
+    def __matmul__(self, x: Array) -> Array:
+        return self.multiply(x) if self.outputs_first and x.ndim == 1 else self.array @ x
+
+    def __rmatmul__(self, x: Array) -> Array:
+        return x @ self.array if self.outputs_first else self.multiply(x)
+
+
+class Packed(Kept):
     """A pruned weight as a list of the values that it keeps, and where they belong.
 
     Everything that trains (gradient, moments, target, checkpoint) holds kept values only. On a
@@ -112,51 +171,13 @@ class Packed(eqx.Module):
         lists = (self.by_output, self.by_input)
         return (*(array for by in lists for array in (by.starts, by.sources)), self.order)
 
-    def multiply(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-        """Return `x W`."""
-        return product(x, self.values, self.structure, self.sizes)
-
-    def affine(
-        self, x: Float[Array, "*batch inputs"], bias: Float[Array, " outputs"], relu: bool
-    ) -> Float[Array, "*batch outputs"]:
-        """Return `x W + bias`, or its positive part."""
-        return affine(x, self.values, bias, self.structure, self.sizes, relu)
-
     @property
     def sizes(self) -> Shape:
         """What the products need to know beside the arrays."""
         return Shape("packed", self.inputs, self.outputs, group_size=1)
 
-    @property
-    def array(self) -> Float[Array, "..."]:
-        """The dense array."""
-        dense = LAYOUTS["packed"].to_dense(self.values, self.structure, self.inputs, self.outputs)
-        return dense.T if self.outputs_first else dense
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Shape of the dense array."""
-        pair = (self.inputs, self.outputs)
-        return pair[::-1] if self.outputs_first else pair
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes of the dense array."""
-        return 2
-
-    @property
-    def dtype(self) -> Any:
-        """Type of the values."""
-        return self.values.dtype
-
-    def __matmul__(self, x: Array) -> Array:
-        return self.multiply(x) if self.outputs_first and x.ndim == 1 else self.array @ x
-
-    def __rmatmul__(self, x: Array) -> Array:
-        return x @ self.array if self.outputs_first else self.multiply(x)
-
-
-class Grouped(eqx.Module):
+class Grouped(Kept):
     """A pruned weight in which neighbouring outputs share one list of inputs.
 
     Stored as small dense blocks, which multiply nearly as fast, weight for weight, as a dense
@@ -230,48 +251,10 @@ class Grouped(eqx.Module):
         """The array that says where the values belong, as the products want it."""
         return (self.sources,)
 
-    def multiply(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-        """Return `x W`."""
-        return product(x, self.values, self.structure, self.sizes)
-
-    def affine(
-        self, x: Float[Array, "*batch inputs"], bias: Float[Array, " outputs"], relu: bool
-    ) -> Float[Array, "*batch outputs"]:
-        """Return `x W + bias`, or its positive part."""
-        return affine(x, self.values, bias, self.structure, self.sizes, relu)
-
     @property
     def sizes(self) -> Shape:
         """What the products need to know beside the arrays."""
         return Shape("grouped", self.inputs, self.outputs, self.values.shape[2])
-
-    @property
-    def array(self) -> Float[Array, "..."]:
-        """The dense array."""
-        dense = LAYOUTS["grouped"].to_dense(self.values, self.structure, self.inputs, self.outputs)
-        return dense.T if self.outputs_first else dense
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Shape of the dense array."""
-        pair = (self.inputs, self.outputs)
-        return pair[::-1] if self.outputs_first else pair
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes of the dense array."""
-        return 2
-
-    @property
-    def dtype(self) -> Any:
-        """Type of the values."""
-        return self.values.dtype
-
-    def __matmul__(self, x: Array) -> Array:
-        return self.multiply(x) if self.outputs_first and x.ndim == 1 else self.array @ x
-
-    def __rmatmul__(self, x: Array) -> Array:
-        return x @ self.array if self.outputs_first else self.multiply(x)
 
 
 def _inputs_first(value: Any, mask: Any, outputs_first: bool) -> tuple[jax.Array, np.ndarray]:
