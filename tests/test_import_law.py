@@ -20,6 +20,7 @@ ROOMS = (
     ("study",),
     ("report",),
     ("deploy",),
+    ("torch", "integrations"),
     ("bench",),
     ("doctor",),
     ("cli",),

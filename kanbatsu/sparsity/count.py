@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kanbatsu.sparsity.roles import Kernel, PyTree, find_kernels, path_name
+from kanbatsu.sparsity.roles import Kernel, PyTree, find_kernels, leaves_by_path
 from kanbatsu.sparsity.weight import is_pruned
 
 
@@ -67,7 +66,8 @@ def count(model: PyTree, masks: PyTree | None = None) -> Count:
         masks: for such parameters, what `make_masks` returned.
 
     Returns:
-        A table; `print` it, or read `kept`, `total`, `sparsity` and `layers`.
+        A table; `print` it, or read `kept`, `total`, `sparsity` and `layers`. Shapes are
+        `(*window, inputs, outputs)`, with the members of an ensemble first.
 
     Raises:
         ValueError: if there is no kernel in the model.
@@ -80,7 +80,7 @@ def count(model: PyTree, masks: PyTree | None = None) -> Count:
         all                       6            6    0.0000
     """
     kernels = find_kernels(model)
-    mask_of = {} if masks is None else _by_path(masks)
+    mask_of = {} if masks is None else leaves_by_path(masks)
     kernels |= {
         path: Kernel(path, mask, False) for path, mask in mask_of.items() if path not in kernels
     }
@@ -91,14 +91,13 @@ def count(model: PyTree, masks: PyTree | None = None) -> Count:
         if is_pruned(kernel.leaf):
             return kernel.leaf.kept
         mask = mask_of.get(kernel.path)
-        return math.prod(kernel.shape) if mask is None else int(np.asarray(mask).sum())
+        return math.prod(kernel.leaf.shape) if mask is None else int(np.asarray(mask).sum())
 
-    return Count(
-        tuple(
-            LayerCount(kernel.path, kernel.shape, kept(kernel), math.prod(kernel.shape))
-            for kernel in kernels.values()
-        )
-    )
+    def row(kernel: Kernel) -> LayerCount:
+        shape = (*kernel.members, *kernel.shape)
+        return LayerCount(kernel.path, shape, kept(kernel), math.prod(shape))
+
+    return Count(tuple(row(kernel) for kernel in kernels.values()))
 
 
 def parameters(model: PyTree) -> int:
@@ -112,7 +111,3 @@ def parameters(model: PyTree) -> int:
     leaves = (leaf for leaf in jax.tree.leaves(model, is_leaf=is_pruned) if hasattr(leaf, "dtype"))
     inexact = (leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact))
     return sum(math.prod(leaf.shape) for leaf in inexact)
-
-
-def _by_path(masks: PyTree) -> dict[str, Any]:
-    return {path_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(masks)}

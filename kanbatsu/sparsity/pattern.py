@@ -7,6 +7,7 @@ every device. A shape is `(*window, inputs, outputs)`; callers transpose for oth
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -64,6 +65,33 @@ def draw(
     if pattern == "element":
         return _smallest(key, (1, math.prod(shape)), kept).reshape(shape)
     return _grouped(key, shape, kept // shape[-1], group_size)
+
+
+def draw_each(
+    key: Key,
+    shapes: Sequence[Shape],
+    kept: Sequence[int],
+    pattern: str = "element",
+    group_size: int = 16,
+) -> list[Bool[np.ndarray, "..."]]:
+    """Draw one mask for each layer, every one from its own share of the key.
+
+    Args:
+        key: a JAX random key.
+        shapes: one per layer; their order decides which share of the key a layer gets.
+        kept: how many weights stay, likewise.
+        pattern: as for `draw`.
+        group_size: as for `draw`.
+
+    Example:
+        >>> [mask.sum() for mask in draw_each(jax.random.key(0), [(4, 6), (6, 1)], kept=[8, 3])]
+        [np.int64(8), np.int64(3)]
+    """
+    keys = jax.random.split(key, len(shapes))
+    return [
+        draw(layer_key, shape, count, pattern, group_size)
+        for layer_key, shape, count in zip(keys, shapes, kept, strict=True)
+    ]
 
 
 def _grouped(key: Key, shape: Shape, inputs_kept: int, group_size: int) -> np.ndarray:

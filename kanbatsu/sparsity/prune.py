@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -12,16 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kanbatsu.sparsity.allocate import allocate, check_sparsity
 from kanbatsu.sparsity.break_even import is_faster_packed
-from kanbatsu.sparsity.count import Count, LayerCount, parameters
+from kanbatsu.sparsity.count import Count, LayerCount
+from kanbatsu.sparsity.draw import Sparsity, draw_masks, find_meant, fit_masks, kept_by_path
 from kanbatsu.sparsity.packed import Grouped, Packed
-from kanbatsu.sparsity.pattern import draw, granule
-from kanbatsu.sparsity.roles import Kernel, PyTree, find_kernels, path_name
-from kanbatsu.sparsity.weight import Masked, is_pruned, to_dense
+from kanbatsu.sparsity.roles import Kernel, Paths, PyTree, path_name
+from kanbatsu.sparsity.weight import Masked, to_dense
 from kanbatsu.types import Key
 
-Paths = str | Sequence[str]
 COMPUTE = ("auto", "masked", "packed")
 
 
@@ -38,7 +36,7 @@ class MaskedConv(eqx.Module):
 
 def prune(
     model: PyTree,
-    sparsity: float,
+    sparsity: Sparsity,
     *,
     key: Key,
     distribution: str = "erk",
@@ -46,6 +44,7 @@ def prune(
     group_size: int = 16,
     include: Paths = (),
     exclude: Paths = (),
+    ensemble: Paths | None = None,
     budget: str = "kernels",
     compute: str = "auto",
 ) -> PyTree:
@@ -62,14 +61,19 @@ def prune(
 
     Args:
         model: any Equinox model, or a pytree of them.
-        sparsity: share of the kernels' weights to remove, in [0, 1).
+        sparsity: share of the kernels' weights to remove, in [0, 1); or one share for each path
+            pattern, such as `{"actor/*": 0.8, "critic/*": 0.9}`: the kernels that a pattern names
+            share out its sparsity, and kernels that none names stay dense.
         key: decides which ones.
         distribution: how the sparsity is spread over layers: `uniform`, `er` or `erk`.
         pattern: `element` (any weight), `grouped` (`group_size` neighbouring outputs lose the
             same inputs), or `bernoulli` (any weight, counts exact on average only).
         group_size: outputs per group, for `grouped`.
-        include: path patterns of the only kernels to prune; all of them by default.
-        exclude: path patterns of kernels to leave dense.
+        include: path patterns of the only kernels (or layers) to prune; all of them by default.
+        exclude: path patterns of kernels (or layers) to leave dense.
+        ensemble: path patterns of kernels whose first axis counts the members of an ensemble, as
+            `vmap` stacks them; every member gets a mask of its own. By default the layer's type or
+            its bias tells, and a kernel of which neither tells is refused; `()` if there is none.
         budget: `kernels`, or `all` to count every parameter of the model in the sparsity while
             still removing kernels' weights only (as the paper's public code does).
         compute: how pruned weights are stored and multiplied. `masked`: as dense ones, on any
@@ -82,8 +86,8 @@ def prune(
 
     Raises:
         ValueError: for a sparsity outside [0, 1) or too high to leave every layer a weight, a
-            model that is already pruned or has nothing to prune, or a pattern of paths that
-            matches nothing.
+            model that is already pruned or has nothing to prune, a pattern of paths that matches
+            nothing, or a kernel that may or may not hold an ensemble.
 
     Example:
         >>> model = eqx.nn.MLP(4, 2, 64, 2, key=jax.random.key(0))
@@ -95,14 +99,11 @@ def prune(
     Reference:
         "Network Sparsity Unlocks the Scaling Potential of Deep RL", ICML 2025, section 3.
     """
-    kernels = find_kernels(model, include, exclude)
     if compute not in COMPUTE:
         raise ValueError(f"unknown compute {compute!r}: choose from {COMPUTE}")
-    if any(is_pruned(kernel.leaf) for kernel in kernels.values()):
-        raise ValueError(
-            "this model is already pruned; prune a fresh one (see kanbatsu.count for what it keeps)"
-        )
-    masks = _draw_masks(model, kernels, sparsity, key, distribution, pattern, group_size, budget)
+    kernels = find_meant(model, sparsity, include, exclude, ensemble)
+    kept = kept_by_path(model, kernels, sparsity, distribution, pattern, budget)
+    masks = draw_masks(kernels, kept, key, pattern, group_size)
 
     def thin(keys: Any, leaf: Any) -> Any:
         path = path_name(keys)
@@ -117,12 +118,13 @@ def prune(
 
 def plan(
     model: PyTree,
-    sparsity: float,
+    sparsity: Sparsity,
     *,
     distribution: str = "erk",
     pattern: str = "element",
     include: Paths = (),
     exclude: Paths = (),
+    ensemble: Paths | None = None,
     budget: str = "kernels",
 ) -> Count:
     """Say what `prune` would keep, without drawing anything; shapes are enough.
@@ -136,11 +138,16 @@ def plan(
         >>> plan({"w": jax.ShapeDtypeStruct((8, 4), jnp.float32)}, 0.75).kept
         8
     """
-    kernels = find_kernels(model, include, exclude)
-    kept = _allocate(model, kernels, sparsity, distribution, pattern, budget)
+    kernels = find_meant(model, sparsity, include, exclude, ensemble)
+    kept = kept_by_path(model, kernels, sparsity, distribution, pattern, budget)
     return Count(
         tuple(
-            LayerCount(kernel.path, kernel.shape, kept[path], math.prod(kernel.shape))
+            LayerCount(
+                path,
+                (*kernel.members, *kernel.shape),
+                kept[path] * math.prod(kernel.members),
+                math.prod(kernel.leaf.shape),
+            )
             for path, kernel in kernels.items()
         )
     )
@@ -148,7 +155,7 @@ def plan(
 
 def make_masks(
     params: PyTree,
-    sparsity: float,
+    sparsity: Sparsity,
     *,
     key: Key,
     distribution: str = "erk",
@@ -156,11 +163,14 @@ def make_masks(
     group_size: int = 16,
     include: Paths = (),
     exclude: Paths = (),
+    ensemble: Paths | None = None,
     budget: str = "kernels",
 ) -> PyTree:
     """Draw masks for the parameters of any JAX library (Flax, Haiku, plain pytrees).
 
-    Args: as for `prune`; `params` is the tree of arrays.
+    Args: as for `prune`; `params` is the tree of arrays: what a linen module's `init` returns,
+        `nnx.state(model, nnx.Param)`, Haiku's dicts, or lists and tuples of arrays that `include`
+        names.
 
     Returns:
         A tree of the same structure: a boolean array (True = kept) for each kernel, None for
@@ -175,14 +185,15 @@ def make_masks(
         >>> masks["dense"]["bias"] is None, int(masks["dense"]["kernel"].sum())
         (True, 8)
     """
-    kernels = find_kernels(params, include, exclude)
-    masks = _draw_masks(params, kernels, sparsity, key, distribution, pattern, group_size, budget)
-    return jax.tree_util.tree_map_with_path(
-        lambda keys, leaf: (
-            jnp.asarray(masks[path_name(keys)]) if path_name(keys) in masks else None
-        ),
-        params,
-    )
+    kernels = find_meant(params, sparsity, include, exclude, ensemble)
+    kept = kept_by_path(params, kernels, sparsity, distribution, pattern, budget)
+    masks = draw_masks(kernels, kept, key, pattern, group_size)
+
+    def mask_of(keys: Any, _: Any) -> jax.Array | None:
+        path = path_name(keys)
+        return jnp.asarray(masks[path]) if path in masks else None
+
+    return jax.tree_util.tree_map_with_path(mask_of, params)
 
 
 def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
@@ -190,7 +201,8 @@ def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
 
     Args:
         params: a tree of arrays.
-        masks: what `make_masks` returned for it.
+        masks: what `make_masks` returned for it, or for the same tree in other containers: what
+            counts is the path of each leaf.
 
     Example:
         >>> apply_masks({"w": jnp.ones(2)}, {"w": jnp.array([True, False])})
@@ -199,15 +211,13 @@ def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
     Raises:
         ValueError: if the trees or a mask's shape do not fit.
     """
+    mask_at = fit_masks(masks, params)
 
-    def zero(mask: Any, leaf: Any) -> Any:
-        if mask is None:
-            return leaf
-        if mask.shape != leaf.shape:
-            raise ValueError(f"a mask of shape {mask.shape} does not fit weights of {leaf.shape}")
-        return jnp.where(mask, leaf, jnp.zeros_like(leaf))
+    def zero(keys: Any, leaf: Any) -> Any:
+        mask = mask_at[path_name(keys)]
+        return leaf if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf))
 
-    return jax.tree.map(zero, masks, params, is_leaf=lambda node: node is None)
+    return jax.tree_util.tree_map_with_path(zero, params)
 
 
 def keep_pruned(
@@ -221,7 +231,8 @@ def keep_pruned(
 
     Args:
         optimizer: any gradient transformation.
-        masks: what `make_masks` returned.
+        masks: what `make_masks` returned. Masks of another tree or shape are a ValueError when
+            the optimizer is initialised.
 
     Example:
         >>> params = {"w": jnp.array([1.0, 0.0])}
@@ -231,34 +242,27 @@ def keep_pruned(
         >>> updates
         {'w': Array([-0.5,  0. ], dtype=float32)}
     """
-    inner = optax.with_extra_args_support(optimizer)
+    kept = _Kept(optax.with_extra_args_support(optimizer), masks)
+    return optax.GradientTransformationExtraArgs(kept.init, kept.update)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """What `keep_pruned` returns; a class, so that libraries which pickle optimizers can do so."""
+
+    inner: optax.GradientTransformationExtraArgs
+    masks: PyTree
+
+    def init(self, params: PyTree) -> PyTree:
+        fit_masks(self.masks, params)
+        return self.inner.init(params)
 
     def update(
-        updates: PyTree, state: PyTree, params: PyTree | None = None, **extra: Any
+        self, updates: PyTree, state: PyTree, params: PyTree | None = None, **extra: Any
     ) -> tuple[PyTree, PyTree]:
-        updates, state = inner.update(apply_masks(updates, masks), state, params, **extra)
-        return apply_masks(updates, masks), state
-
-    return optax.GradientTransformationExtraArgs(inner.init, update)
-
-
-def _draw_masks(
-    tree: PyTree,
-    kernels: dict[str, Kernel],
-    sparsity: float,
-    key: Key,
-    distribution: str,
-    pattern: str,
-    group_size: int,
-    budget: str,
-) -> dict[str, np.ndarray]:
-    """One mask per kernel, by path, in the layout of its leaf."""
-    kept = _allocate(tree, kernels, sparsity, distribution, pattern, budget)
-    keys = jax.random.split(key, len(kernels))
-    return {
-        path: kernel.to_layout(draw(layer_key, kernel.shape, kept[path], pattern, group_size))
-        for (path, kernel), layer_key in zip(kernels.items(), keys, strict=True)
-    }
+        updates = apply_masks(updates, self.masks)
+        updates, state = self.inner.update(updates, state, params, **extra)
+        return apply_masks(updates, self.masks), state
 
 
 def _is_packed(mask: np.ndarray, pattern: str, group_size: int, compute: str) -> bool:
@@ -273,26 +277,6 @@ def _pack(kernel: Kernel, mask: np.ndarray, pattern: str, group_size: int) -> Pa
     if pattern == "grouped":
         return Grouped.of(kernel.leaf, mask, group_size=group_size, outputs_first=first)
     return Packed.of(kernel.leaf, mask, outputs_first=first)
-
-
-def _allocate(
-    tree: PyTree,
-    kernels: dict[str, Kernel],
-    sparsity: float,
-    distribution: str,
-    pattern: str,
-    budget: str,
-) -> dict[str, int]:
-    """How many weights each kernel keeps, by path."""
-    check_sparsity(sparsity)
-    shapes = [kernel.shape for kernel in kernels.values()]
-    if budget == "all":
-        prunable = sum(math.prod(shape) for shape in shapes)
-        sparsity = sparsity * parameters(tree) / max(prunable, 1)
-    elif budget != "kernels":
-        raise ValueError(f"unknown budget {budget!r}: choose 'kernels' or 'all'")
-    kept = allocate(shapes, sparsity, distribution, [granule(shape, pattern) for shape in shapes])
-    return dict(zip(kernels, kept, strict=True))
 
 
 def _wrap_convolutions(model: PyTree) -> PyTree:

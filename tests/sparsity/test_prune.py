@@ -36,20 +36,6 @@ class Net(eqx.Module):
         return self.out(jax.nn.relu(self.hidden(self.norm(x))))
 
 
-FLAX_LIKE = {
-    "encoder": {
-        "Dense_0": {"kernel": jnp.ones((8, 16)), "bias": jnp.ones(16)},
-        "LayerNorm_0": {"scale": jnp.ones(16), "bias": jnp.ones(16)},
-    },
-    "head": {"kernel": jnp.ones((16, 4)), "bias": jnp.ones(4)},
-    "log_temperature": jnp.ones(()),
-}
-
-
-def zeros_of(model):
-    return [leaf.mask == 0 for leaf in masked_leaves(model)]
-
-
 def masked_leaves(model):
     leaves = jax.tree.leaves(model, is_leaf=lambda x: isinstance(x, kanbatsu.Masked))
     return [leaf for leaf in leaves if isinstance(leaf, kanbatsu.Masked)]
@@ -149,45 +135,6 @@ def test_what_cannot_be_pruned_is_refused():
         kanbatsu.prune(Net(KEY), 1.0, key=KEY)
     with pytest.raises(ValueError, match="unknown budget"):
         kanbatsu.prune(Net(KEY), 0.5, key=KEY, budget="most")
-
-
-def test_masks_for_mappings_know_kernels_from_biases_and_norms():
-    masks = kanbatsu.make_masks(FLAX_LIKE, 0.75, key=KEY)
-    assert masks["encoder"]["Dense_0"]["kernel"].shape == (8, 16)
-    assert masks["encoder"]["Dense_0"]["bias"] is None
-    assert masks["encoder"]["LayerNorm_0"] == {"scale": None, "bias": None}
-    assert masks["log_temperature"] is None
-    counted = kanbatsu.count(FLAX_LIKE, masks)
-    assert (counted.kept, counted.total) == (48, 192)
-    pruned = kanbatsu.apply_masks(FLAX_LIKE, masks)
-    assert sum(int(leaf.sum()) for leaf in jax.tree.leaves(pruned)) == 48 + 16 + 32 + 4 + 1
-
-
-def test_keep_pruned_holds_weights_and_moments_at_zero():
-    masks = kanbatsu.make_masks(FLAX_LIKE, 0.75, key=KEY)
-    params = kanbatsu.apply_masks(FLAX_LIKE, masks)
-    optimizer = kanbatsu.keep_pruned(optax.adamw(1e-2, weight_decay=0.1), masks)
-
-    @jax.jit
-    def step(params, state, key):
-        gradient = jax.tree.map(lambda p: jax.random.normal(key, p.shape), params)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state
-
-    state = optimizer.init(params)
-    for key in jax.random.split(KEY, 100):
-        params, state = step(params, state, key)
-    mask = np.asarray(masks["head"]["kernel"])
-    for tree in (params, state[0].mu, state[0].nu):
-        kernel = np.asarray(tree["head"]["kernel"])
-        assert (kernel[~mask] == 0).all()
-        assert (kernel[mask] != 0).all()
-
-
-def test_a_mask_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"mask of shape \(2,\) does not fit weights of \(3,\)"):
-        kanbatsu.apply_masks({"w": jnp.ones(3)}, {"w": jnp.ones(2, bool)})
 
 
 def test_the_table_reads_well():

@@ -1,0 +1,1 @@
+"""Pruning and probes inside trainers of other JAX libraries; imported only when asked for."""
