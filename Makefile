@@ -27,11 +27,8 @@ test: lint  ## everything that CI runs
 learn: $(READY)  ## slow: learning thresholds and published curves
 	$(BIN)/pytest -n 2 -m slow
 
-bench:  ## milliseconds per update, beside Stable-Baselines3 and SBX, in a place of its own
-	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt -r requirements/bench.txt
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	.venv-bench/bin/python benchmarks/update.py
+bench: $(READY)  ## milliseconds per update, beside Stable-Baselines3 and SBX
+	$(BIN)/python benchmarks/update.py
 
 rliable:  ## our statistics against the rliable library, in a place of its own
 	$(PYTHON) -m venv .venv-rliable

@@ -1,6 +1,6 @@
 """Milliseconds per SAC update: dense and masked, and beside Stable-Baselines3 and SBX.
 
-    make bench                                         # with the rivals, in their own .venv-bench
+    make bench                                         # with the rivals
     python benchmarks/update.py --only mlp --rounds 5  # a part of it, with what is installed
 
 benchmarks/README.md says what is counted, and how the contenders are kept comparable.
