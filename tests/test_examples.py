@@ -31,12 +31,18 @@ def numbers(pattern: str, text: str) -> list[float]:
 
 
 def test_every_example_is_tested():
+    # Those of other libraries are tested beside what they show: tests/torch, tests/integrations.
     assert sorted(path.name for path in EXAMPLES.iterdir() if path.is_file()) == [
         "01_prune_equinox.py",
         "02_masks_with_optax.py",
         "03_train_one_run.py",
         "04_own_environment.py",
         "04_own_environment.toml",
+        "05_sb3_sac.py",
+        "06_cleanrl_style_sac.py",
+        "07_deploy_torch_policy.py",
+        "08_flax_linen.py",
+        "09_sbx.py",
     ]
 
 

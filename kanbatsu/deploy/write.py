@@ -125,7 +125,19 @@ def _export(
     low: Bound,
     high: Bound,
 ) -> None:
-    layers = policy_layers(actor, mean, variance, np.asarray(low), np.asarray(high))
+    write_policy(policy_layers(actor, mean, variance, np.asarray(low), np.asarray(high)), out_dir)
+
+
+def write_policy(layers: Sequence[Layer], out_dir: str | os.PathLike[str]) -> None:
+    """Write the layers of a policy, wherever they come from.
+
+    Args:
+        layers: as `kanbatsu.deploy.layers` describes them: a `Normalise` first, a `Squash` last.
+        out_dir: as in `export`.
+
+    Raises:
+        ValueError: if the layers do not fit each other, or a number is not finite.
+    """
     entries, arrays = encode(layers)
     decode(entries, arrays)  # what load would refuse is never written
     folder = Path(out_dir)

@@ -1,0 +1,15 @@
+"""The same masks on PyTorch modules: prune one in place, count it, look inside, turn it back."""
+
+try:
+    import torch as _torch  # noqa: F401  (asked for first, so that its absence is said plainly)
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ModuleNotFoundError(
+        "kanbatsu.torch needs PyTorch: pip install 'kanbatsu[torch]'", name="torch"
+    ) from error
+
+from kanbatsu.torch.probing import probe
+from kanbatsu.torch.pruning import apply_masks, count, masks, prune, unprune
+
+__all__ = ["apply_masks", "count", "masks", "probe", "prune", "unprune"]

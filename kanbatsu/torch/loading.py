@@ -1,0 +1,69 @@
+"""What a pruned module checks before it loads a state_dict, so that a wrong one changes nothing.
+
+Torch loads layer by layer and reports what did not fit at the end, when the rest is already
+overwritten. A hook on the module that was pruned looks at everything first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from kanbatsu.torch.find import kernels
+from kanbatsu.torch.layers import MASK, Pruned
+
+
+def check_when_loading(module: nn.Module) -> None:
+    """Have a module check every state_dict before it loads any of it."""
+    module.register_load_state_dict_pre_hook(check_state_dict)
+
+
+def forget_check(module: nn.Module) -> None:
+    """Take that check off again, wherever in the module it was asked for."""
+    for part in module.modules():
+        hooks = part._load_state_dict_pre_hooks
+        ours = [k for k, hook in hooks.items() if getattr(hook, "hook", None) is check_state_dict]
+        for key in ours:
+            del hooks[key]
+
+
+def check_state_dict(
+    module: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: Any
+) -> None:
+    """Refuse a state_dict that does not fit the pruned layers of a module.
+
+    A state_dict without any mask is dense: it fits, and the masks stay. One with masks must have
+    one for exactly those layers that are pruned here.
+
+    Args:
+        module: what is about to load it.
+        state_dict: names and values.
+        prefix: what the names of this module begin with.
+
+    Raises:
+        ValueError: if a weight or a mask has another shape, or other layers are pruned.
+    """
+    paths = {prefix + path: layer for path, layer in kernels(module).items()}
+    pruned = {path: layer for path, layer in paths.items() if isinstance(layer, Pruned)}
+    for path, layer in pruned.items():
+        for name in (path, path.removesuffix("weight") + MASK):
+            if name in state_dict and state_dict[name].shape != layer.weight.shape:
+                raise ValueError(
+                    f"{name} is {tuple(state_dict[name].shape)} in the state_dict, and the weight "
+                    f"is {tuple(layer.weight.shape)} here; nothing was loaded"
+                )
+    masked = {
+        name.removesuffix("_mask")
+        for name in state_dict
+        if name.startswith(prefix) and f".{name}".endswith(f".{MASK}")
+    }
+    for path in sorted(masked ^ set(pruned)) if masked else ():
+        if path in state_dict and path in paths:
+            here, there = ("pruned", "dense") if path in pruned else ("dense", "pruned")
+            raise ValueError(
+                f"{path} is {here} here and {there} in the state_dict; nothing was loaded. Into a "
+                "fresh module: kanbatsu.torch.apply_masks(module, kanbatsu.torch.masks(state_dict))"
+                ", then load"
+            )

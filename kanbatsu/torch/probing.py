@@ -1,0 +1,136 @@
+"""The health of a torch module on one batch, in the numbers that kanbatsu's own agents log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import torch
+from torch import Tensor, nn
+
+from kanbatsu.probes.health import network_health
+from kanbatsu.torch.find import kernels
+from kanbatsu.torch.layers import Pruned
+from kanbatsu.torch.tape import Activations, recording
+
+_health = jax.jit(network_health)
+
+
+def probe(
+    module: nn.Module,
+    *inputs: Any,
+    loss: Callable[[Any], Tensor] | None = None,
+    activations: Activations = (),
+    features: str = "",
+) -> dict[str, float]:
+    """Measure the health of a torch module on one batch.
+
+    The module is called once, as `module(*inputs)`, in evaluation mode (no dropout, running
+    statistics of BatchNorm), and left as it was: no statistic, gradient or random number moves.
+
+    Hidden activations are found by themselves: whatever a ReLU, tanh, GELU and so on returns,
+    module (`nn.ReLU`) or function (`torch.relu`), if a linear or convolution layer reads it
+    later. They are reported under the name of the layer whose units they are. An activation at
+    the end, such as the tanh that squashes an action, is no hidden layer. After a convolution
+    a unit is a channel. The features are what the last linear or convolution layer reads.
+
+    Use a batch of more samples than the features are wide, or srank measures the batch.
+
+    Args:
+        module: any torch module.
+        *inputs: what it is called with; the first axis of each tensor counts samples.
+        loss: of the module's output, to be differentiated for the gradient norm. Without it the
+            norm is that of the gradients that the parameters hold (`.grad`), left by the last
+            `backward`.
+        activations: in place of what is found: names of modules whose outputs are activations,
+            or, for activation functions that are not found, a mapping of the names of layers to
+            the functions that their outputs go through, such as `{"fc1": my_activation}`.
+        features: the name of the module whose output is the features.
+
+    Returns:
+        `dormant_0.1`, `dormant_0.025` (in all, and `dormant_0.1/<layer>` for each), `srank`,
+        `weight_norm`, `feature_norm`, and `gradient_norm` where there is a gradient.
+
+    Raises:
+        ValueError: if no hidden activation or no layer is found, or a name is unknown.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
+        >>> health = probe(network, torch.randn(64, 3), loss=lambda value: (value**2).mean())
+        >>> [name for name in health if name.startswith("dormant_0.1")]
+        ['dormant_0.1', 'dormant_0.1/0']
+
+    Reference:
+        `kanbatsu.probes` has the definitions, and where they come from.
+    """
+    with _at_rest(module), torch.enable_grad():
+        with recording(module, activations, features) as tape:
+            output = module(*inputs)
+        gradients = _held(module) if loss is None else _differentiate(module, loss(output))
+    if tape.features is None:
+        raise ValueError(
+            "no linear or convolution layer was called: name a module whose output is the "
+            "features (features=...), and modules whose outputs are activations (activations=...)"
+        )
+    if not tape.activations:
+        raise ValueError(
+            "no hidden activation was found, that is, none that a linear or convolution layer "
+            "reads: name modules whose outputs are activations (activations=...)"
+        )
+    # A JAX that owns a GPU would take most of its memory from torch.
+    with jax.default_device("cpu"):
+        health = _health(
+            _arrays(_weights(module)),
+            _arrays(gradients),
+            _array(tape.features),
+            _arrays(tape.activations),
+        )
+    return {name: float(x) for name, x in health.items() if gradients or name != "gradient_norm"}
+
+
+@contextmanager
+def _at_rest(module: nn.Module) -> Iterator[None]:
+    """Evaluate without a trace: in evaluation mode, on a copy of the random numbers."""
+    training = {part: part.training for part in module.modules()}
+    gpus = {x.device.index for x in module.parameters() if x.device.type == "cuda"}
+    try:
+        for part in training:
+            part.training = False
+        with torch.random.fork_rng(sorted(gpus)):
+            yield
+    finally:
+        for part, was in training.items():
+            part.training = was
+
+
+def _weights(module: nn.Module) -> dict[str, Tensor]:
+    """All parameters, zero where pruned."""
+    masked = {
+        id(layer.weight): layer.masked_weight()
+        for layer in kernels(module).values()
+        if isinstance(layer, Pruned)
+    }
+    return {name: masked.get(id(value), value) for name, value in module.named_parameters()}
+
+
+def _held(module: nn.Module) -> dict[str, Tensor]:
+    return {name: x.grad for name, x in module.named_parameters() if x.grad is not None}
+
+
+def _differentiate(module: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    """The gradient of a loss in every trainable parameter that it depends on."""
+    trainable = {name: x for name, x in module.named_parameters() if x.requires_grad}
+    gradients = torch.autograd.grad(loss, list(trainable.values()), allow_unused=True)
+    found = zip(trainable, gradients, strict=True)
+    return {name: gradient for name, gradient in found if gradient is not None}
+
+
+def _arrays(tensors: dict[str, Tensor]) -> dict[str, jax.Array]:
+    return {name: _array(x) for name, x in tensors.items()}
+
+
+def _array(x: Tensor) -> jax.Array:
+    return jnp.asarray(x.detach().to("cpu", torch.float32).numpy())

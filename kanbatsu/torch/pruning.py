@@ -1,0 +1,259 @@
+"""Prune a torch module once, in place; say what it keeps; turn it back into a plain one."""
+
+from __future__ import annotations
+
+import glob
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kanbatsu.sparsity.allocate import allocate
+from kanbatsu.sparsity.count import Count, LayerCount
+from kanbatsu.sparsity.pattern import draw_each, granule
+from kanbatsu.torch.find import Found, Paths, find_layers, kernels, select
+from kanbatsu.torch.layers import MASK, PRUNED, Pruned, put_mask
+from kanbatsu.torch.loading import check_when_loading, forget_check
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def prune(
+    module: Module,
+    sparsity: float | Mapping[str, float],
+    seed: int = 0,
+    distribution: str = "erk",
+    pattern: str = "element",
+    group_size: int = 16,
+    include: Paths = (),
+    exclude: Paths = (),
+) -> Module:
+    """Remove a share of a torch module's weights, once, at random, in place, for good.
+
+    Linear and convolution layers (transposed ones too) become pruned ones: their weights hold
+    zeros, and no gradient reaches what is pruned. Whatever happens next keeps it so: any
+    optimizer, gradient clipping, target networks (copies, or averages of two pruned modules),
+    `load_state_dict`, `deepcopy`, `.to(...)`, `torch.compile`, saving and loading. A layer that
+    loses nothing stays as it was, so sparsity 0 changes nothing. Surviving weights are not
+    rescaled.
+
+    The masks are those that `kanbatsu.make_masks` draws with `key=jax.random.key(seed)` for the
+    same layers in the same order, bit for bit.
+
+    Prune before the first training step, and before you copy the module into a target network.
+    On a CPU give Adam `fused=True`: PyTorch's other implementation is slow where moments are zero
+    (measured in benchmarks/torch_step.py).
+
+    Args:
+        module: any torch module.
+        sparsity: share of the weights to remove, in [0, 1); or one share for each path pattern,
+            such as `{"actor.*": 0.8, "critic.*": 0.9}`: each pattern's layers share out their own
+            sparsity, and layers that no pattern names stay dense.
+        seed: decides which weights go.
+        distribution: how the sparsity is spread over layers: `uniform`, `er` or `erk`.
+        pattern: `element` (any weight), `grouped` (`group_size` neighbouring outputs lose the
+            same inputs), or `bernoulli` (any weight, counts exact on average only).
+        group_size: outputs per group, for `grouped`.
+        include: path patterns (`*` and `?`) of the only layers to prune; all of them by default.
+            A pattern matches a layer's name (`actor.mu`) or its weight's (`actor.mu.weight`).
+        exclude: path patterns of layers to leave dense.
+
+    Returns:
+        The same module.
+
+    Raises:
+        ValueError: for a sparsity outside [0, 1) or too high to leave every layer a weight, a
+            module that is already pruned or has nothing to prune, a pattern of paths that matches
+            nothing, or a layer that cannot be kept pruned. The module is then as it was.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2))
+        >>> print(count(prune(network, 0.5)))
+        layer     shape           kept        total  sparsity
+        0.weight  (4, 64)           97          256    0.6211
+        2.weight  (64, 2)           95          128    0.2578
+        all                        192          384    0.5000
+
+    Reference:
+        "Network Sparsity Unlocks the Scaling Potential of Deep RL", ICML 2025, section 3.
+    """
+    if isinstance(sparsity, Mapping) and not include:
+        include = tuple(sparsity)
+    found = find_layers(module, include, exclude)
+    kept: dict[str, int] = {}
+    for share, group in _by_sparsity(found, sparsity):
+        shapes = [each.shape for each in group]
+        granules = [granule(shape, pattern) for shape in shapes]
+        counts = allocate(shapes, share, distribution, granules)
+        kept |= zip((each.path for each in group), counts, strict=True)
+    meant = [each for each in found if each.path in kept]
+    # A JAX that owns a GPU would take most of its memory from torch, for masks drawn on the host.
+    with jax.default_device("cpu"):
+        drawn = draw_each(
+            jax.random.key(seed),
+            [each.shape for each in meant],
+            [kept[each.path] for each in meant],
+            pattern,
+            group_size,
+        )
+    pairs = zip(meant, drawn, strict=True)
+    return _thin(module, [(each, _tensor(each.to_layout(mask))) for each, mask in pairs])
+
+
+def apply_masks(module: Module, masks: Mapping[str, Any]) -> Module:
+    """Prune a torch module in place with masks that exist already.
+
+    They come from another pruned module, from a checkpoint or from JAX. To load a pruned
+    checkpoint into a fresh module, `apply_masks(module, masks(checkpoint))` goes before
+    `module.load_state_dict(checkpoint)`.
+
+    Args:
+        module: any torch module.
+        masks: by path of the weight, as `masks` returns them: arrays or tensors of the weights'
+            shapes, True = kept. Layers that none is given for stay dense.
+
+    Returns:
+        The same module.
+
+    Raises:
+        ValueError: for a path that is no prunable weight, a mask of another shape, or a module
+            that `prune` would refuse. The module is then as it was.
+
+    Example:
+        >>> actor = prune(nn.Sequential(nn.Linear(4, 8)), 0.5)
+        >>> twin = apply_masks(nn.Sequential(nn.Linear(4, 8)), masks(actor))
+        >>> _ = twin.load_state_dict(actor.state_dict())
+    """
+    given = {path: _tensor(mask) for path, mask in masks.items()}
+    if not given:
+        raise ValueError("there are no masks to apply: did they come from a pruned module?")
+    chosen = []
+    for found in find_layers(module, include=[glob.escape(path) for path in given]):
+        mask, *others = (given[path] for path in found.paths)
+        weight = found.weight
+        if mask.shape != weight.shape:
+            raise ValueError(
+                f"the mask {tuple(mask.shape)} for {found.path} must have its weight's shape "
+                f"{tuple(weight.shape)}: inputs and outputs lie as torch stores them"
+            )
+        if not all(torch.equal(mask, other) for other in others):
+            raise ValueError(f"{' and '.join(found.paths)} are one weight: give them one mask")
+        chosen.append((found, mask))
+    return _thin(module, chosen)
+
+
+def masks(source: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the mask of every pruned layer of a module, or of a module's state_dict.
+
+    Returns:
+        Boolean tensors (True = kept) by path of the weight, such as `actor.0.weight`; layers that
+        are dense have none.
+
+    Example:
+        >>> {path: int(mask.sum()) for path, mask in masks(prune(nn.Linear(8, 4), 0.75)).items()}
+        {'weight': 8}
+    """
+    if isinstance(source, Mapping):
+        ending = f".{MASK}"
+        return {
+            path.removesuffix("_mask"): value != 0
+            for path, value in source.items()
+            if f".{path}".endswith(ending)
+        }
+    return {
+        path: layer.weight_mask != 0
+        for path, layer in kernels(source).items()
+        if isinstance(layer, Pruned)
+    }
+
+
+def count(module: nn.Module) -> Count:
+    """Count kept and total weights of every linear and convolution layer.
+
+    A weight that several layers share counts once.
+
+    Returns:
+        The table that `kanbatsu.count` returns too: `print` it, or read `kept`, `total`,
+        `sparsity` and `layers`. Shapes are `(*window, inputs, outputs)`.
+
+    Raises:
+        ValueError: if the module has no such layer.
+
+    Example:
+        >>> print(count(prune(nn.Sequential(nn.Linear(8, 4), nn.ReLU()), 0.75)))
+        layer     shape          kept        total  sparsity
+        0.weight  (8, 4)            8           32    0.7500
+        all                         8           32    0.7500
+    """
+    rows: dict[int, LayerCount] = {}
+    for path, layer in kernels(module).items():
+        if type(layer) in PRUNED or isinstance(layer, Pruned):
+            found = Found((path,), (layer,))
+            total = math.prod(found.shape)
+            kept = int(layer.weight_mask.count_nonzero()) if isinstance(layer, Pruned) else total
+            rows.setdefault(id(found.weight), LayerCount(path, found.shape, kept, total))
+    if not rows:
+        raise ValueError("there is nothing to count: no layer has a prunable kernel")
+    return Count(tuple(rows.values()))
+
+
+def unprune(module: Module) -> Module:
+    """Turn a pruned module back into a plain one whose weights hold zeros, in place.
+
+    Nothing of kanbatsu is left in the module or in its state_dict; training it goes on
+    densely.
+
+    Raises:
+        ValueError: if the module is not pruned.
+
+    Example:
+        >>> unprune(prune(nn.Linear(8, 4), 0.75))
+        Linear(in_features=8, out_features=4, bias=True)
+    """
+    pruned = [layer for layer in module.modules() if isinstance(layer, Pruned)]
+    if not pruned:
+        raise ValueError("this module is not pruned: no layer has a mask")
+    for layer in pruned:
+        layer.take_mask()
+    forget_check(module)
+    return module
+
+
+def _by_sparsity(
+    found: Sequence[Found], sparsity: float | Mapping[str, float]
+) -> list[tuple[float, list[Found]]]:
+    """Which weights share out which sparsity."""
+    if not isinstance(sparsity, Mapping):
+        return [(sparsity, list(found))]
+    if not sparsity:
+        raise ValueError("the sparsity names no layer: give a share for at least one path pattern")
+    paths = [path for each in found for path in each.paths]
+    named = {pattern: select(paths, pattern) for pattern in sparsity}
+    for path in paths:
+        by = [pattern for pattern, selected in named.items() if path in selected]
+        if len(by) > 1:
+            raise ValueError(f"{path} is given several sparsities, by {', '.join(map(repr, by))}")
+    return [
+        (share, [each for each in found if named[pattern] & set(each.paths)])
+        for pattern, share in sparsity.items()
+    ]
+
+
+def _thin(module: Module, chosen: Sequence[tuple[Found, Tensor]]) -> Module:
+    """Put the masks on, all of them, after everything that could go wrong has been checked."""
+    thinned = [(found, mask) for found, mask in chosen if not mask.all()]
+    for found, mask in thinned:
+        for layer in found.layers:
+            put_mask(layer, mask)
+    if thinned:
+        check_when_loading(module)
+    return module
+
+
+def _tensor(mask: Any) -> Tensor:
+    """A boolean tensor from a tensor or from an array of any library; JAX's cannot be shared."""
+    return mask != 0 if isinstance(mask, Tensor) else torch.from_numpy(np.array(mask, dtype=bool))
