@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
@@ -17,8 +17,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kanbatsu.train.config import TrainConfig
-
 if TYPE_CHECKING:
     from kanbatsu.sparsity.count import Count
     from kanbatsu.study.plan import Study
@@ -27,25 +25,27 @@ USAGE, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: the user must change something; a run failed; Ctrl-C."""
 
 Config = TypeVar("Config")
+Schedule = TypeVar("Schedule")
 
 
 @dataclass(frozen=True)
-class TrainArguments(Generic[Config]):
+class TrainArguments(Generic[Config, Schedule]):
     """Train one agent on one task. The same command again continues where it was stopped."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """dmc/<domain>-<task>, gym/<id>, or package.module:factory."""
+    """dmc/<domain>-<task>, gym/<id>, jax/<name>, or package.module:factory."""
     config: Annotated[Config, tyro.conf.arg(name="")]
     """The algorithm's own configuration."""
+    train: Schedule
+    """The schedule."""
     agent: str = "sac"
-    """Name of the algorithm: sac or ddpg. The options below are those of the one chosen."""
+    """sac, ddpg, stream_ac or stream_q. The options below are those of the one chosen."""
     seed: int = 0
     """Of everything random in the run."""
     env_steps: int = 200_000
     """Simulator steps, before action repeat, at which the run ends."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for everything that the run writes; out/<run> by default."""
-    train: TrainConfig = field(default_factory=TrainConfig)
 
 
 @dataclass(frozen=True)
@@ -103,16 +103,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(words: list[str]) -> int:
     """Train one agent: a study of one arm, one task and one seed."""
-    from kanbatsu.agents import AGENTS
+    from kanbatsu.agents import EVERY
     from kanbatsu.study.plan import Arm, Study
     from kanbatsu.study.record import did_you_mean
+    from kanbatsu.train.config import schedule_of
 
     agent = _value_of("--agent", words) or TrainArguments.agent
-    if agent not in AGENTS:
-        _say_error(f"unknown agent {agent!r}. {did_you_mean(agent, AGENTS)}")
+    if agent not in EVERY:
+        _say_error(f"unknown agent {agent!r}. {did_you_mean(agent, EVERY)}")
         return USAGE
     form: Any = TrainArguments
-    form = form[AGENTS[agent].config]  # which options there are depends on the agent
+    # Which options there are depends on the agent.
+    form = form[EVERY[agent].config, schedule_of(agent)]
     asked = tyro.cli(form, args=words, prog="kanbatsu train")
     study = Study(
         question=f"How well does {agent} learn {asked.task}?",

@@ -1,4 +1,4 @@
-"""Learning algorithms: one file each, all with the functions of `kanbatsu.types.Agent`."""
+"""Learning algorithms: one file each, with a replay or from a stream."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from kanbatsu.agents.ddpg import DDPG, DDPGConfig
 from kanbatsu.agents.sac import SAC, SACConfig
+from kanbatsu.agents.stream_ac import StreamAC, StreamACConfig
+from kanbatsu.agents.stream_q import StreamQ, StreamQConfig
 
-AgentConfig = SACConfig | DDPGConfig
+AgentConfig = SACConfig | DDPGConfig | StreamACConfig | StreamQConfig
 
 
 class AgentEntry(NamedTuple):
@@ -15,7 +17,17 @@ class AgentEntry(NamedTuple):
 
     agent: type
     config: type
+    discrete: bool = False
+    """Whether it chooses among a few actions, which it then gives one-hot."""
 
 
 AGENTS = {"sac": AgentEntry(SAC, SACConfig), "ddpg": AgentEntry(DDPG, DDPGConfig)}
-"""Every algorithm by the name that users type; tests run each through the same contract."""
+"""Algorithms with a replay, by the name that users type; tests run each through one contract."""
+
+STREAMING = {
+    "stream_ac": AgentEntry(StreamAC, StreamACConfig),
+    "stream_q": AgentEntry(StreamQ, StreamQConfig, discrete=True),
+}
+"""Algorithms that learn from every sample once (`kanbatsu.agents.streaming.StreamingAgent`)."""
+
+EVERY = AGENTS | STREAMING

@@ -11,19 +11,21 @@ from typing import Any
 
 import gymnasium
 
-from kanbatsu.envs import dmc, gym
+from kanbatsu.envs import discrete as discrete_tasks
+from kanbatsu.envs import dmc, functional, gym
 from kanbatsu.envs.spec import Environment, TaskError, unknown_task
 
 
-def make(task: str, action_repeat: int | None = None) -> Environment:
+def make(task: str, action_repeat: int | None = None, *, discrete: bool = False) -> Environment:
     """Build the environment that a task names.
 
     Args:
-        task: `dmc/<domain>-<task>`, `gym/<id>`, or `package.module:factory`, where `factory()`
-            returns a Gymnasium environment or a kanbatsu `Environment`. The module is looked for
-            in the current folder too.
+        task: `dmc/<domain>-<task>`, `gym/<id>`, `jax/<name>`, or `package.module:factory`, where
+            `factory()` returns a Gymnasium environment or a kanbatsu `Environment`. The module is
+            looked for in the current folder too.
         action_repeat: Env steps per decision; None is the task's own: 2 for `dmc/`, 1 for
             Gymnasium, and what a kanbatsu `Environment` says itself.
+        discrete: The agent chooses among a few actions; it gives them one-hot.
 
     Returns:
         The environment; the caller closes it.
@@ -41,11 +43,16 @@ def make(task: str, action_repeat: int | None = None) -> Environment:
     if action_repeat is not None and action_repeat < 1:
         raise ValueError(f"action_repeat must be at least 1, not {action_repeat}")
     if task.startswith("dmc/"):
+        if discrete:
+            raise TaskError(f"{task} has continuous actions; {_WANTS_DISCRETE}")
         return dmc.DMCEnvironment(task, action_repeat or dmc.ACTION_REPEAT)
     if task.startswith("gym/"):
-        return gym.GymEnvironment(gym.load(task), task, action_repeat or 1)
+        wrap = discrete_tasks.discrete if discrete else gym.GymEnvironment
+        return wrap(gym.load(task), task, action_repeat or 1)
+    if task.startswith("jax/"):
+        return _hosted(task, action_repeat, discrete)
     if ":" in task.strip(":"):
-        return _from_factory(task, action_repeat)
+        return _from_factory(task, action_repeat, discrete)
     known = gym.tasks()
     # A missing dm_control must not hide that the name was wrong.
     with contextlib.suppress(TaskError):
@@ -53,11 +60,32 @@ def make(task: str, action_repeat: int | None = None) -> Environment:
     raise unknown_task(task, known)
 
 
-def _from_factory(task: str, action_repeat: int | None) -> Environment:
+_WANTS_DISCRETE = (
+    "this agent chooses among a few. Use an agent for continuous actions, such as stream_ac or sac."
+)
+
+
+def _hosted(task: str, action_repeat: int | None, discrete: bool) -> Environment:
+    """Build a functional environment, if its actions are what the agent gives."""
+    made = functional.load(task)
+    if action_repeat not in (None, 1):
+        raise TaskError(f"{task} cannot repeat actions: leave action_repeat unset")
+    if made.discrete and not discrete:
+        raise TaskError(
+            f"{task} has discrete actions; this agent needs continuous ones. Use an agent for "
+            "discrete actions, such as stream_q."
+        )
+    if discrete and not made.discrete:
+        raise TaskError(f"{task} has continuous actions; {_WANTS_DISCRETE}")
+    return functional.HostedEnvironment(made)
+
+
+def _from_factory(task: str, action_repeat: int | None, discrete: bool) -> Environment:
     """Call the user's own factory and wrap what it returns."""
     made = _find_factory(task)()
     if isinstance(made, gymnasium.Env):
-        return gym.GymEnvironment(made, task, action_repeat or 1)
+        wrap = discrete_tasks.discrete if discrete else gym.GymEnvironment
+        return wrap(made, task, action_repeat or 1)
     if not isinstance(made, Environment):
         raise TaskError(
             f"{task} returned {type(made).__name__}. The factory must return a Gymnasium "

@@ -9,15 +9,32 @@ from typing import Any
 
 import jax
 
-from kanbatsu.agents import AGENTS
+from kanbatsu.agents import EVERY
 from kanbatsu.envs.make import make
+from kanbatsu.envs.timed import add_time
 from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.prune import plan
 from kanbatsu.study.run import Run
+from kanbatsu.train.config import schedule_of
 from kanbatsu.types import Spec
 
-AT_LEAST_ZERO = ("warmup_interactions", "checkpoint_every", "weight_decay", "exploration_std")
-SHARES = {"discount": (0.0, 1.0), "tau": (1e-6, 1.0)}
+AT_LEAST_ZERO = (
+    "warmup_interactions",
+    "checkpoint_every",
+    "weight_decay",
+    "exploration_std",
+    "entropy_weight",
+    "actor_kappa",
+    "critic_kappa",
+)
+SHARES = {
+    "discount": (0.0, 1.0),
+    "tau": (1e-6, 1.0),
+    "trace_decay": (0.0, 1.0),
+    "initial_sparsity": (0.0, 1.0),
+    "exploration_start": (0.0, 1.0),
+    "exploration_end": (0.0, 1.0),
+}
 ANY = ("sparsity", "target_entropy_per_action")
 """Numbers with a range of their own: `plan` judges the sparsity, and an entropy may be negative."""
 
@@ -32,18 +49,26 @@ def check(run: Run) -> dict[str, Count]:
         ValueError: for an unknown task or agent, spaces that the agent cannot use, a sparsity
             that cannot be met, or a schedule that makes no sense; the message says what to do.
     """
-    if run.agent not in AGENTS:
-        raise ValueError(f"unknown agent {run.agent!r}: choose from {', '.join(AGENTS)}")
-    if not isinstance(run.config, AGENTS[run.agent].config):
+    if run.agent not in EVERY:
+        raise ValueError(f"unknown agent {run.agent!r}: choose from {', '.join(EVERY)}")
+    if not isinstance(run.config, EVERY[run.agent].config):
         raise ValueError(f"{type(run.config).__name__} is not the configuration of {run.agent}")
+    if not isinstance(run.train, schedule_of(run.agent)):
+        raise ValueError(
+            f"{run.agent} runs by a {schedule_of(run.agent).__name__}, not by a "
+            f"{type(run.train).__name__}: an agent that learns from a stream has no batch_size, no "
+            "replay_capacity and no warm-up, and one with a replay needs them"
+        )
     if run.env_steps < 1 or run.seed < 0:
         raise ValueError("env_steps must be at least 1, and seed at least 0")
     _check_ranges("train.", run.train)
     _check_ranges("", run.config)
-    spec = _spec_of(run.task, run.train.action_repeat)
+    timed = getattr(run.config, "time", False)
+    spec = _spec_of(run.task, run.train.action_repeat, EVERY[run.agent].discrete, timed)
     templates = _dense_templates(run, spec)
     counts = {}
-    for name, network in (("actor", run.config.actor), ("critic", run.config.critic)):
+    for name in templates:
+        network = getattr(run.config, name)
         try:
             counts[name] = plan(
                 templates[name],
@@ -62,7 +87,7 @@ def _check_ranges(prefix: str, config: Any) -> None:
         name, value = prefix + item.name, getattr(config, item.name)
         if dataclasses.is_dataclass(value):
             _check_ranges(f"{name}.", value)
-        elif not isinstance(value, int | float) or item.name in ANY:
+        elif isinstance(value, bool) or not isinstance(value, int | float) or item.name in ANY:
             continue
         elif item.name in SHARES:
             lowest, highest = SHARES[item.name]
@@ -76,20 +101,27 @@ def _check_ranges(prefix: str, config: Any) -> None:
 
 
 @functools.lru_cache(maxsize=64)  # a study asks once per arm and seed
-def _spec_of(task: str, action_repeat: int | None) -> Spec:
+def _spec_of(task: str, action_repeat: int | None, discrete: bool, timed: bool) -> Spec:
     """Build a task's environment once and ask what it looks like."""
-    environment = make(task, action_repeat)
+    environment = make(task, action_repeat, discrete=discrete)
+    if timed:
+        environment = add_time(environment)
     environment.close()
     return environment.spec
 
 
 def _dense_templates(run: Run, spec: Spec) -> Mapping[str, Any]:
     """Return the shapes of the run's networks, unpruned, without drawing a number."""
-    config = dataclasses.replace(
-        run.config,
-        actor=dataclasses.replace(run.config.actor, sparsity=0.0),
-        critic=dataclasses.replace(run.config.critic, sparsity=0.0),
-    )
-    agent = AGENTS[run.agent].agent(spec, config)
+    named = {name: getattr(run.config, name, None) for name in ("actor", "critic")}
+    dense = {
+        name: dataclasses.replace(network, sparsity=0.0)
+        for name, network in named.items()
+        if network is not None
+    }
+    agent = EVERY[run.agent].agent(spec, dataclasses.replace(run.config, **dense))
     networks = jax.eval_shape(lambda key: agent.networks(agent.init(key)), jax.random.key(0))
-    return {"actor": networks["actor"], "critic": networks["critic"][0]}
+    # Of several critics, the first: they are alike.
+    return {
+        name: network[0] if isinstance(network, tuple) else network
+        for name, network in networks.items()
+    }

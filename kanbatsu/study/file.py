@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kanbatsu.agents import AGENTS
+from kanbatsu.agents import EVERY, STREAMING
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.record import RecordError, did_you_mean, from_dict, merge, parse_override
-from kanbatsu.train.config import TrainConfig
+from kanbatsu.train.config import StreamTrainConfig, TrainConfig, schedule_of
 
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Safe in a file name on any system, and without the dot that separates an override's path."""
@@ -106,7 +106,7 @@ def _shallow(record: Any) -> dict[str, Any]:
 
 def _settings(agent: str) -> set[str]:
     """Names of everything that an arm with this agent can set."""
-    return {item.name for item in dataclasses.fields(AGENTS[agent].config)} | {"agent", "train"}
+    return {item.name for item in dataclasses.fields(EVERY[agent].config)} | {"agent", "train"}
 
 
 def _arm(agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], where: str) -> Arm:
@@ -114,9 +114,40 @@ def _arm(agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], wher
     agent = table.get("agent", agent)
     shared = {key: value for key, value in defaults.items() if key in _settings(agent)}
     settings = merge(shared, table)
-    train = from_dict(TrainConfig, settings.pop("train", {}), f"{where}.train".lstrip("."))
+    schedule = settings.pop("train", {})
+    name = f"{where}.train".lstrip(".")
+    refuse_replay(agent, schedule, name)
+    train: Any = from_dict(schedule_of(agent), schedule, name)
     settings.pop("agent", None)
-    return Arm(agent, from_dict(AGENTS[agent].config, settings, where), train)
+    return Arm(agent, from_dict(EVERY[agent].config, settings, where), train)
+
+
+def refuse_replay(agent: str, schedule: Any, where: str) -> None:
+    """Refuse settings of batches and replays for an agent that has neither.
+
+    Raises:
+        RecordError: One line per setting.
+
+    Example:
+        >>> refuse_replay("stream_ac", {"batch_size": 32}, "train")
+        Traceback (most recent call last):
+        ...
+        kanbatsu.study.record.RecordError: train.batch_size: stream_ac learns from every sample \
+once, without batch and replay; remove it
+    """
+    if agent not in STREAMING or not isinstance(schedule, Mapping):
+        return
+    known = {item.name for item in dataclasses.fields(StreamTrainConfig)}
+    others = [item.name for item in dataclasses.fields(TrainConfig) if item.name not in known]
+    unfit = [name for name in others if name in schedule]
+    if unfit:
+        raise RecordError(
+            "\n".join(
+                f"{where}.{name}: {agent} learns from every sample once, without batch and replay; "
+                "remove it"
+                for name in unfit
+            )
+        )
 
 
 def _arm_problems(arms: Any, defaults: Mapping[str, Any], agent: Any) -> list[str]:
@@ -138,9 +169,9 @@ def _arm_problems(arms: Any, defaults: Mapping[str, Any], agent: Any) -> list[st
             )
         agents[f"{where}.agent"] = arm.get("agent", agent)
     problems += [
-        f"{where}: unknown agent {name!r}. {did_you_mean(str(name), AGENTS)}"
+        f"{where}: unknown agent {name!r}. {did_you_mean(str(name), EVERY)}"
         for where, name in agents.items()
-        if name not in AGENTS and (where == "agent" or name != agent)
+        if name not in EVERY and (where == "agent" or name != agent)
     ]
     if problems:
         return problems
@@ -188,7 +219,7 @@ def _study_problems(study: Study) -> Iterable[str]:
 
 def _reserved() -> set[str]:
     """Names that begin a setting's path, which an arm therefore cannot have."""
-    return set().union(*map(_settings, AGENTS)).union(_STUDY_KEYS)
+    return set().union(*map(_settings, EVERY)).union(_STUDY_KEYS)
 
 
 def _override(table: Mapping[str, Any], override: str) -> dict[str, Any]:

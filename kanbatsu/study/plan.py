@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kanbatsu.agents import AGENTS, AgentConfig
+from kanbatsu.agents import EVERY, AgentConfig
 from kanbatsu.sparsity.count import Count
 from kanbatsu.study.check import check
 from kanbatsu.study.record import RecordError, canonical_hash, from_dict, to_dict
 from kanbatsu.study.run import Run
-from kanbatsu.train.config import TrainConfig
+from kanbatsu.train.config import Schedule, schedule_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Arm:
     """Name of the algorithm."""
     config: AgentConfig
     """The algorithm's own configuration."""
-    train: TrainConfig
+    train: Schedule
     """The schedule."""
 
 
@@ -146,10 +146,10 @@ def run_from_dict(table: Mapping[str, Any]) -> Run:
         RecordError: It is not the record of a run.
 
     Example:
-        >>> run = Run("gym/Pendulum-v1", "ddpg", config=AGENTS["ddpg"].config(tau=0.01))
+        >>> run = Run("gym/Pendulum-v1", "ddpg", config=EVERY["ddpg"].config(tau=0.01))
         >>> run_from_dict(to_dict(run)) == run
         True
     """
-    config: Any = from_dict(AGENTS[table["agent"]].config, table["config"], "config")
-    train = from_dict(TrainConfig, table["train"], "train")
+    config: Any = from_dict(EVERY[table["agent"]].config, table["config"], "config")
+    train: Any = from_dict(schedule_of(table["agent"]), table["train"], "train")
     return Run(table["task"], table["agent"], table["seed"], table["env_steps"], config, train)

@@ -6,7 +6,6 @@ was killed continues from its last checkpoint with the numbers that it would hav
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,26 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from kanbatsu.agents import AGENTS, AgentConfig
+from kanbatsu.agents import AGENTS, STREAMING, AgentConfig
 from kanbatsu.agents.sac import SACConfig
+from kanbatsu.envs.functional import HostedEnvironment
 from kanbatsu.envs.make import make
 from kanbatsu.envs.spec import Environment
+from kanbatsu.envs.timed import add_time
 from kanbatsu.envs.vector import VectorEnvironment
 from kanbatsu.machine import machine_facts
 from kanbatsu.replay import Replay
-from kanbatsu.sparsity.count import count, parameters
+from kanbatsu.study.log import Log
 from kanbatsu.study.record import to_dict
 from kanbatsu.study.store import RunFolder
 from kanbatsu.train import checkpoint
-from kanbatsu.train.config import TrainConfig
-from kanbatsu.train.evaluate import evaluate
+from kanbatsu.train.config import Schedule, TrainConfig
 from kanbatsu.train.loop import Position, Stopwatch, Turn, interact
-from kanbatsu.types import Agent
-
-EVALUATION, PROBE = 0xE7A1, 0x9806E
-"""Mixed into the seeds of evaluation episodes and probe batches, apart from all others."""
+from kanbatsu.train.scan import start
+from kanbatsu.train.stream import start_host, stream_compiled, stream_host, stretch_of
 
 
 @dataclass(frozen=True)
@@ -41,17 +38,17 @@ class Run:
     """Everything that decides what a run does."""
 
     task: str
-    """`dmc/<domain>-<task>`, `gym/<id>`, or `package.module:factory`."""
+    """`dmc/<domain>-<task>`, `gym/<id>`, `jax/<name>`, or `package.module:factory`."""
     agent: str = "sac"
-    """Name of the algorithm: sac or ddpg."""
+    """Name of the algorithm: sac, ddpg, stream_ac or stream_q."""
     seed: int = 0
     """Of everything random in the run."""
     env_steps: int = 200_000
     """Simulator steps, before action repeat, at which the run ends."""
     config: AgentConfig = field(default_factory=SACConfig)
     """The algorithm's own configuration."""
-    train: TrainConfig = field(default_factory=TrainConfig)
-    """The schedule."""
+    train: Schedule = field(default_factory=TrainConfig)
+    """The schedule; `kanbatsu.train.config.schedule_of` says which kind an agent wants."""
 
 
 def run_one(
@@ -73,7 +70,8 @@ def run_one(
         files.write_status("running")
         files.write_machine(machine_facts())
         try:
-            _train(run, files, on_progress)
+            work = _stream if run.agent in STREAMING else _train
+            work(run, files, on_progress)
         except Exception as error:
             files.write_status("failed", f"{type(error).__name__}: {error}", traceback.format_exc())
             raise
@@ -81,7 +79,7 @@ def run_one(
 
 
 def _train(run: Run, files: RunFolder, on_progress: Callable[[int], None]) -> None:
-    config = run.train
+    config: Any = run.train
     environments = VectorEnvironment(
         [make(run.task, config.action_repeat) for _ in range(config.environments)], seed=run.seed
     )
@@ -91,7 +89,16 @@ def _train(run: Run, files: RunFolder, on_progress: Callable[[int], None]) -> No
     state = agent.init(jax.random.key(run.seed))
     replay = Replay(config.replay_capacity, spec)
     watch = Stopwatch()
-    log = _Log(run, files, agent, replay, watch)
+    log = Log(
+        files,
+        agent,
+        replay,
+        watch,
+        seed=run.seed,
+        evaluation_episodes=config.evaluation_episodes,
+        probe_batch=config.probe_batch,
+        samples=config.batch_size,
+    )
 
     saved = checkpoint.load_latest(files.checkpoint)
     if saved is None:
@@ -125,15 +132,15 @@ def _train(run: Run, files: RunFolder, on_progress: Callable[[int], None]) -> No
         watch=watch,
     ):
         last = turn.env_steps >= run.env_steps
-        log.episodes(turn)
+        log.episodes((turn.env_steps, episode) for episode in turn.episodes)
         if turn.metrics is not None and (last or due(turn, config.log_every)):
-            log.update(turn)
+            log.update(turn.env_steps, turn.position, turn.metrics)
         if turn.metrics is not None and (last or due(turn, config.probe_every)):
-            log.probe(turn)
+            log.probe(turn.state, turn.env_steps, turn.position)
         if last or due(turn, config.evaluate_every):
             log.evaluation(turn.state, arena, turn.env_steps, turn.position)
         if last or due(turn, config.log_every):
-            log.timing(turn)
+            log.timing(turn.env_steps, turn.position)
         if config.checkpoint_every and (last or due(turn, config.checkpoint_every)):
             arrays = {"agent": checkpoint.to_arrays(turn.state)}
             if not last:  # a finished run needs no way to continue
@@ -152,118 +159,94 @@ def _train(run: Run, files: RunFolder, on_progress: Callable[[int], None]) -> No
         on_progress(turn.env_steps)
 
 
-class _Log:
-    """Turns what happens in the loop into the lines of the run's files."""
+def _stream(run: Run, files: RunFolder, on_progress: Callable[[int], None]) -> None:
+    config: Any = run.train
+    entry = STREAMING[run.agent]
+    settings: Any = run.config
 
-    def __init__(
-        self, run: Run, files: RunFolder, agent: Agent, replay: Replay, watch: Stopwatch
-    ) -> None:
-        self.run, self.files, self.agent, self.replay, self.watch = run, files, agent, replay, watch
-        self._act_greedy = jax.jit(agent.act_greedy)
-        self._probe = jax.jit(agent.probe)
+    def build() -> Environment:
+        environment = make(run.task, config.action_repeat, discrete=entry.discrete)
+        return add_time(environment) if settings.time else environment
 
-    def networks(self, state: Any) -> None:
-        networks, dense, sparse = {}, 0, 0
-        for name, network in self.agent.networks(state).items():
-            counted = count(network)
-            networks[name] = {
-                "kept": counted.kept,
-                "total": counted.total,
-                "parameters": parameters(network),
-                "layers": [
-                    {"path": row.path, "shape": row.shape, "kept": row.kept, "total": row.total}
-                    for row in counted.layers
-                ],
-            }
-            # A product of one sample with a kernel is one multiplication and one addition a weight.
-            per_weight = 2 * self.agent.passes[name] * self.run.train.batch_size
-            dense += per_weight * counted.total
-            sparse += per_weight * counted.kept
-        self.files.append(
-            {
-                "kind": "networks",
-                "env_steps": 0,
-                "networks": networks,
-                "flops_per_update": {"dense": dense, "sparse": sparse},
-            }
-        )
+    arena = build()
+    agent = entry.agent(arena.spec, settings)
+    recent = Replay(config.probe_batch, arena.spec)  # for probes: the agent never sees it
+    watch = Stopwatch()
+    log = Log(
+        files,
+        agent,
+        recent,
+        watch,
+        seed=run.seed,
+        evaluation_episodes=config.evaluation_episodes,
+        probe_batch=config.probe_batch,
+        samples=1,
+    )
+    host = None
+    if isinstance(arena, HostedEnvironment):
+        carry: Any = start(agent, arena.functional, jax.random.key(run.seed))
+    else:
+        host = VectorEnvironment([build()], seed=run.seed)
+        obs = host.reset()
+        carry = start_host(agent, obs, run.seed)
 
-    def episodes(self, turn: Turn) -> None:
-        for episode in turn.episodes:
-            self.files.append(
-                {
-                    "kind": "episode",
-                    "env_steps": turn.env_steps,
-                    "return": episode.return_,
-                    "length": episode.length,
-                    "success": episode.success,
-                }
+    saved = checkpoint.load_latest(files.checkpoint)
+    if saved is None:
+        files.truncate(dict.fromkeys(files.sizes(), 0))
+        position = Position()
+        log.networks(carry.state)
+        log.evaluation(carry.state, arena, 0, position)
+    else:
+        carry = checkpoint.from_arrays(carry, saved.arrays["agent"])
+        recent.load(saved.arrays["recent"])
+        if host is not None:
+            obs = host.restore(saved.arrays["environments"])
+        position = Position(*saved.facts["position"])
+        watch.seconds.update(saved.facts["seconds"])
+        files.truncate(saved.facts["sizes"])
+
+    stretch = stretch_of(config, arena.action_repeat)
+    told: dict[str, Any] = {
+        "env_steps": run.env_steps,
+        "stretch": stretch,
+        "seed": run.seed,
+        "carry": carry,
+        "position": position,
+        "watch": watch,
+    }
+    if isinstance(arena, HostedEnvironment):
+        turns = stream_compiled(agent, arena.functional, **told)
+    else:
+        assert host is not None
+        turns = stream_host(agent, host, obs=obs, **told)
+    for turn in turns:
+        at, where, state = turn.env_steps, turn.position, turn.carry.state
+        last = at >= run.env_steps
+
+        def due(every: int, at: int = at, last: bool = last) -> bool:
+            return every > 0 and (last or at % every < stretch * arena.action_repeat)
+
+        log.episodes(turn.episodes)
+        recent.add(jax.tree.map(lambda x: x[-recent.capacity :], turn.transitions))
+        if due(config.log_every):
+            log.update(at, where, turn.metrics)
+        if due(config.probe_every):
+            log.probe(state, at, where)
+        if due(config.evaluate_every):
+            log.evaluation(state, arena, at, where)
+        if due(config.log_every):
+            log.timing(at, where)
+        if due(config.checkpoint_every):
+            arrays = {"agent": checkpoint.to_arrays(turn.carry)}
+            if not last:  # a finished run needs no way to continue
+                arrays["recent"] = recent.arrays()
+            if host is not None and not last:
+                arrays["environments"] = host.snapshot()
+            facts = {"position": where, "sizes": files.sizes(), "seconds": watch.seconds}
+            checkpoint.save(
+                files.checkpoint,
+                f"{at:012d}",
+                checkpoint.Checkpoint(arrays, facts),
+                keep=1 if last else checkpoint.KEEP,
             )
-
-    def update(self, turn: Turn) -> None:
-        self._append_metrics("update", turn, turn.metrics)
-
-    def probe(self, turn: Turn) -> None:
-        started = time.perf_counter()
-        seeds = [self.run.seed, turn.env_steps, PROBE]
-        size = self.run.train.probe_batch
-        if size > self.replay.size:  # a power of two, so that few sizes are ever compiled
-            size = 1 << (self.replay.size.bit_length() - 1)
-        batches = self.replay.sample(np.random.default_rng(seeds), 1, size)
-        batch = jax.tree.map(lambda x: x[0], batches)
-        key = jax.random.fold_in(jax.random.key(PROBE), turn.env_steps)
-        self._append_metrics("probe", turn, self._probe(turn.state, batch, key))
-        self.watch.add("probe", started)
-
-    def evaluation(
-        self, state: Any, arena: Environment, env_steps: int, position: Position
-    ) -> None:
-        started = time.perf_counter()
-        seed = np.random.SeedSequence([self.run.seed, env_steps, EVALUATION]).generate_state(1)
-        result = evaluate(
-            self._act_greedy,
-            state,
-            arena,
-            seed=int(seed[0]),
-            episodes=self.run.train.evaluation_episodes,
-        )
-        self.files.append(
-            {
-                "kind": "evaluation",
-                "env_steps": env_steps,
-                "interactions": position.interactions,
-                "updates": position.updates,
-                "returns": result.returns,
-                "mean_return": float(np.mean(result.returns)),
-                "lengths": result.lengths,
-                "success_rate": result.success_rate,
-            }
-        )
-        self.watch.add("evaluation", started)
-
-    def timing(self, turn: Turn) -> None:
-        updates = self.watch.update_milliseconds
-        self.files.append_timing(
-            {
-                "env_steps": turn.env_steps,
-                "updates": turn.position.updates,
-                "seconds": self.watch.total(),  # of all sessions that this run took
-                "update_milliseconds": float(np.median(updates)) if updates else None,
-            }
-            | {
-                f"{kind}_seconds": spent
-                for kind, spent in self.watch.seconds.items()
-                if kind != "total"
-            }
-        )
-        updates.clear()
-
-    def _append_metrics(self, kind: str, turn: Turn, metrics: Any) -> None:
-        self.files.append(
-            {
-                "kind": kind,
-                "env_steps": turn.env_steps,
-                "updates": turn.position.updates,
-                "metrics": {name: float(value) for name, value in metrics.items()},
-            }
-        )
+        on_progress(at)

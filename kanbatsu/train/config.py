@@ -33,3 +33,38 @@ class TrainConfig:
     """Env steps between records of losses and speed."""
     checkpoint_every: int = 50_000
     """Env steps between checkpoints; 0 = none."""
+
+
+@dataclass(frozen=True)
+class StreamTrainConfig:
+    """The schedule of a run that learns from a stream: no batch, no replay, no warm-up."""
+
+    action_repeat: int | None = None
+    """Simulator steps per decision; None = the task's own (2 for dmc/, 1 elsewhere)."""
+    evaluate_every: int = 50_000
+    """Env steps between evaluations; one more comes before training and one at the end."""
+    evaluation_episodes: int = 10
+    """Greedy episodes per evaluation, on an environment with its own seeds."""
+    probe_every: int = 10_000
+    """Env steps between measurements of the networks' health."""
+    probe_batch: int = 2_048
+    """Latest transitions kept for probes, and for nothing else."""
+    log_every: int = 2_000
+    """Env steps between records of metrics and speed."""
+    checkpoint_every: int = 50_000
+    """Env steps between checkpoints; 0 = none."""
+
+
+Schedule = TrainConfig | StreamTrainConfig
+
+
+def schedule_of(agent: str) -> type[TrainConfig] | type[StreamTrainConfig]:
+    """Return the kind of schedule that an agent runs by.
+
+    Example:
+        >>> schedule_of("sac").__name__, schedule_of("stream_ac").__name__
+        ('TrainConfig', 'StreamTrainConfig')
+    """
+    from kanbatsu.agents import STREAMING  # slow to import, and the command line wants this file
+
+    return StreamTrainConfig if agent in STREAMING else TrainConfig

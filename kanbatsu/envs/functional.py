@@ -1,0 +1,111 @@
+"""Environments that are pure JAX functions: whole runs compile into one program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Float32
+
+from kanbatsu.envs.spec import Timestep, unknown_task
+from kanbatsu.types import Key, Spec
+
+
+class FunctionalStep(NamedTuple):
+    """What one decision led to; `obs` is the true successor."""
+
+    obs: Float[Array, " obs_dim"]
+    reward: Float[Array, ""]
+    terminated: Bool[Array, ""]
+    truncated: Bool[Array, ""]
+
+
+@runtime_checkable
+class FunctionalEnvironment(Protocol):
+    """One simulator as two functions of its state; each decision is one env step.
+
+    A new episode begins only where the caller resets. Where actions are discrete they come one-hot,
+    and `spec.action_dim` is their number. Compiled programs are kept by environment, so equal ones
+    should compare equal and hash alike, as frozen dataclasses do.
+    """
+
+    @property
+    def spec(self) -> Spec:
+        """Sizes of observation and action, and the time limit in decisions."""
+        ...
+
+    @property
+    def discrete(self) -> bool:
+        """Whether actions are one-hot."""
+        ...
+
+    def reset(self, key: Key) -> tuple[Any, Float[Array, " obs_dim"]]:
+        """Begin an episode: the simulator's state, and the first observation."""
+        ...
+
+    def step(
+        self, state: Any, action: Float[Array, " action_dim"], key: Key
+    ) -> tuple[Any, FunctionalStep]:
+        """Take one decision."""
+        ...
+
+
+class HostedEnvironment:
+    """A functional environment behind the interface of all others, for evaluation say.
+
+    Args:
+        functional: Pure functions.
+
+    Example:
+        >>> from kanbatsu.envs.classic import CartPole
+        >>> environment = HostedEnvironment(CartPole())
+        >>> _ = environment.reset(seed=0)
+        >>> environment.step(np.array([0.0, 1.0])).reward
+        1.0
+    """
+
+    def __init__(self, functional: FunctionalEnvironment) -> None:
+        self.functional = functional
+        self.spec, self.action_repeat = functional.spec, 1
+        self._reset, self._step = jax.jit(functional.reset), jax.jit(functional.step)
+        self._key, self._state = jax.random.key(0), None
+
+    def reset(self, seed: int) -> Float32[np.ndarray, " obs_dim"]:
+        """Start the episode that belongs to `seed` and return its first observation."""
+        self._key, key = jax.random.split(jax.random.key(seed))
+        self._state, obs = self._reset(key)
+        return np.asarray(obs)
+
+    def step(self, action: Float[np.ndarray, " action_dim"]) -> Timestep:
+        """Take one decision."""
+        self._key, key = jax.random.split(self._key)
+        self._state, step = self._step(self._state, np.asarray(action, np.float32), key)
+        return Timestep(
+            np.asarray(step.obs), float(step.reward), bool(step.terminated), bool(step.truncated)
+        )
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def load(task: str) -> FunctionalEnvironment:
+    """Build the functional environment that `jax/<name>` names.
+
+    Raises:
+        TaskError: No such name.
+
+    Example:
+        >>> load("jax/cartpole").spec
+        Spec(obs_dim=4, action_dim=2, episode_length=500)
+    """
+    from kanbatsu.envs.classic import CartPole, Pendulum
+
+    makers: dict[str, Callable[[], FunctionalEnvironment]] = {
+        "jax/cartpole": CartPole,
+        "jax/pendulum": Pendulum,
+    }
+    if task not in makers:
+        raise unknown_task(task, makers)
+    return makers[task]()

@@ -1,0 +1,123 @@
+"""Time as part of the observation: -0.5 when an episode begins, 0.5 when its limit is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32
+
+from kanbatsu.envs.functional import FunctionalEnvironment, FunctionalStep, HostedEnvironment
+from kanbatsu.envs.spec import Environment, TaskError, Timestep
+from kanbatsu.types import Key, Spec
+
+
+class TimedEnvironment:
+    """Appends the time to every observation.
+
+    Args:
+        environment: With a time limit.
+
+    Raises:
+        TaskError: There is no time limit.
+
+    Example:
+        >>> from kanbatsu.envs.make import make
+        >>> environment = TimedEnvironment(make("gym/Pendulum-v1"))
+        >>> float(environment.reset(seed=0)[-1]), float(environment.step(np.zeros(1)).obs[-1])
+        (-0.5, -0.4950000047683716)
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment, self._decisions = environment, 0
+        self._limit = _limit(environment.spec)
+        self.spec, self.action_repeat = _longer(environment.spec), environment.action_repeat
+
+    def reset(self, seed: int) -> Float32[np.ndarray, " obs_dim"]:
+        """Start an episode."""
+        self._decisions = 0
+        return self._append(self._environment.reset(seed))
+
+    def step(self, action: Float[np.ndarray, " action_dim"]) -> Timestep:
+        """Take one decision."""
+        self._decisions += 1
+        timestep = self._environment.step(action)
+        return timestep._replace(obs=self._append(timestep.obs))
+
+    def close(self) -> None:
+        """Let go of the simulator."""
+        self._environment.close()
+
+    def _append(self, obs: np.ndarray) -> Float32[np.ndarray, " obs_dim"]:
+        return np.append(obs, np.float32(self._decisions / self._limit - 0.5))
+
+
+@dataclass(frozen=True)
+class TimedFunctional:
+    """The same for a functional environment; its state is the simulator's and the decisions.
+
+    Example:
+        >>> import jax
+        >>> from kanbatsu.envs.classic import CartPole
+        >>> _, obs = TimedFunctional(CartPole()).reset(jax.random.key(0))
+        >>> float(obs[-1])
+        -0.5
+    """
+
+    functional: FunctionalEnvironment
+    """With a time limit."""
+
+    def __post_init__(self) -> None:
+        _limit(self.functional.spec)  # refuses what has none
+
+    @property
+    def spec(self) -> Spec:
+        """The simulator's, with one more entry in the observation."""
+        return _longer(self.functional.spec)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether actions are one-hot."""
+        return self.functional.discrete
+
+    def reset(self, key: Key) -> tuple[Any, Float[Array, " obs_dim"]]:
+        """Begin an episode."""
+        state, obs = self.functional.reset(key)
+        return (state, jnp.int32(0)), self._append(obs, jnp.int32(0))
+
+    def step(
+        self, state: Any, action: Float[Array, " action_dim"], key: Key
+    ) -> tuple[Any, FunctionalStep]:
+        """Take one decision."""
+        inner, decisions = state[0], state[1] + 1
+        inner, step = self.functional.step(inner, action, key)
+        return (inner, decisions), step._replace(obs=self._append(step.obs, decisions))
+
+    def _append(self, obs: Array, decisions: Array) -> Float[Array, " obs_dim"]:
+        return jnp.append(obs, decisions.astype(jnp.float32) / _limit(self.functional.spec) - 0.5)
+
+
+def add_time(environment: Environment) -> Environment:
+    """Append the time, on the host or inside a compiled program.
+
+    Raises:
+        TaskError: There is no time limit.
+    """
+    if isinstance(environment, HostedEnvironment):
+        return HostedEnvironment(TimedFunctional(environment.functional))
+    return TimedEnvironment(environment)
+
+
+def _longer(spec: Spec) -> Spec:
+    return replace(spec, obs_dim=spec.obs_dim + 1)
+
+
+def _limit(spec: Spec) -> int:
+    if spec.episode_length is None:
+        raise TaskError(
+            "this task has no time limit, so its time cannot be part of the observation: "
+            "set time = false (--no-time)"
+        )
+    return spec.episode_length
