@@ -105,8 +105,9 @@ class ProbeCallback(BaseCallback):
 
     def _is_before_learning(self) -> bool:
         model = self.model
-        replays = isinstance(model, OffPolicyAlgorithm)
-        return replays and model.num_timesteps <= model.learning_starts
+        if not isinstance(model, OffPolicyAlgorithm):
+            return False
+        return model.num_timesteps <= model.learning_starts
 
     def _draw_batch(self) -> Any:
         """Draw as the algorithm draws its own batches."""
