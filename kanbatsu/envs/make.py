@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 
 from kanbatsu.envs import discrete as discrete_tasks
-from kanbatsu.envs import dmc, functional, gym
+from kanbatsu.envs import dmc, functional, gym, inventory
 from kanbatsu.envs.spec import Environment, TaskError, unknown_task
 
 
@@ -20,9 +20,9 @@ def make(task: str, action_repeat: int | None = None, *, discrete: bool = False)
     """Build the environment that a task names.
 
     Args:
-        task: `dmc/<domain>-<task>`, `gym/<id>`, `jax/<name>`, or `package.module:factory`, where
-            `factory()` returns a Gymnasium environment or a kanbatsu `Environment`. The module is
-            looked for in the current folder too.
+        task: `dmc/<domain>-<task>`, `gym/<id>`, `jax/<name>`, `inventory/<name>`, or
+            `package.module:factory`, where `factory()` returns a Gymnasium environment or a
+            kanbatsu `Environment`. The module is looked for in the current folder too.
         action_repeat: Env steps per decision; None is the task's own: 2 for `dmc/`, 1 for
             Gymnasium, and what a kanbatsu `Environment` says itself.
         discrete: The agent chooses among a few actions; it gives them one-hot.
@@ -51,9 +51,11 @@ def make(task: str, action_repeat: int | None = None, *, discrete: bool = False)
         return wrap(gym.load(task), task, action_repeat or 1)
     if task.startswith("jax/"):
         return _hosted(task, action_repeat, discrete)
+    if task.startswith("inventory/"):
+        return _inventory(task, action_repeat, discrete)
     if ":" in task.strip(":"):
         return _from_factory(task, action_repeat, discrete)
-    known = gym.tasks()
+    known = [*gym.tasks(), *inventory.CHAINS]
     # A missing dm_control must not hide that the name was wrong.
     with contextlib.suppress(TaskError):
         known += dmc.tasks()
@@ -78,6 +80,16 @@ def _hosted(task: str, action_repeat: int | None, discrete: bool) -> Environment
     if discrete and not made.discrete:
         raise TaskError(f"{task} has continuous actions; {_WANTS_DISCRETE}")
     return functional.HostedEnvironment(made)
+
+
+def _inventory(task: str, action_repeat: int | None, discrete: bool) -> Environment:
+    """Build a supply chain, which decides once a period."""
+    made = inventory.load(task)
+    if action_repeat not in (None, 1):
+        raise TaskError(f"{task} decides once a period: leave action_repeat unset")
+    if discrete:
+        raise TaskError(f"{task} has continuous actions; {_WANTS_DISCRETE}")
+    return made
 
 
 def _from_factory(task: str, action_repeat: int | None, discrete: bool) -> Environment:

@@ -38,7 +38,7 @@ class Run:
     """Everything that decides what a run does."""
 
     task: str
-    """`dmc/<domain>-<task>`, `gym/<id>`, `jax/<name>`, or `package.module:factory`."""
+    """`dmc/<domain>-<task>`, `gym/<id>`, `jax/<name>`, `inventory/<name>`, or a factory."""
     agent: str = "sac"
     """Name of the algorithm: sac, ddpg, stream_ac or stream_q."""
     seed: int = 0

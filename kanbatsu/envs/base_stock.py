@@ -1,0 +1,106 @@
+"""Echelon base-stock: what a planner would do in a supply chain, and levels that suit it."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from kanbatsu.envs.inventory import CHAINS, Chain, Stock, advance, draw_demand, draw_stock
+
+LEVELS = {
+    "inventory/serial": (4.125, 6.1875, 8.1875, 10.1875),
+    "inventory/seasonal": (5.0625, 7.75, 10.3125, 12.75),
+}
+"""What `search` finds for each task from seed 0 with 256 episodes (benchmarks/inventory.py)."""
+
+
+def orders(
+    chain: Chain, stock: Stock, levels: Float[np.ndarray, " stages"]
+) -> Float[np.ndarray, "*many stages"]:
+    """Order so that each echelon's position comes up to its level.
+
+    The position of a stage's echelon is all that is on hand at it and at the stages after it, on
+    the way to them or ordered by it and not shipped yet, less what customers are owed.
+
+    Args:
+        chain: For the largest order.
+        stock: At the end of the period before.
+        levels: One level per stage.
+
+    Returns:
+        The orders, between 0 and the largest that there can be.
+
+    Example:
+        >>> chain = Chain(holding=(0.5, 0.2), lead_times=(1, 1))
+        >>> stock = Stock(np.array([1.0, 3.0]), np.array([0.0, 0.5]), np.array([[1.0], [0.0]]))
+        >>> orders(chain, stock, np.array([4.0, 5.0])).tolist()  # positions 2.5 and 5.0
+        [1.5, 0.0]
+
+    Reference:
+        Clark and Scarf 1960, "Optimal Policies for a Multi-Echelon Inventory Problem": no policy
+        is better where demand is independent and alike in all periods and orders are not limited.
+    """
+    local = stock.on_hand + stock.coming.sum(-1)
+    # What the stage behind owes is ordered and not on its way; between two stages of one echelon
+    # it is on hand behind already.
+    waiting = np.zeros_like(local)
+    waiting[..., :-1] = stock.owed[..., 1:]
+    position = np.cumsum(local, -1) + waiting - stock.owed[..., :1]
+    return np.clip(levels - position, 0.0, chain.largest_order)
+
+
+def returns(
+    chain: Chain, levels: Float[np.ndarray, " stages"], seeds: range
+) -> Float[np.ndarray, " episodes"]:
+    """Return what episodes of these seeds pay the policy; they are those of the task itself."""
+    generators = [np.random.default_rng(seed) for seed in seeds]
+    stocks = [draw_stock(chain, generator) for generator in generators]
+    demand = np.stack([draw_demand(chain, generator)[0] for generator in generators])
+    stock = Stock(*(np.stack(part) for part in zip(*stocks, strict=True)))
+    total = np.zeros(len(seeds))
+    for period in range(chain.periods):
+        ordered = orders(chain, stock, levels)
+        stock, cost = advance(chain, stock, ordered, demand[:, period])
+        total -= cost
+    return total
+
+
+def search(
+    chain: Chain, seeds: range = range(256), smallest: float = 0.05
+) -> Float[np.ndarray, " stages"]:
+    """Find levels that pay most on the same episodes: one level at a time, in halving steps.
+
+    It starts from the mean demand over each echelon's lead time, tries a step up and a step down
+    for each level, keeps what pays more, and halves the step when nothing does.
+
+    Args:
+        chain: The supply chain.
+        seeds: The episodes that levels are judged by; compare policies on others.
+        smallest: Step at which the search ends, in units of the mean demand.
+
+    Returns:
+        The levels, multiples of a power of two.
+    """
+    levels = np.cumsum(np.array(chain.lead_times, np.float64) + 1.0)
+    best, step = returns(chain, levels, seeds).mean(), 1.0
+    while step >= smallest:
+        improved = False
+        for stage in range(chain.stages):
+            for change in (step, -step):
+                tried = levels.copy()
+                tried[stage] += change
+                if (paid := returns(chain, tried, seeds).mean()) > best:
+                    levels, best, improved = tried, paid, True
+        if not improved:
+            step /= 2
+    return levels
+
+
+def baseline(task: str, seeds: range) -> Float[np.ndarray, " episodes"]:
+    """Return what the base-stock policy is paid on a task's episodes.
+
+    Example:
+        >>> bool((baseline("inventory/serial", range(4)) < 0).all())
+        True
+    """
+    return returns(CHAINS[task], np.array(LEVELS[task]), seeds)
