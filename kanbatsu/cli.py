@@ -73,6 +73,16 @@ class ReportArguments:
     """What kanbatsu study or kanbatsu train had as --out."""
 
 
+@dataclass(frozen=True)
+class ArchiveArguments:
+    """Copy the finished runs of a study without checkpoints, losses and training episodes."""
+
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """What kanbatsu study or kanbatsu train had as --out."""
+    target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
+    """Folder of the copy; runs that are there already stay."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -155,6 +165,17 @@ def report(words: list[str]) -> int:
     return 0
 
 
+def archive(words: list[str]) -> int:
+    """Keep what is finished of a study."""
+    asked = tyro.cli(ArchiveArguments, args=words, prog="kanbatsu archive")
+    from kanbatsu.report.archive import archive as copy
+
+    with _refusing():
+        copied = copy(asked.out, asked.target)
+    Console(soft_wrap=True).print(f"{copied} runs are in {escape(str(asked.target))}")
+    return 0
+
+
 def bench(words: list[str]) -> int:
     """Measure what sparsity gains on this machine."""
     from kanbatsu.bench.command import BenchArguments, BenchError
@@ -200,6 +221,7 @@ COMMANDS = {
     "train": Command(train, "train one agent on one task"),
     "study": Command(study, "train arms x tasks x seeds from a study file, and report"),
     "report": Command(report, "write the report of a study again"),
+    "archive": Command(archive, "copy a study without checkpoints, small enough to keep"),
     "bench": Command(bench, "measure dense against sparse on this machine"),
     "doctor": Command(doctor, "say what works on this machine"),
 }
@@ -278,12 +300,13 @@ def _value_of(flag: str, words: Sequence[str]) -> str | None:
 @contextlib.contextmanager
 def _refusing() -> Iterator[None]:
     """Turn a mistake of the user's into one message and exit code 2; a bug stays a traceback."""
+    from kanbatsu.report.archive import ArchiveError
     from kanbatsu.study.claim import StudyError
     from kanbatsu.study.record import RecordError
 
     try:
         yield
-    except (RecordError, StudyError) as error:
+    except (ArchiveError, RecordError, StudyError) as error:
         _say_error(str(error))
     except OSError as error:
         named = error.filename is not None and error.strerror is not None
