@@ -36,6 +36,8 @@ class RunResults:
     """Per network: `kept`, `total` and `parameters`."""
     flops_per_update: Mapping[str, int]
     """`dense` and `sparse`; empty where not recorded."""
+    flops: Series
+    """Operations up to each evaluation, as the layers really compute; empty where not counted."""
     timing: tuple[Mapping[str, Any], ...]
     machine: Mapping[str, Any] | None
 
@@ -44,6 +46,11 @@ class RunResults:
         """Mean return of the last evaluation of a finished run; None where there is no number."""
         last = list(self.returns.values())[-1] if self.finished else math.nan
         return None if math.isnan(last) else last
+
+    @property
+    def total_flops(self) -> float | None:
+        """Operations of a finished run; None where they were not counted."""
+        return list(self.flops.values())[-1] if self.finished and self.flops else None
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class ArmResults:
     agent: str
     config: Mapping[str, Any]
     train: Mapping[str, Any]
+    matched: str
+    """What it has as much of as another arm: `env_steps` like all, unless the study says more."""
     runs: tuple[RunResults, ...]
 
     def on(self, task: str) -> tuple[RunResults, ...]:
@@ -72,6 +81,8 @@ class StudyResults:
     seeds: tuple[int, ...]
     env_steps: int
     command: str
+    decision: Mapping[str, Any] | None
+    """The decision rule, as the study file has it; None where nothing is to be decided."""
     arms: tuple[ArmResults, ...]
 
     @property
@@ -101,6 +112,7 @@ def read_study(out: Path) -> StudyResults:
         seeds=tuple(study["seeds"]),
         env_steps=study["env_steps"],
         command=study.get("command", ""),
+        decision=study.get("decision"),
         arms=tuple(_read_arm(folder, name, study) for name in names),
     )
 
@@ -112,7 +124,8 @@ def _read_arm(folder: StudyFolder, name: str, study: Mapping[str, Any]) -> ArmRe
         for task in study["tasks"]
         for seed, run_id in sorted(arm["runs"].get(task, {}).items(), key=lambda item: int(item[0]))
     ]
-    return ArmResults(name, arm["agent"], arm["config"], arm.get("train", {}), tuple(runs))
+    matched = (arm.get("match") or {}).get("what", "env_steps")
+    return ArmResults(name, arm["agent"], arm["config"], arm.get("train", {}), matched, tuple(runs))
 
 
 def _read_run(
@@ -147,6 +160,11 @@ def _read_run(
         probes=probes,
         networks=counted.get("networks", {}),
         flops_per_update=counted.get("flops_per_update") or {},
+        flops={
+            record["env_steps"]: record["flops"]
+            for record in metrics
+            if record["kind"] == "evaluation" and "flops" in record
+        },
         timing=tuple(run.timing()),
         machine=run.machine(),
     )

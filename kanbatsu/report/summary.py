@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.report import stats
+from kanbatsu.report.decision import verdict
 from kanbatsu.report.results import ArmResults, RunResults, StudyResults
 
 SEED = 0
@@ -26,7 +27,8 @@ def summarise(study: StudyResults) -> dict[str, Any]:
     """Return the results of a study as JSON values: the content of `summary.json`.
 
     Keys: `arms`, `comparisons` (every other arm against the control), `probes` (per arm, the mean
-    over seeds and tasks of each probe's last value in finished runs), `missing`, and the question
+    over seeds and tasks of each probe's last value in finished runs), `verdict` (None without a
+    decision rule), `missing`, and the question
     with its tasks, seeds and env steps. A final return is the mean return of a finished run's last
     evaluation. What cannot be known is null.
     """
@@ -38,6 +40,7 @@ def summarise(study: StudyResults) -> dict[str, Any]:
         "env_steps": study.env_steps,
         "arms": [_arm(arm, study.tasks) for arm in study.arms],
         "comparisons": _comparisons(study),
+        "verdict": verdict(study),
         "probes": {arm.name: _final_probes(arm) for arm in study.arms},
         "missing": [
             {

@@ -13,6 +13,7 @@ from typing import Any
 from kanbatsu.agents import EVERY, STREAMING
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.record import RecordError, did_you_mean, from_dict, merge, parse_override
+from kanbatsu.study.rule import DecisionRule, rule_problems
 from kanbatsu.train.config import StreamTrainConfig, TrainConfig, schedule_of
 
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -51,7 +52,8 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
 
     Args:
         table: `question`, `tasks`, `env_steps`, `seeds` and `[arm.NAME]` tables must be there;
-            `agent`, `control` and `note` may; any other key is a default for all arms.
+            `agent`, `control`, `note` and `[decision]` may; any other key is a default for all
+            arms.
 
     Raises:
         RecordError: One line per mistake.
@@ -95,6 +97,7 @@ class _Header:
     agent: str = "sac"
     control: str | None = None
     note: str | None = None
+    decision: DecisionRule | None = None
 
 
 _STUDY_KEYS = ("arm", *(item.name for item in dataclasses.fields(_Header)))
@@ -215,6 +218,8 @@ def _study_problems(study: Study) -> Iterable[str]:
             yield f"{name}: {', '.join(twice)} is there more than once; each may be there once"
     if any(seed < 0 for seed in study.seeds):
         yield "seeds: must be 0 or more"
+    if study.decision is not None:
+        yield from rule_problems(study.decision, study.control, study.arms, study.tasks)
 
 
 def _reserved() -> set[str]:

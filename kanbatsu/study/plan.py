@@ -12,6 +12,7 @@ from kanbatsu.agents import EVERY, AgentConfig
 from kanbatsu.sparsity.count import Count
 from kanbatsu.study.check import check
 from kanbatsu.study.record import RecordError, canonical_hash, from_dict, to_dict
+from kanbatsu.study.rule import DecisionRule
 from kanbatsu.study.run import Run
 from kanbatsu.train.config import Schedule, schedule_of
 
@@ -59,6 +60,8 @@ class Study:
     """The arm that all others are compared with."""
     note: str | None = None
     """What a reader of the report should know."""
+    decision: DecisionRule | None = None
+    """When an arm is adopted, written down before the runs; None where nothing is to be decided."""
 
     def runs(self) -> list[PlannedRun]:
         """Return all runs, seed by seed, so that a study that is stopped early compares evenly."""
@@ -133,6 +136,7 @@ def study_record(study: Study, command: str) -> dict[str, Any]:
         "note": study.note,
         "agent": study.agent,
         "control": study.control,
+        "decision": None if study.decision is None else to_dict(study.decision),
         "command": command,
         "hash": canonical_hash(decides)[:16],
         "arms": {name: arm | {"runs": runs[name]} for name, arm in arms.items()},

@@ -29,6 +29,7 @@ def write_study(
     tasks: tuple[str, ...] = ("dmc/walker-walk",),
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
     control: str | None = "dense-64",
+    decision: Mapping[str, Any] | None = None,
     note: str | None = None,
     env_steps: int = 1_000,
     returns: Callable[[str, str, int, float], float] = lambda arm, task, seed, share: (
@@ -45,6 +46,7 @@ def write_study(
         "note": note,
         "agent": "sac",
         "control": control,
+        "decision": decision,
         "tasks": list(tasks),
         "seeds": list(seeds),
         "env_steps": env_steps,

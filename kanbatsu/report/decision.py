@@ -1,0 +1,148 @@
+"""The verdict of a study against the rule that it was started with: adopt, extend or reject.
+
+An arm is adopted if the whole interval of its effect lies above the rule's threshold, rejected if
+it lies below, and anything else asks for more seeds. With several arms each interval is widened so
+that all of them hold together (Bonferroni). Nothing here reads a clock: equal results give an equal
+verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kanbatsu.report import effect as effects
+from kanbatsu.report.flags import flags
+from kanbatsu.report.judge import Judged, amount, interval, judge, number, scores
+from kanbatsu.report.results import ArmResults, StudyResults
+
+ORDER = ("adopt", "extend", "reject")
+AXES = ("env_steps", "flops", "seconds", "kept")
+"""What a study's returns can be drawn against."""
+
+
+def verdict(study: StudyResults) -> dict[str, Any] | None:
+    """Hold a study against its decision rule: the content of `summary.json["verdict"]`.
+
+    Of several arms the verdict is on the best: one that is adopted before one that needs more seeds
+    before one that is rejected, and among equals the one with the highest effect, or, where the
+    return is only not to fall, the one that keeps the fewest weights.
+
+    Args:
+        study: The runs, and the rule in `decision`.
+
+    Returns:
+        JSON values, as docs/studies.md lists them; None for a study without a rule.
+    """
+    rule = study.decision
+    if rule is None:
+        return None
+    name = rule["control"] or study.control
+    control = next(arm for arm in study.arms if arm.name == name)
+    allowed = rule["arms"] or [arm.name for arm in study.arms]
+    arms = [arm for arm in study.arms if arm is not control and arm.name in allowed]
+    judged = [judge(arm, control, study.tasks, rule, len(arms)) for arm in arms]
+    best = min(judged, key=lambda found: _place(found, rule))
+    x, y = scores(best.arm, study.tasks), scores(control, study.tasks)
+    return {
+        "decision": best.decision,
+        "arm": best.arm.name,
+        "control": control.name,
+        "rule": {**rule, "control": control.name, "arms": [arm.name for arm in arms]},
+        "effect": _effect(best, x, y, rule),
+        "probability_of_improvement": _improvement(best),
+        "gains": _gains(best, control, x, y, study.tasks, rule),
+        "probes": _probes(best.arm, control),
+        "flags": [
+            flag for arm in (control, best.arm) for task in study.tasks for flag in flags(arm, task)
+        ],
+        "seeds": best.seeds,
+        "comparisons": len(arms),
+        "further_seeds": best.further_seeds,
+        "overturned_by": best.reasons,
+        "budget": {"matched": best.arm.matched, "axes": list(AXES)},
+        "candidates": [
+            {
+                "arm": found.arm.name,
+                "decision": found.decision,
+                "effect": {
+                    "value": number(found.effect.value),
+                    "interval": interval(found.effect.low, found.effect.high),
+                },
+                "probability_of_improvement": _improvement(found),
+                "seeds": found.seeds,
+                "further_seeds": found.further_seeds,
+            }
+            for found in judged
+        ],
+    }
+
+
+def _place(found: Judged, rule: Mapping[str, Any]) -> tuple[Any, ...]:
+    value = float(found.effect.value)
+    highest = -value if math.isfinite(value) else math.inf
+    kept = amount(found.arm, rule["saves"]) if rule["goal"] == "no_worse" else None
+    return ORDER.index(found.decision), math.inf if kept is None else kept, highest
+
+
+def _effect(
+    best: Judged, x: list[np.ndarray], y: list[np.ndarray], rule: Mapping[str, Any]
+) -> dict[str, Any]:
+    relative = None
+    if best.seeds:
+        measure = rule["measure"].partition("_")[0] + "_relative"
+        relative = number(effects.effect(x, y, measure, rule["confidence"]).value)
+    return {
+        "measure": rule["measure"],
+        "value": number(best.effect.value),
+        "interval": interval(best.effect.low, best.effect.high),
+        "relative": relative,
+    }
+
+
+def _improvement(found: Judged) -> dict[str, Any]:
+    estimate = found.improvement
+    return {
+        "value": number(estimate.value),
+        "interval": interval(estimate.low, estimate.high),
+    }
+
+
+def _gains(
+    best: Judged,
+    control: ArmResults,
+    x: list[np.ndarray],
+    y: list[np.ndarray],
+    tasks: tuple[str, ...],
+    rule: Mapping[str, Any],
+) -> dict[str, Any]:
+    difference = None
+    if best.seeds and (len(tasks) == 1 or all(task.startswith("dmc/") for task in tasks)):
+        measure = rule["measure"].partition("_")[0] + "_difference"
+        difference = number(effects.effect(x, y, measure, rule["confidence"]).value)
+    return {
+        "return": difference,
+        **{
+            what: {"arm": amount(best.arm, what), "control": amount(control, what)}
+            for what in ("kept", "flops")
+        },
+    }
+
+
+def _probes(arm: ArmResults, control: ArmResults) -> dict[str, dict[str, float | None]]:
+    """Return each probe's last value of both, averaged over runs; of whole networks only."""
+
+    def last(side: ArmResults, probe: str) -> float | None:
+        ends = (list(run.probes.get(probe, {}).values())[-1:] for run in side.runs if run.finished)
+        known = [value for end in ends for value in end if not math.isnan(value)]
+        return float(np.mean(known)) if known else None
+
+    names = {name for side in (arm, control) for run in side.runs for name in run.probes}
+    return {
+        name: {"arm": last(arm, name), "control": last(control, name)}
+        for name in sorted(names)
+        if name.count("/") == 1
+    }

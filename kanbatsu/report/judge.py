@@ -1,0 +1,231 @@
+"""One arm beside the control: its effect, the decision, and what would overturn it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from kanbatsu.report import effect as effects
+from kanbatsu.report import power, stats
+from kanbatsu.report.results import ArmResults
+
+Decision = Literal["adopt", "extend", "reject"]
+FEWEST = 3
+"""Runs per task without which nothing is said about what one run less would change."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One arm beside the control."""
+
+    arm: ArmResults
+    decision: Decision
+    seeds: int
+    """Fewest finished runs on any task, of the arm or the control."""
+    effect: effects.Effect
+    improvement: stats.Estimate
+    further_seeds: int | None
+    reasons: list[dict[str, Any]]
+    """What keeps it from being adopted, and what would overturn the verdict."""
+
+
+def judge(
+    arm: ArmResults,
+    control: ArmResults,
+    tasks: Iterable[str],
+    rule: Mapping[str, Any],
+    comparisons: int = 1,
+) -> Judged:
+    """Hold one arm against the rule.
+
+    Args:
+        arm: The arm.
+        control: The arm that it is compared with.
+        tasks: The study's.
+        rule: A `kanbatsu.study.rule.DecisionRule` as a table.
+        comparisons: Arms that are compared with the control in the same study.
+    """
+    tasks = list(tasks)
+    x, y = scores(arm, tasks), scores(control, tasks)
+    seeds = min(task.size for task in [*x, *y])
+    threshold = threshold_of(rule)
+    if seeds == 0:
+        nowhere = np.float64(math.nan)
+        nothing = effects.Effect(nowhere, nowhere, nowhere)
+        unknown = stats.Estimate(math.nan, math.nan, math.nan)
+        reasons = [{"kind": "too_few_seeds", "seeds": 0, "needed": rule["seeds"]}]
+        return Judged(arm, "extend", 0, nothing, unknown, rule["seeds"], reasons)
+    level = confidence_of_each(rule["confidence"], comparisons)
+    found = effects.effect(x, y, rule["measure"], level)
+    obstacles = list(_obstacles(arm, control, tasks, x, y, rule, seeds))
+    decision = decide(found, threshold, {reason["kind"] for reason in obstacles})
+    further = None
+    if decision == "extend":
+        needed = power.seeds_needed(
+            x,
+            y,
+            lambda each: (each.low > threshold) | (each.high < threshold),
+            rule["measure"],
+            level,
+            at_least=max(rule["seeds"], seeds),
+        )
+        further = None if needed is None else max(needed - seeds, 0) or None
+    reasons = obstacles + list(_overturns(decision, found, threshold, x, y, rule, level))
+    return Judged(arm, decision, seeds, found, effects.improvement(x, y, level), further, reasons)
+
+
+def decide(found: effects.Effect, threshold: float, obstacles: Iterable[str] = ()) -> Decision:
+    """Turn an interval and what stands in the way into a decision.
+
+    Args:
+        found: The effect with its interval; NaN ends never decide.
+        threshold: See `threshold_of`.
+        obstacles: Kinds of `_obstacles`.
+
+    Example:
+        >>> decide(effects.Effect(*map(np.float64, (2.0, 1.0, 3.0))), 0.5)
+        'adopt'
+        >>> decide(effects.Effect(*map(np.float64, (2.0, 1.0, 3.0))), 0.5, ["missing_runs"])
+        'extend'
+    """
+    kinds = set(obstacles)
+    if kinds & {"too_few_seeds", "missing_runs"}:
+        return "extend"
+    if kinds & {"saves_nothing", "task_worse"} or found.high < threshold:
+        return "reject"
+    return "adopt" if found.low > threshold and not kinds else "extend"
+
+
+def threshold_of(rule: Mapping[str, Any]) -> float:
+    """Return the effect that an arm's whole interval must lie above to be adopted."""
+    if rule["goal"] == "better":
+        return rule["minimum_effect"]
+    return -rule["maximal_regression"]
+
+
+def confidence_of_each(confidence: float, comparisons: int) -> float:
+    """Return the confidence of each interval if all together are to have the rule's.
+
+    Example:
+        >>> round(confidence_of_each(0.95, 5), 6)
+        0.99
+    """
+    return 1.0 - (1.0 - confidence) / comparisons
+
+
+def scores(arm: ArmResults, tasks: Iterable[str]) -> list[np.ndarray]:
+    """Return the final returns of an arm, one array of seeds per task."""
+    finals = ([run.final_return for run in arm.on(task)] for task in tasks)
+    return [np.array([x for x in task if x is not None], dtype=float) for task in finals]
+
+
+def _obstacles(
+    arm: ArmResults,
+    control: ArmResults,
+    tasks: list[str],
+    x: list[np.ndarray],
+    y: list[np.ndarray],
+    rule: Mapping[str, Any],
+    seeds: int,
+) -> Iterable[dict[str, Any]]:
+    """Say what keeps an arm from being adopted, whatever its effect is on average."""
+    # A run that failed has no return: leaving it out would favour the arm that fails.
+    missing = sum(run.final_return is None for side in (arm, control) for run in side.runs)
+    if missing:
+        yield {"kind": "missing_runs", "runs": missing}
+    if seeds < rule["seeds"]:
+        yield {"kind": "too_few_seeds", "seeds": seeds, "needed": rule["seeds"]}
+    if rule["goal"] == "no_worse":
+        less, more = amount(arm, rule["saves"]), amount(control, rule["saves"])
+        if less is not None and more is not None and less >= more:
+            yield {"kind": "saves_nothing", "what": rule["saves"], "arm": less, "control": more}
+    margin = rule["maximal_regression"]
+    if margin is not None and len(tasks) > 1:
+        level = confidence_of_each(rule["confidence"], len(tasks))
+        for task, a, b in zip(tasks, x, y, strict=True):
+            found = effects.effect([a], [b], rule["measure"], level)
+            kind = "task_worse" if found.high < -margin else "task_regression"
+            if found.value < -margin:
+                value = float(found.value)
+                yield {"kind": kind, "task": task, "value": value, "threshold": -margin}
+
+
+def _overturns(
+    decision: Decision,
+    found: effects.Effect,
+    threshold: float,
+    x: list[np.ndarray],
+    y: list[np.ndarray],
+    rule: Mapping[str, Any],
+    level: float,
+) -> Iterable[dict[str, Any]]:
+    """Say what would overturn a verdict: in runs, wherever it can be counted."""
+    value, low, high = map(number, found)
+    if decision == "extend":
+        yield {"kind": "interval", "low": low, "high": high, "threshold": threshold}
+        return
+    if decision == "reject":
+        yield {"kind": "effect_above", "value": value, "high": high, "threshold": threshold}
+    else:
+        likes = range(1, power.MOST_SEEDS + 1)
+        enough = next((k for k in likes if _loses(x, y, k, threshold, rule, level)), None)
+        yield {"kind": "seeds_like_control", "seeds": enough, "decision": "extend"}
+    if min(task.size for task in [*x, *y]) > FEWEST:
+        without = [
+            effects.effect(*sides, rule["measure"], level) for sides in _with_one_run_less(x, y)
+        ]
+        changed = sum(decide(each, threshold) != decision for each in without)
+        if changed:
+            yield {"kind": "one_run", "runs": changed, "of": len(without)}
+
+
+def _loses(
+    x: list[np.ndarray],
+    y: list[np.ndarray],
+    more: int,
+    threshold: float,
+    rule: Mapping[str, Any],
+    level: float,
+) -> bool:
+    """Whether further runs that return what the control does would end an adoption."""
+    longer = [np.append(a, np.full(more, b.mean())) for a, b in zip(x, y, strict=True)]
+    return not effects.effect(longer, y, rule["measure"], level).low > threshold
+
+
+def _with_one_run_less(
+    x: list[np.ndarray], y: list[np.ndarray]
+) -> Iterable[tuple[list[np.ndarray], list[np.ndarray]]]:
+    sides = (x, y)
+    for side in range(2):
+        for task, runs in enumerate(sides[side]):
+            for run in range(runs.size):
+                changed = [list(each) for each in sides]
+                changed[side][task] = np.delete(runs, run)
+                yield changed[0], changed[1]
+
+
+def amount(arm: ArmResults, what: str) -> float | None:
+    """Return what an arm has of what a rule saves: a mean over runs, for tasks differ."""
+    if what == "flops":
+        values = [run.total_flops for run in arm.runs if run.total_flops is not None]
+    else:
+        values = [
+            sum(network["kept"] for network in run.networks.values())
+            for run in arm.runs
+            if run.networks
+        ]
+    return float(np.mean(values)) if values else None
+
+
+def number(value: Any) -> float | None:
+    """Return a number for JSON: None where it is not finite."""
+    return float(value) if np.isfinite(value) else None
+
+
+def interval(low: Any, high: Any) -> list[float] | None:
+    """Return the ends of an interval for JSON: None where there is none."""
+    return [float(low), float(high)] if np.isfinite(low) and np.isfinite(high) else None
