@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint learn bench rliable clean
+.PHONY: demo test lint learn bench evidence rliable clean
 
 KERNELS := CMakeLists.txt $(wildcard kanbatsu/kernels/csrc/*)
 
@@ -29,6 +29,9 @@ learn: $(READY)  ## slow: learning thresholds and published curves
 
 bench: $(READY)  ## milliseconds per update, beside Stable-Baselines3 and SBX
 	$(BIN)/python benchmarks/update.py
+
+evidence: $(READY)  ## write docs/evidence again, from the stored results alone
+	$(BIN)/python evidence/pages.py
 
 rliable:  ## our statistics against the rliable library, in a place of its own
 	$(PYTHON) -m venv .venv-rliable

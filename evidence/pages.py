@@ -1,0 +1,317 @@
+"""Write docs/evidence from the stored studies beside this file, and from nothing else.
+
+    make evidence
+
+A study is a folder as `kanbatsu archive` leaves it, with the file that it was run from (study.toml)
+and notes.toml: what a reader should know that data cannot say. Every number on a page, and the
+sentence that sums a comparison up, is computed here.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kanbatsu.report.effect import effect, improvement
+from kanbatsu.report.results import ArmResults, StudyResults, read_study
+from kanbatsu.report.words import compact, describe, listed, plural, round_to
+
+HERE = Path(__file__).parent
+PAGES = HERE.parent / "docs" / "evidence"
+MEASURE, CONFIDENCE = "mean_difference", 0.95
+"""Of all comparisons of a study together, and of each published number alone."""
+PROBES = ("dormant_0.1", "srank", "gradient_norm", "weight_norm")
+"""Shown at the end of the runs, where a study recorded them."""
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What data cannot say of a study."""
+
+    title: str
+    design: str
+    """What was fixed before the run, and what was changed since."""
+    limits: tuple[str, ...]
+    """What the study does not show."""
+    published: tuple[Mapping[str, Any], ...] = ()
+    """`arm`, `task`, `env_steps`, `returns` (one per seed), `source`."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One stored study."""
+
+    name: str
+    notes: Notes
+    study: StudyResults
+
+
+def main() -> None:
+    """Write every page and the list of them; remove pages whose study is gone."""
+    PAGES.mkdir(parents=True, exist_ok=True)
+    pages = render_all(HERE)
+    for path in PAGES.glob("*.md"):
+        if path.name not in pages:
+            path.unlink()
+    for name, text in pages.items():
+        (PAGES / name).write_text(text)
+
+
+def render_all(root: Path) -> dict[str, str]:
+    """Return the text of every page by its file's name."""
+    stored = [read(path.parent) for path in sorted(root.glob("*/study.json"))]
+    pages = {f"{evidence.name}.md": page(evidence) for evidence in stored}
+    return {"README.md": index(stored), **pages}
+
+
+def read(folder: Path) -> Evidence:
+    """Read a stored study and its notes."""
+    table = tomllib.loads((folder / "notes.toml").read_text())
+    notes = Notes(
+        title=table["title"],
+        design=table["design"].strip(),
+        limits=tuple(table["limits"]),
+        published=tuple(table.get("published", ())),
+    )
+    return Evidence(folder.name, notes, read_study(folder))
+
+
+def index(stored: Sequence[Evidence]) -> str:
+    """Return the list of all studies, each with the sentences that its data support."""
+    lines = [
+        "# Evidence",
+        "",
+        "Studies that were run with kanbatsu. `make evidence` writes these pages from the results "
+        "in [evidence](../../evidence), and the tests check that pages and results agree.",
+        "",
+    ]
+    for evidence in stored:
+        lines += [f"## [{evidence.notes.title}]({evidence.name}.md)", ""]
+        lines += [*(f"- {sentence}" for sentence in sentences(evidence.study)), ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def page(evidence: Evidence) -> str:
+    """Return the page of one study."""
+    study, notes = evidence.study, evidence.notes
+    ended = [run for run in study.runs if run.finished]
+    parts = [
+        f"# {notes.title}",
+        study.question,
+        "\n".join(f"- {sentence}" for sentence in sentences(study)),
+        "## Design",
+        notes.design,
+        _arms(study),
+        f"{plural(len(study.tasks), 'task')} ({listed([f'`{task}`' for task in study.tasks])}), "
+        f"{study.env_steps:,} env steps, {plural(len(study.seeds), 'seed')} planned. "
+        f"{len(ended)} of {plural(len(study.runs), 'run')} finished.",
+        "## Results",
+        "Final return: the mean of the last evaluation's episodes. Differences are of means, with "
+        "Welch's interval; P is the probability that a run of the arm returns more than one of the "
+        "control. The intervals hold together at 95 % (Bonferroni's correction for "
+        f"{plural(_comparisons(study), 'comparison')}).",
+        *(
+            f"### {task}\n\n{_results(study, task)}\n\n{_curves(study, task)}"
+            for task in study.tasks
+        ),
+        "## Inside the networks",
+        "At the end of the runs, averaged over seeds.",
+        *(f"### {task}\n\n{_probes(study, task)}" for task in study.tasks),
+        *_published(evidence),
+        "## Cost",
+        _cost(study),
+        "## What this does not show",
+        "\n".join(f"- {limit}" for limit in notes.limits),
+        "## Repeat it",
+        f"```sh\nkanbatsu study evidence/{evidence.name}/study.toml --out out/{evidence.name}\n```",
+        f"Data: [evidence/{evidence.name}](../../evidence/{evidence.name}).",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def sentences(study: StudyResults) -> Iterator[str]:
+    """Say what each comparison with the control shows, and no more."""
+    control = next((arm for arm in study.arms if arm.name == study.control), None)
+    for task in study.tasks:
+        for arm in study.arms:
+            if control is not None and arm is not control:
+                yield f"{task}: {sentence(arm, control, task, confidence_of_each(study))}"
+
+
+def confidence_of_each(study: StudyResults) -> float:
+    """Return the confidence of one interval with which all of a study hold together."""
+    return 1 - (1 - CONFIDENCE) / max(1, _comparisons(study))
+
+
+def sentence(arm: ArmResults, control: ArmResults, task: str, confidence: float) -> str:
+    """Sum one comparison up by its interval."""
+    x, y = finals(arm, task), finals(control, task)
+    if min(x.size, y.size) < 2:
+        return f"**{arm.name}** against {control.name} is not decided: too few runs have finished."
+    found = effect([x], [y], MEASURE, confidence)
+    numbers = f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}]"
+    what = "no difference can be seen between"
+    if found.low > 0:
+        what = "higher return with"
+    elif found.high < 0:
+        what = "lower return with"
+    between = "and" if what.endswith("between") else "than with"
+    return (
+        f"{what} **{arm.name}** {between} {control.name}: {numbers}, "
+        f"{x.size} against {plural(y.size, 'seed')}."
+    )
+
+
+def finals(arm: ArmResults, task: str) -> np.ndarray:
+    """Return the final returns of an arm on a task, by seed."""
+    returns = [run.final_return for run in arm.on(task)]
+    return np.array([value for value in returns if value is not None])
+
+
+def signed(value: float) -> str:
+    """Write a difference with its sign.
+
+    Example:
+        >>> signed(3.0), signed(-12.34)
+        ('+3.00', '-12.3')
+    """
+    return f"{'+' if value >= 0 else '-'}{round_to(abs(value))}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table; columns of numbers go to the right.
+
+    Example:
+        >>> print(table(["arm", "return"], [["dense", "3.00"]]))
+        | arm | return |
+        | --- | ---: |
+        | dense | 3.00 |
+    """
+    columns = zip(*rows, strict=True)
+    numbers = [all(not cell or cell[0] in "+-0123456789" for cell in cells) for cells in columns]
+    rule = ["---:" if number else "---" for number in numbers]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
+
+
+def _arms(study: StudyResults) -> str:
+    rows = []
+    for arm in study.arms:
+        counted = next((run.networks for run in arm.runs if run.networks), {})
+        shapes = [
+            f"{name} {describe(value)}"
+            for name, value in sorted(arm.config.items())
+            if isinstance(value, Mapping) and "width" in value
+        ]
+        kept = [f"{name} {network['kept']:,}" for name, network in sorted(counted.items())]
+        rows.append([arm.name, arm.agent.upper(), "; ".join(shapes), "; ".join(kept)])
+    return table(["arm", "agent", "networks", "weights kept"], rows)
+
+
+def _comparisons(study: StudyResults) -> int:
+    return (len(study.arms) - 1) * len(study.tasks)
+
+
+def _results(study: StudyResults, task: str) -> str:
+    confidence = confidence_of_each(study)
+    control = next((arm for arm in study.arms if arm.name == study.control), None)
+    rows = []
+    for arm in study.arms:
+        x = finals(arm, task)
+        row = [arm.name, str(x.size), _mean_and_spread(x), "", ""]
+        y = finals(control, task) if control is not None and control is not arm else x[:0]
+        if min(x.size, y.size) >= 2:
+            found = effect([x], [y], MEASURE, confidence)
+            better = improvement([x], [y], confidence)
+            row[3] = f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}]"
+            row[4] = f"{better.value:.2f} [{better.low:.2f}, {better.high:.2f}]"
+        rows.append(row)
+    return table(["arm", "seeds", "final return, mean ± sd", "difference", "P"], rows)
+
+
+def _curves(study: StudyResults, task: str) -> str:
+    """Write the mean return over seeds at up to nine points of time."""
+    steps = sorted({step for arm in study.arms for run in arm.on(task) for step in run.returns})
+    shown = [steps[round(i)] for i in np.linspace(0, len(steps) - 1, min(9, len(steps)))]
+    rows = []
+    for arm in study.arms:
+        runs = [run for run in arm.on(task) if run.finished]
+        cells = []
+        for step in shown:
+            there = [run.returns[step] for run in runs if step in run.returns]
+            cells.append(round_to(statistics.fmean(there)) if there else "")
+        rows.append([arm.name, *cells])
+    return table(["mean return at", *(compact(step) for step in shown)], rows)
+
+
+def _probes(study: StudyResults, task: str) -> str:
+    recorded = {probe for arm in study.arms for run in arm.on(task) for probe in run.probes}
+    names = [
+        f"{network}/{probe}"
+        for probe in PROBES
+        for network in ("actor", "critic")
+        if f"{network}/{probe}" in recorded
+    ]
+    rows = []
+    for arm in study.arms:
+        runs = [run for run in arm.on(task) if run.finished]
+        last = [[list(run.probes[name].values())[-1] for run in runs] for name in names]
+        rows.append([arm.name, *(round_to(statistics.fmean(x)) if x else "" for x in last)])
+    return table(["arm", *(name.replace("_", " ") for name in names)], rows)
+
+
+def _published(evidence: Evidence) -> list[str]:
+    """Set published numbers beside ours, where the notes have some."""
+    rows = []
+    for entry in evidence.notes.published:
+        arm = next(arm for arm in evidence.study.arms if arm.name == entry["arm"])
+        reached = [run.returns.get(entry["env_steps"]) for run in arm.on(entry["task"])]
+        x, y = np.array([r for r in reached if r is not None]), np.array(entry["returns"])
+        agrees = ""
+        if min(x.size, y.size) >= 2:
+            found = effect([x], [y], MEASURE, CONFIDENCE)
+            inside = "yes" if found.low <= 0 <= found.high else "no"
+            agrees = f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}], {inside}"
+        where = f"{arm.name}, {entry['task']}, {compact(entry['env_steps'])}"
+        rows.append([where, _mean_and_spread(x), _mean_and_spread(y), agrees, entry["source"]])
+    if not rows:
+        return []
+    head = ["arm, task, env steps", "ours", "published", "difference; is 0 inside?", "source"]
+    return ["## Beside published numbers", table(head, rows)]
+
+
+def _cost(study: StudyResults) -> str:
+    rows = []
+    for arm in study.arms:
+        last = [run.timing[-1] for run in arm.runs if run.finished and run.timing]
+        hours = [line["seconds"] / 3600 for line in last]
+        updates = [u for line in last if (u := line.get("update_milliseconds")) is not None]
+        rows.append(
+            [
+                arm.name,
+                round_to(statistics.median(updates)) if updates else "",
+                round_to(statistics.median(hours)) if hours else "",
+                round_to(sum(hours)),
+            ]
+        )
+    facts = [run.machine for run in study.runs if run.machine is not None]
+    where = sorted(
+        {f"{m['cpu']}, {plural(m['cores'], 'core')} per run, {m['device']}" for m in facts}
+    )
+    head = ["arm", "ms per update", "hours per run", "hours in all"]
+    return f"{table(head, rows)}\n\nWall-clock time of runs, on {listed(where) if where else '?'}."
+
+
+def _mean_and_spread(x: np.ndarray) -> str:
+    if x.size < 2:
+        return round_to(float(x[0])) if x.size else ""
+    return f"{round_to(float(x.mean()))} ± {round_to(float(x.std(ddof=1)))}"
+
+
+if __name__ == "__main__":
+    main()
