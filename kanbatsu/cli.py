@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import tyro
 from rich.console import Console
@@ -63,14 +63,18 @@ class StudyArguments:
     """Folder for everything that the study writes; out/<name of the file> by default."""
     workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Runs at the same time; the cores are divided among them. As many as cores by default."""
+    lang: Literal["en", "ja"] = "en"
+    """Language of the report."""
 
 
 @dataclass(frozen=True)
 class ReportArguments:
-    """Write report.html, summary.json and timing.json again, from the files of a study alone."""
+    """Write the report, summary.json and timing.json again, from the files of a study alone."""
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """What kanbatsu study or kanbatsu train had as --out."""
+    lang: Literal["en", "ja"] = "en"
+    """Language of the page: report.html in English, report.ja.html in Japanese."""
 
 
 @dataclass(frozen=True)
@@ -154,14 +158,14 @@ def study(words: list[str]) -> int:
     with _refusing():
         planned = load_study(asked.file, asked.overrides)
     workers = len(usable_cores()) if asked.workers is None else asked.workers
-    return _carry_out(planned, out, workers, shlex.join(command))
+    return _carry_out(planned, out, workers, shlex.join(command), asked.lang)
 
 
 def report(words: list[str]) -> int:
     """Write a study's report again."""
     asked = tyro.cli(ReportArguments, args=words, prog="kanbatsu report")
     with _refusing():
-        _write_report(asked.out)
+        _write_report(asked.out, asked.lang)
     return 0
 
 
@@ -229,7 +233,9 @@ COMMANDS = {
 MARKS = {"good": ("ok", "green"), "absent": ("absent", "yellow"), "broken": ("BROKEN", "bold red")}
 
 
-def _carry_out(study: Study, out: Path, workers: int, command: str) -> int:
+def _carry_out(
+    study: Study, out: Path, workers: int, command: str, lang: Literal["en", "ja"] = "en"
+) -> int:
     """Check a study, run what is missing of it, and write its report."""
     import jax
 
@@ -243,7 +249,7 @@ def _carry_out(study: Study, out: Path, workers: int, command: str) -> int:
         counts = check_study(study)
         console.print(_kept_table(counts))
         complete = run_study(study, out, workers, command)
-    _write_report(out)
+    _write_report(out, lang)
     if not complete:
         _say_error("some runs failed; the report names them, and the same command tries them again")
     return 0 if complete else FAILED
@@ -276,11 +282,11 @@ def _print_result(out: Path, run_id: str) -> None:
     )
 
 
-def _write_report(out: Path) -> None:
+def _write_report(out: Path, lang: Literal["en", "ja"]) -> None:
     from kanbatsu.report.page import write_report
 
-    write_report(out)
-    Console(soft_wrap=True).print(f"report: {escape(str(out / 'report.html'))}", highlight=False)
+    page = write_report(out, lang)
+    Console(soft_wrap=True).print(f"report: {escape(str(page))}", highlight=False)
 
 
 def _value_of(flag: str, words: Sequence[str]) -> str | None:

@@ -73,21 +73,23 @@ class Interval:
     x: float = 0.0
 
 
-def lines(curves: Sequence[Line], *, x_label: str, prefix: str, label: str) -> str:
-    """Draw curves over env steps with their bands.
+def lines(curves: Sequence[Line], *, x_label: str, prefix: str, label: str, empty: str) -> str:
+    """Draw curves over env steps, or what else a run uses up, with their bands.
 
     Args:
         curves: Any number of curves; with none the axes say that there are no data.
         x_label: What the axis counts.
         prefix: Starts every id in the SVG; different for each panel of a page.
         label: What a screen reader says.
+        empty: Stands where there is nothing to draw.
 
     Returns:
         An `<svg>` element for embedding in HTML.
 
     Example:
-        >>> lines([], x_label="env steps", prefix="a", label="nothing").startswith("<svg")
-        True
+        >>> drawn = lines([], x_label="env steps", prefix="a", label="b", empty="no data yet")
+        >>> drawn.startswith("<svg"), "no data yet" in drawn
+        (True, True)
     """
 
     def draw(axes: Axes) -> None:
@@ -111,12 +113,14 @@ def lines(curves: Sequence[Line], *, x_label: str, prefix: str, label: str) -> s
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.xaxis.set_major_formatter(FuncFormatter(compact))
         if not curves:
-            _say_empty(axes)
+            _say(empty, axes)
 
     return panel(draw, HEIGHT, prefix, label)
 
 
-def against(points: Sequence[Interval], *, x_label: str, prefix: str, label: str) -> str:
+def against(
+    points: Sequence[Interval], *, x_label: str, prefix: str, label: str, empty: str
+) -> str:
     """Draw values with their intervals over a logarithmic axis; pale dots are single seeds.
 
     Args:
@@ -124,6 +128,7 @@ def against(points: Sequence[Interval], *, x_label: str, prefix: str, label: str
         x_label: What the axis counts.
         prefix: Starts every id in the SVG.
         label: What a screen reader says.
+        empty: Stands where there is nothing to draw.
     """
 
     def draw(axes: Axes) -> None:
@@ -148,7 +153,7 @@ def against(points: Sequence[Interval], *, x_label: str, prefix: str, label: str
         axes.xaxis.set_major_formatter(FuncFormatter(compact))
         _rest_on_zero(axes)
         if not points:
-            _say_empty(axes)
+            _say(empty, axes)
 
     return panel(draw, HEIGHT, prefix, label)
 
@@ -159,6 +164,7 @@ def intervals(
     x_label: str,
     prefix: str,
     label: str,
+    empty: str,
     limits: tuple[float, float] | None = None,
     reference: float | None = None,
 ) -> str:
@@ -169,6 +175,7 @@ def intervals(
         x_label: What the axis measures.
         prefix: Starts every id in the SVG.
         label: What a screen reader says.
+        empty: Stands where there is nothing to draw.
         limits: Ends of the axis; by default the data's.
         reference: Where a vertical line marks "no difference".
     """
@@ -200,7 +207,7 @@ def intervals(
         if reference is not None:
             axes.axvline(reference, color=INK, linewidth=1, alpha=0.6, zorder=0)
         if not rows:
-            _say_empty(axes)
+            _say(empty, axes)
 
     return panel(draw, max(HEIGHT, ROW * len(rows)), prefix, label)
 
@@ -233,6 +240,6 @@ def _rest_on_zero(axes: Axes) -> None:
         axes.set_ylim(0, high * 1.08 or 1.0)
 
 
-def _say_empty(axes: Axes) -> None:
+def _say(empty: str, axes: Axes) -> None:
     axes.set_axis_off()
-    axes.annotate("no data yet", (0.5, 0.5), xycoords="axes fraction", ha="center", alpha=0.6)
+    axes.annotate(empty, (0.5, 0.5), xycoords="axes fraction", ha="center", alpha=0.6)

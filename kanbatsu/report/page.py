@@ -9,32 +9,32 @@ from typing import Any
 
 import jinja2
 
-from kanbatsu.report import figures, panels, words
-from kanbatsu.report.glossary import GLOSSARY
+from kanbatsu.report import curves, figures, panels, words
+from kanbatsu.report.glossary import WORDS
+from kanbatsu.report.language import Language, Texts, texts
 from kanbatsu.report.results import StudyResults, read_study
 from kanbatsu.report.summary import shared_unit, summarise, summarise_timing
+from kanbatsu.report.verdict import in_words
 from kanbatsu.study.store import StudyFolder, finite
-
-STATES = {
-    "failed": "failed",
-    "running": "unfinished: still running, or stopped",
-    "not started": "not started",
-    "finished": "finished without a result",
-}
-"""How the page says the state of a missing run."""
-
 
 MANY = 4
 """More arms or tasks than this are counted in the opening, not named."""
 
+ONE_PAGE = 2
+"""With more tasks than this the returns over each budget go to the appendix."""
 
-def write_report(out: Path) -> None:
-    """Write `summary.json`, `timing.json` and `report.html` from the files of a study alone.
+
+def write_report(out: Path, lang: Language = "en") -> Path:
+    """Write `summary.json`, `timing.json` and the page from the files of a study alone.
 
     It may be called at any time: unfinished and failed runs are named as missing.
 
     Args:
         out: The folder that `kanbatsu study --out` wrote.
+        lang: The page's language; numbers and figures are the same in all.
+
+    Returns:
+        Where the page is: `report.html`, or `report.<lang>.html` in another language than English.
 
     Raises:
         FileNotFoundError: The folder holds no study.
@@ -44,16 +44,22 @@ def write_report(out: Path) -> None:
     folder = StudyFolder(out)
     folder.write_summary(summary)
     folder.write_timing(timing)
-    folder.write_report(render(study, summary, timing))
+    return folder.write_report(render(study, summary, timing, lang), lang)
 
 
-def render(study: StudyResults, summary: Mapping[str, Any], timing: Mapping[str, Any]) -> str:
+def render(
+    study: StudyResults,
+    summary: Mapping[str, Any],
+    timing: Mapping[str, Any],
+    lang: Language = "en",
+) -> str:
     """Return the page as HTML.
 
     Args:
         study: The runs, for the figures.
         summary: What `summarise` made of them.
         timing: What `summarise_timing` made of them.
+        lang: The page's language.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -63,46 +69,87 @@ def render(study: StudyResults, summary: Mapping[str, Any], timing: Mapping[str,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    t = texts(lang)
+    looks = curves.styles(study)
     finished = len(study.runs) - len(summary["missing"])
+    shown = bool(finished) or _any_curve(study)
+    verdict = summary.get("verdict")
+    said = in_words(verdict, timing, t) if verdict else None
+    matched = verdict["budget"]["matched"] if verdict else None
+    compared = [words.compared(comparison, t) for comparison in summary["comparisons"]]
     template = environment.get_template("report.html.j2")
     return template.render(
+        t=t,
         study=study,
-        opening=_opening(study, finished),
+        opening=_opening(study, finished, t),
         finished=finished,
         planned=len(study.runs),
-        missing=[
-            {**run, "state": STATES.get(run["state"], run["state"])} for run in summary["missing"]
-        ],
-        score_columns=_score_columns(study),
-        arms=_arms(study, summary, timing),
-        verdicts=[words.verdict(comparison) for comparison in summary["comparisons"]],
-        key=[(figures.key(style), name) for name, style in panels.styles(study).items()],
-        return_rows=panels.return_rows(study, summary) if finished or _any_curve(study) else [],
-        probe_rows=panels.probe_rows(study),
-        configuration=_configuration(study),
-        machines=timing["machines"],
+        missing=[{**run, "state": _state(run["state"], t)} for run in summary["missing"]],
+        verdict=said,
+        verdict_arm=verdict["arm"] if verdict else None,
+        verdict_control=verdict["control"] if verdict else None,
+        effect=panels.effect_panel(verdict, looks, said.threshold, t) if verdict and said else None,
+        score_columns=_score_columns(study, t),
+        arms=_arms(study, summary, timing, t),
+        compared=compared,
+        key=[(figures.key(style), name) for name, style in looks.items()],
+        budget_rows=panels.budget_rows(study, summary, t, matched) if shown else [],
+        budgets_for_team=said is not None and len(study.tasks) <= ONE_PAGE,
+        final_rows=panels.final_rows(study, summary, t) if shown else [],
+        probe_rows=panels.probe_rows(study, t),
+        configuration=_configuration(study, t),
+        machines=[_machine(machine, t) for machine in timing["machines"]],
         versions=_versions(timing["machines"]),
-        glossary=GLOSSARY,
+        glossary=[
+            (t(f"word.{word}.title"), t(f"word.{word}.text"), source)
+            for word, source in WORDS.items()
+            if said is not None or word != "verdict"
+        ],
     )
 
 
-def _opening(study: StudyResults, finished: int) -> str:
+def _opening(study: StudyResults, finished: int, t: Texts) -> str:
     """Say in two plain sentences what was compared."""
     names = [arm.name for arm in study.arms]
     if len(names) > MANY:
-        arms = f"{len(names)} arms"
-        arms += f" ({study.control} is the control)" if study.control in names else ""
+        known = study.control in names
+        arms = t(
+            "opening.many_arms_control" if known else "opening.many_arms",
+            count=len(names),
+            **({"control": study.control} if known else {}),
+        )
     else:
-        arms = words.listed([f"{n} (control)" if n == study.control else n for n in names])
+        arms = t.listed([t("opening.control", arm=n) if n == study.control else n for n in names])
     tasks = (
-        words.listed(list(study.tasks)) if len(study.tasks) <= MANY else f"{len(study.tasks)} tasks"
+        t.listed(study.tasks)
+        if len(study.tasks) <= MANY
+        else t("opening.many_tasks", count=len(study.tasks))
     )
-    each = " per arm and task" if len(study.tasks) > 1 else " each" if len(names) > 1 else ""
-    agents = words.listed(sorted({arm.agent.upper() for arm in study.arms}))
-    return (
-        f"{arms}, trained with {agents} on {tasks}: "
-        f"{words.plural(len(study.seeds), 'seed')}{each}, {study.env_steps:,} env steps per run. "
-        f"{finished} of {words.plural(len(study.runs), 'run')} finished."
+    each = "each_arm_and_task" if len(study.tasks) > 1 else "each" if len(names) > 1 else ""
+    return t(
+        "opening.sentence",
+        arms=arms,
+        agents=t.listed(sorted({arm.agent.upper() for arm in study.arms})),
+        tasks=tasks,
+        seeds=t.count("seeds", len(study.seeds)),
+        each=t(f"opening.{each}") if each else "",
+        env_steps=f"{study.env_steps:,}",
+        finished=finished,
+        runs=t.count("runs", len(study.runs)),
+    )
+
+
+def _state(state: str, t: Texts) -> str:
+    return t(f"state.{state}") if t.has(f"state.{state}") else state
+
+
+def _machine(machine: Mapping[str, Any], t: Texts) -> str:
+    return t(
+        "machine.line",
+        cpu=machine.get("cpu") or t("machine.unknown_cpu"),
+        cores=machine.get("cores", "?"),
+        device=machine.get("device", "cpu"),
+        platform=machine.get("platform") or t("machine.unknown_platform"),
     )
 
 
@@ -110,16 +157,16 @@ def _any_curve(study: StudyResults) -> bool:
     return any(not math.isnan(value) for run in study.runs for value in run.returns.values())
 
 
-def _score_columns(study: StudyResults) -> list[str]:
+def _score_columns(study: StudyResults, t: Texts) -> list[str]:
     """Return the titles of the result columns: one over all tasks where that makes sense."""
-    return ["all tasks, return / 1000"] if shared_unit(study.tasks) else list(study.tasks)
+    return [t("column.all_tasks")] if shared_unit(study.tasks) else list(study.tasks)
 
 
 def _arms(
-    study: StudyResults, summary: Mapping[str, Any], timing: Mapping[str, Any]
+    study: StudyResults, summary: Mapping[str, Any], timing: Mapping[str, Any], t: Texts
 ) -> list[dict[str, Any]]:
     """Return what the tables say of each arm, as text."""
-    looks = panels.styles(study)
+    looks = curves.styles(study)
     comparisons = {comparison["arm"]: comparison for comparison in summary["comparisons"]}
     return [
         {
@@ -128,16 +175,16 @@ def _arms(
             "key": figures.key(looks[arm["name"]]),
             "networks": [
                 {
-                    "name": name,
-                    "description": words.describe(network),
+                    "name": t(f"network.{name}") if t.has(f"network.{name}") else name,
+                    "description": words.describe(network, t),
                     **{key: _count(network[key]) for key in ("kept", "total", "parameters")},
                 }
                 for name, network in arm["networks"].items()
             ],
-            "kept": _count(panels.kept_weights(arm["networks"])),
+            "kept": _count(curves.kept_weights(arm["networks"])),
             "scores": _scores(arm, study),
             "improvement": _improvement(comparisons.get(arm["name"])),
-            "verdict": words.verdict(comparisons[arm["name"]]).word
+            "verdict": words.compared(comparisons[arm["name"]], t).word
             if arm["name"] in comparisons
             else "",
             "dormant": _number(summary["probes"][arm["name"]].get("critic/dormant_0.1")),
@@ -165,7 +212,7 @@ def _improvement(comparison: Mapping[str, Any] | None) -> str:
     return words.with_interval(comparison["probability_of_improvement"], comparison["interval"])
 
 
-def _configuration(study: StudyResults) -> list[dict[str, Any]]:
+def _configuration(study: StudyResults, t: Texts) -> list[dict[str, Any]]:
     """Return one row per setting: its value in each arm, and whether it differs from control's."""
     flat = {
         arm.name: {"agent": arm.agent, **_flatten(arm.config), **_flatten({"train": arm.train})}
@@ -178,7 +225,7 @@ def _configuration(study: StudyResults) -> list[dict[str, Any]]:
             "name": name,
             "values": [
                 (
-                    _setting(settings.get(name)),
+                    _setting(settings.get(name), t),
                     settings.get(name) != reference.get(name),
                 )
                 for settings in flat.values()
@@ -208,11 +255,11 @@ def _versions(machines: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(package, ", ".join(sorted(found[package]))) for package in sorted(found)]
 
 
-def _setting(value: Any) -> str:
+def _setting(value: Any, t: Texts) -> str:
     if value is None:
-        return "not set"
+        return t("configuration.not_set")
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return t("configuration.yes" if value else "configuration.no")
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

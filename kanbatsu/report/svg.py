@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
@@ -68,7 +69,10 @@ def panel(draw: Callable[[Axes], None], height: int, prefix: str, label: str) ->
         axes.set_axisbelow(True)
         draw(axes)
         stream = io.StringIO()
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+        with warnings.catch_warnings():
+            # The browser writes the text, in a font of its own; matplotlib needs not know it.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+            figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     return embed(stream.getvalue(), prefix, label)
 
 

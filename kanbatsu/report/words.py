@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from kanbatsu.report.language import Texts
 
 ENOUGH_SEEDS = 5
 """Below this many seeds on a task no verdict is given.
@@ -25,7 +27,7 @@ def compact(value: float | int, _position: int | None = None) -> str:
         >>> [compact(v) for v in (0, 0.25, 900, 20_000, 1_500_000)]
         ['0', '0.25', '900', '20k', '1.5M']
     """
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{letter}"
     return f"{value:.4g}"
@@ -68,91 +70,65 @@ def with_interval(value: float | int | None, interval: list[float] | None) -> st
     return f"{round_to(value)} [{round_to(interval[0])}, {round_to(interval[1])}]"
 
 
-def plural(count: int, noun: str) -> str:
-    """Write a count with its noun.
-
-    Example:
-        >>> plural(1, "seed"), plural(1200, "seed")
-        ('1 seed', '1,200 seeds')
-    """
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def listed(items: list[str]) -> str:
-    """Join items as a sentence does.
-
-    Example:
-        >>> listed(["a"]), listed(["a", "b", "c"])
-        ('a', 'a, b and c')
-    """
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
-
-
-def describe(network: Mapping[str, Any]) -> str:
+def describe(network: Mapping[str, Any], t: Texts) -> str:
     """Say a network's shape and sparsity.
 
     Example:
-        >>> describe({"network": "simba", "width": 512, "blocks": 2, "sparsity": 0.8})
-        'SimBa 512 × 2, 80 % removed'
+        >>> from kanbatsu.report.language import texts
+        >>> network = {"network": "simba", "width": 512, "blocks": 2, "sparsity": 0.8}
+        >>> describe(network, texts("en")), describe(network, texts("ja"))
+        ('SimBa 512 × 2, 80 % removed', 'SimBa 512 × 2、80 % を枝刈り')
     """
-    kind = {"simba": "SimBa", "mlp": "MLP"}.get(network.get("network", ""), "network")
-    sparsity = network.get("sparsity") or 0.0
-    shape = f"{kind} {network['width']} {TIMES} {network['blocks']}" if "width" in network else kind
-    members = f" ({TIMES} {network['members']})" if network.get("members", 1) > 1 else ""
-    pattern = network.get("pattern", "element")
-    how = f", {pattern}" if sparsity and pattern != "element" else ""
-    return shape + members + (f", {100 * sparsity:.4g} % removed{how}" if sparsity else ", dense")
+    kind = f"network.kind.{network.get('network')}"
+    shape = t(kind if t.has(kind) else "network.kind.other")
+    if "width" in network:
+        shape += f" {network['width']} {TIMES} {network['blocks']}"
+    if network.get("members", 1) > 1:
+        shape += f" ({TIMES} {network['members']})"
+    sparsity, pattern = network.get("sparsity") or 0.0, network.get("pattern", "element")
+    if not sparsity:
+        return t("network.dense", shape=shape)
+    how = "network.removed" if pattern == "element" else "network.removed_how"
+    return t(how, shape=shape, percent=f"{100 * sparsity:.4g}", pattern=pattern)
 
 
-class Verdict(NamedTuple):
+class Compared(NamedTuple):
     """What one comparison says, in two words and in one honest sentence."""
 
+    kind: Literal["nothing", "few", "better", "worse", "same"]
     word: str
     sentence: str
 
 
-def verdict(comparison: Mapping[str, Any]) -> Verdict:
+def compared(comparison: Mapping[str, Any], t: Texts) -> Compared:
     """Say what a comparison of `summary.json` shows, and no more than that.
 
     The interval decides: it must leave out 0.5, and there must be at least `ENOUGH_SEEDS` seeds on
     every task.
 
     Example:
-        >>> verdict({"arm": "a", "control": "b", "seeds_per_task": 5, "tasks": ["t"],
-        ...          "probability_of_improvement": 0.9, "interval": [0.7, 1.0]}).word
+        >>> from kanbatsu.report.language import texts
+        >>> compared({"arm": "a", "control": "b", "seeds_per_task": 5, "tasks": ["t"],
+        ...           "probability_of_improvement": 0.9, "interval": [0.7, 1.0]}, texts("en")).word
         'better'
     """
-    arm, control = comparison["arm"], comparison["control"]
+    names = {"arm": comparison["arm"], "control": comparison["control"]}
     value, interval = comparison["probability_of_improvement"], comparison["interval"]
     seeds = comparison["seeds_per_task"]
+
+    def say(kind: Any, sentence: str, **values: str) -> Compared:
+        words = t(f"comparison.{sentence}", **names, **values)
+        return Compared(kind, t(f"comparison.{kind}.word"), words)
+
     if value is None:
-        return Verdict(
-            "not comparable yet",
-            f"{arm} cannot be compared with {control} yet: no task has finished runs of both.",
-        )
-    seen = (
-        f"a run of {arm} returned more than a run of {control} in {100 * value:.0f} % of all pairs"
-    )
+        return say("nothing", "nothing.text")
     if interval is None:
-        return Verdict(
-            "too few seeds",
-            f"One seed on a task cannot tell {arm} from {control}: there is no way to see how much "
-            f"of a difference is chance. In these runs, {seen}.",
-        )
+        seen = t("comparison.seen", **names, percent=f"{100 * value:.0f}")
+        return say("few", "few.one", seen=seen)
     low, high = interval
-    seen += f" (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+    bounds = {"low": f"{100 * low:.0f}", "high": f"{100 * high:.0f}"}
+    seen = t("comparison.seen_interval", **names, percent=f"{100 * value:.0f}", **bounds)
     if seeds < ENOUGH_SEEDS:
-        return Verdict(
-            "too few seeds",
-            f"Whether {arm} is better than {control} cannot be decided from "
-            f"{plural(seeds, 'seed')} per task. In these runs, {seen}.",
-        )
-    if low > 0.5:
-        return Verdict("better", f"{arm} did better than {control} in this data: {seen}.")
-    if high < 0.5:
-        return Verdict("worse", f"{arm} did worse than {control} in this data: {seen}.")
-    return Verdict(
-        "no difference seen",
-        f"No difference between {arm} and {control} could be seen: {seen}, and the interval "
-        "includes 50 %.",
-    )
+        return say("few", "few.many", seen=seen, seeds=t.count("seeds", seeds))
+    kind = "better" if low > 0.5 else "worse" if high < 0.5 else "same"
+    return say(kind, f"{kind}.text", seen=seen)

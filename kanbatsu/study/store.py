@@ -177,9 +177,11 @@ class StudyFolder:
         """Store times, versions and machines."""
         write_json(self.path / "timing.json", timing)
 
-    def write_report(self, html: str) -> None:
-        """Store the page that people read."""
-        self.write_atomic("report.html", html)
+    def write_report(self, html: str, lang: str = "en") -> Path:
+        """Store the page that people read, one file per language; return where it is."""
+        name = "report.html" if lang == "en" else f"report.{lang}.html"
+        self.write_atomic(name, html)
+        return self.path / name
 
     def write_atomic(self, name: str, text: str) -> None:
         """Replace one file of the study; readers see the old text or the new, never a half."""

@@ -140,3 +140,68 @@ def timing_line(env_steps: int, milliseconds: float) -> dict[str, Any]:
 @pytest.fixture
 def make_study() -> Callable[..., StudyFolder]:
     return write_study
+
+
+def planted_verdict(**changes: Any) -> dict[str, Any]:
+    """A verdict as summary.json holds it, of the planted study."""
+    verdict: dict[str, Any] = {
+        "decision": "adopt",
+        "arm": "sparse-256",
+        "control": "dense-64",
+        "rule": {
+            "goal": "better",
+            "measure": "mean_difference",
+            "minimum_effect": 5.0,
+            "maximal_regression": None,
+            "saves": "kept",
+            "confidence": 0.95,
+            "seeds": 5,
+            "control": "dense-64",
+            "arms": ["dense-256", "sparse-256"],
+        },
+        "effect": {
+            "measure": "mean_difference",
+            "value": 20.0,
+            "interval": [17.1, 22.9],
+            "relative": 0.196,
+        },
+        "probability_of_improvement": {"value": 1.0, "interval": [0.62, 1.0]},
+        "gains": {
+            "return": 20.0,
+            "kept": {"arm": 12_400, "control": 13_000},
+            "flops": {"arm": 1.2e12, "control": 2.4e12},
+        },
+        "probes": {
+            "critic/dormant_0.1": {"arm": 0.12, "control": 0.12},
+            "critic/srank": {"arm": 42.0, "control": 42.0},
+            "critic/gradient_norm": {"arm": 4.0, "control": 4.0},
+        },
+        "flags": [
+            {
+                "arm": "sparse-256",
+                "task": "dmc/walker-walk",
+                "kind": "dormancy",
+                "network": "critic",
+                "value": 0.41,
+                "threshold": 0.25,
+            }
+        ],
+        "seeds": 5,
+        "comparisons": 2,
+        "further_seeds": None,
+        "overturned_by": [
+            {"kind": "seeds_like_control", "seeds": 7, "decision": "extend"},
+            {"kind": "one_run", "runs": 1, "of": 10},
+        ],
+        "budget": {"matched": "kept", "axes": ["env_steps", "flops", "seconds", "kept"]},
+        "candidates": [
+            {"arm": "dense-256", "effect": {"value": 10.0, "interval": [7.1, 12.9]}},
+            {"arm": "sparse-256", "effect": {"value": 20.0, "interval": [17.1, 22.9]}},
+        ],
+    }
+    return verdict | changes
+
+
+@pytest.fixture
+def make_verdict() -> Callable[..., dict[str, Any]]:
+    return planted_verdict

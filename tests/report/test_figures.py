@@ -22,9 +22,11 @@ def row(label: str = "sparse", **changes: object) -> Interval:
 
 def draw_all(prefix: str) -> list[str]:
     return [
-        figures.lines([curve()], x_label="env steps", prefix=prefix + "a", label="a"),
-        figures.against([row(x=5e4)], x_label="kept weights", prefix=prefix + "b", label="b"),
-        figures.intervals([row()], x_label="return", prefix=prefix + "c", label="c"),
+        figures.lines([curve()], x_label="env steps", prefix=prefix + "a", label="a", empty="-"),
+        figures.against(
+            [row(x=5e4)], x_label="kept weights", prefix=prefix + "b", label="b", empty="-"
+        ),
+        figures.intervals([row()], x_label="return", prefix=prefix + "c", label="c", empty="-"),
     ]
 
 
@@ -60,14 +62,20 @@ def test_text_is_text_in_the_pages_font_and_colour() -> None:
 
 
 def test_names_are_shown_as_they_are() -> None:
-    svg = figures.intervals([row("$a_b$ <script>")], x_label="x", prefix="p", label='"<&')
+    svg = figures.intervals(
+        [row("$a_b$ <script>")], x_label="x", prefix="p", label='"<&', empty="-"
+    )
     assert "$a_b$ &lt;script&gt;" in svg
     assert "<script>" not in svg
 
 
 def test_values_are_written_beside_their_bars() -> None:
     svg = figures.intervals(
-        [row(), row("one seed", low=np.nan, high=np.nan)], x_label="x", prefix="p", label="x"
+        [row(), row("one seed", low=np.nan, high=np.nan)],
+        x_label="x",
+        prefix="p",
+        label="x",
+        empty="-",
     )
     assert ">2.00 [1.00, 3.00]<" in svg
     assert ">2.00<" in svg
@@ -75,7 +83,12 @@ def test_values_are_written_beside_their_bars() -> None:
 
 @pytest.mark.parametrize("empty", [figures.lines, figures.against, figures.intervals])
 def test_no_data_is_said(empty: object) -> None:
-    assert "no data yet" in empty([], x_label="x", prefix="p", label="x")
+    assert ">nothing</text>" in empty([], x_label="x", prefix="p", label="x", empty="nothing")
+
+
+def test_text_may_be_japanese_though_no_font_is_here() -> None:
+    svg = figures.lines([curve()], x_label="環境ステップ", prefix="p", label="収益", empty="-")
+    assert ">環境ステップ</text>" in svg
 
 
 def test_drawing_leaves_no_global_state() -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kanbatsu.report.page import write_report
-from kanbatsu.report.words import verdict
+from kanbatsu.report.language import texts
+from kanbatsu.report.page import render, write_report
+from kanbatsu.report.results import read_study
+from kanbatsu.report.summary import summarise, summarise_timing
+from kanbatsu.report.words import compared
 from kanbatsu.study.store import StudyFolder
 
 MakeStudy = Callable[..., StudyFolder]
@@ -215,11 +218,88 @@ def comparison(low: float, high: float, seeds: int = 5) -> dict:
     ],
 )
 def test_the_interval_decides(low: float, high: float, seeds: int, word: str) -> None:
-    assert verdict(comparison(low, high, seeds)).word == word
+    assert compared(comparison(low, high, seeds), texts("en")).word == word
 
 
-def test_verdicts_that_cannot_be_given() -> None:
+def test_comparisons_that_cannot_be_given() -> None:
     alone = {**comparison(1, 1, seeds=1), "interval": None}
-    assert verdict(alone).word == "too few seeds"
+    assert compared(alone, texts("en")).word == "too few seeds"
     nothing = {**alone, "probability_of_improvement": None}
-    assert verdict(nothing).word == "not comparable yet"
+    assert compared(nothing, texts("en")).word == "not comparable yet"
+
+
+@pytest.mark.parametrize(
+    ("lang", "name", "said"),
+    [("en", "report.html", "Learning curves"), ("ja", "report.ja.html", "学習曲線")],
+)
+def test_each_language_has_its_page(
+    tmp_path: Path, make_study: MakeStudy, lang: str, name: str, said: str
+) -> None:
+    page = write_report(make_study(tmp_path).path, lang)
+    assert page == tmp_path / name
+    html = page.read_text(encoding="utf-8")
+    assert f'<html lang="{lang}">' in html
+    assert said in Page(html).text
+
+
+def test_numbers_and_drawings_are_the_same_in_both_languages(
+    tmp_path: Path, make_study: MakeStudy
+) -> None:
+    folder = make_study(tmp_path, seeds=(0, 1))
+    pages = [write_report(folder.path, lang).read_text(encoding="utf-8") for lang in ("en", "ja")]
+    drawn, cells = [], []
+    for html in pages:
+        drawn.append(re.findall(r' (?:d|points)="([^"]*)"', html))
+        cells.append(re.findall(r"<td[^>]*>([-\d.,[\] –kMG]+)", html))
+    assert len(drawn[0]) > 100
+    assert drawn[0] == drawn[1]
+    assert len(cells[0]) > 20
+    assert cells[0] == cells[1]
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_a_verdict_opens_the_page(
+    tmp_path: Path, make_study: MakeStudy, make_verdict: Callable[..., dict], lang: str
+) -> None:
+    study = read_study(make_study(tmp_path).path)
+    summary, timing = summarise(study) | {"verdict": make_verdict()}, summarise_timing(study)
+    page = Page(render(study, summary, timing, lang))
+    t = texts(lang)
+    order = [
+        t("decision.adopt", arm="sparse-256"),
+        "12,400",
+        t("page.team"),
+        t("rule.title"),
+        t("figure.effects.title"),
+        t("overturn.one_run", runs=1, of=10),
+        t("team.gained"),
+        t("matched.kept", arm="sparse-256"),
+        t("figure.matched"),
+        t("page.appendix"),
+        t("page.configuration"),
+    ]
+    at = 0
+    for words in order:
+        assert words in page.text[at:], words
+        at = page.text.index(words, at)
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert {value[1:] for _, name, value in page.attributes if name == "href"} <= set(ids)
+
+
+def test_a_study_without_a_rule_has_no_verdict(tmp_path: Path, make_study: MakeStudy) -> None:
+    html = html_of(make_study(tmp_path))
+    assert 'class="verdict' not in html
+    assert texts("en")("page.team") not in Page(html).text
+
+
+def test_many_tasks_keep_their_curves_for_the_appendix(
+    tmp_path: Path, make_study: MakeStudy, make_verdict: Callable[..., dict]
+) -> None:
+    tasks = ("gym/A-v0", "gym/B-v0", "gym/C-v0")
+    study = read_study(make_study(tmp_path, tasks=tasks, seeds=(0,), probes=False).path)
+    summary, timing = summarise(study) | {"verdict": make_verdict()}, summarise_timing(study)
+    team, appendix = Page(render(study, summary, timing)).text.rsplit("Appendix for engineers", 1)
+    assert "in the appendix" in team
+    assert "Learning curves" not in team
+    assert appendix.count("Learning curves") == 3

@@ -1,0 +1,278 @@
+"""The verdict in words: three lines for who decides, and what a team wants to see behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kanbatsu.report import words
+from kanbatsu.report.glossary import PROBES
+from kanbatsu.report.language import Texts
+
+Pair = Mapping[str, Any]
+"""What the arm and the control have of something, under `arm` and `control`."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """One row of a table: what the arm has beside the control, and how the two compare."""
+
+    name: str
+    arm: str
+    control: str
+    ratio: str
+
+
+@dataclass(frozen=True)
+class VerdictWords:
+    """Everything that the page says of `summary.json["verdict"]`, as text."""
+
+    decision: str
+    """`adopt`, `extend` or `reject`: the box's colour."""
+    title: str
+    lines: tuple[tuple[str, str], ...]
+    """Three lines for executives, each with its name."""
+    rule: tuple[str, ...]
+    found: tuple[str, ...]
+    gained: tuple[Amount, ...]
+    probes: tuple[Amount, ...]
+    flags: tuple[str, ...]
+    overturned_by: tuple[str, ...]
+    matched: str
+    threshold: float
+    """The effect that the rule asks for, as figures show it."""
+
+
+def in_words(verdict: Mapping[str, Any], timing: Mapping[str, Any], t: Texts) -> VerdictWords:
+    """Say a verdict in one language.
+
+    Args:
+        verdict: `summary.json["verdict"]`.
+        timing: `timing.json`, whose `gains` are measured.
+        t: The texts.
+    """
+    names = {"arm": verdict["arm"], "control": verdict["control"]}
+    gains = {"kept": verdict["gains"].get("kept"), "flops": verdict["gains"].get("flops")}
+    gains |= timing.get("gains") or {}
+    return VerdictWords(
+        decision=verdict["decision"],
+        title=t(f"decision.{verdict['decision']}", **names),
+        lines=(
+            (t("summary.found"), _found(verdict, t)),
+            (t("summary.gained"), _gained(gains, names, t)),
+            (t("summary.next"), _certainty(verdict, t)),
+        ),
+        rule=_rule(verdict, t),
+        found=_evidence(verdict, t),
+        gained=tuple(
+            _amount(_named(t, f"gain.{name}"), pair) for name, pair in gains.items() if _known(pair)
+        ),
+        probes=tuple(
+            _amount(_probe_name(name, t), pair)
+            for name, pair in verdict["probes"].items()
+            if _known(pair)
+        ),
+        flags=tuple(_flag(flag, t) for flag in verdict["flags"]),
+        overturned_by=tuple(_overturn(reason, verdict, t) for reason in verdict["overturned_by"]),
+        matched=t(f"matched.{verdict['budget']['matched']}", **names),
+        threshold=_threshold(verdict["rule"]),
+    )
+
+
+def _found(verdict: Mapping[str, Any], t: Texts) -> str:
+    names = {"arm": verdict["arm"], "control": verdict["control"]}
+    effect = verdict["effect"]
+    measure, value, interval = effect["measure"], effect["value"], effect["interval"]
+    if value is None or interval is None:
+        return t("summary.no_interval", **names)
+    sign = 1 if value >= 0 else -1
+    low, high = sorted(sign * end for end in interval)
+    sentence = t(
+        "summary.more" if sign > 0 else "summary.less",
+        **names,
+        how=t(f"summary.{measure.partition('_')[0]}"),
+        size=size(sign * value, measure, t),
+        low=size(low, measure, t),
+        high=size(high, measure, t),
+        confidence=_confidence(verdict["rule"]),
+    )
+    share = verdict["probability_of_improvement"]["value"]
+    if share is None:
+        return sentence
+    return _sentences([sentence, t("summary.pairs", percent=f"{100 * share:.0f}")], t)
+
+
+def _gained(gains: Mapping[str, Pair | None], names: Mapping[str, str], t: Texts) -> str:
+    parts = []
+    if (kept := gains["kept"]) and _known(kept):
+        counts = {"kept": _number(kept["arm"]), "of": _number(kept["control"])}
+        if kept["arm"] == kept["control"]:
+            parts.append(t("summary.keeps_same", **names, kept=counts["kept"]))
+        else:
+            parts.append(t("summary.keeps", **names, **counts, share=_share(kept)))
+    if (flops := gains["flops"]) and _known(flops):
+        parts.append(t("summary.computes", share=_share(flops)))
+    if (updates := gains.get("update_milliseconds")) and _known(updates):
+        both = {f"{side}_value": words.round_to(updates[side]) for side in ("arm", "control")}
+        parts.append(t("summary.updates", **both))
+    return _sentences(parts, t) if parts else t("summary.nothing_known")
+
+
+def _certainty(verdict: Mapping[str, Any], t: Texts) -> str:
+    parts = [t("summary.behind", seeds=t.count("seeds", verdict["seeds"]))]
+    if verdict["comparisons"] > 1:
+        parts.append(t("summary.corrected", count=verdict["comparisons"]))
+    if verdict["decision"] == "extend":
+        further = verdict["further_seeds"]
+        parts.append(
+            t("summary.no_further")
+            if further is None
+            else t("summary.further", seeds=t.count("seeds", further))
+        )
+    if verdict["flags"]:
+        count = len(verdict["flags"])
+        parts.append(t.number("summary.flags", count, count=count))
+    return _sentences(parts, t)
+
+
+def _rule(verdict: Mapping[str, Any], t: Texts) -> tuple[str, ...]:
+    rule, measure = verdict["rule"], verdict["effect"]["measure"]
+    sentences = [
+        t(
+            f"rule.{rule['goal']}",
+            confidence=_confidence(rule),
+            threshold=size(_threshold(rule), measure, t),
+            measure=_lower(t(f"measure.{measure}")),
+            control=verdict["control"],
+            **({"saves": t(f"rule.saves_{rule['saves']}")} if rule["goal"] == "no_worse" else {}),
+        ),
+        t("rule.seeds", seeds=t.count("seeds", rule["seeds"])),
+    ]
+    if rule.get("maximal_regression") is not None:
+        margin = size(rule["maximal_regression"], measure, t)
+        sentences.append(t("rule.regression", threshold=margin))
+    return tuple(sentences)
+
+
+def _evidence(verdict: Mapping[str, Any], t: Texts) -> tuple[str, ...]:
+    effect, improvement = verdict["effect"], verdict["probability_of_improvement"]
+    sentences = []
+    if effect["value"] is not None and effect["interval"] is not None:
+        low, high = (size(end, effect["measure"], t) for end in effect["interval"])
+        sentences.append(
+            t(
+                "team.effect_of",
+                measure=t(f"measure.{effect['measure']}"),
+                value=size(effect["value"], effect["measure"], t),
+                low=low,
+                high=high,
+            )
+        )
+        if effect.get("relative") is not None and not effect["measure"].endswith("relative"):
+            percent = f"{100 * effect['relative']:+.1f}"
+            sentences.append(t("team.relative", percent=percent, control=verdict["control"]))
+    if improvement["value"] is not None and improvement["interval"] is not None:
+        low, high = (words.round_to(end) for end in improvement["interval"])
+        value = words.round_to(improvement["value"])
+        values = {"value": value, "low": low, "high": high, "control": verdict["control"]}
+        sentences.append(t("team.improvement", **values))
+    return tuple(sentences) or (_found(verdict, t),)
+
+
+def _flag(flag: Mapping[str, Any], t: Texts) -> str:
+    kind, value, threshold = flag["kind"], flag["value"], flag["threshold"]
+    if kind == "divergence":
+        shown = {"value": t.count("runs", int(value))}
+    elif kind == "gradient":
+        shown = {"value": f"{value:.2g}", "threshold": f"{max(threshold, 1 / threshold):.3g}"}
+    else:
+        shown = {"value": f"{100 * value:.0f}", "threshold": f"{100 * threshold:.0f}"}
+    if flag["network"]:
+        shown["network"] = _named(t, f"network.{flag['network']}")
+    return t(f"flag.{kind}", arm=flag["arm"], task=flag["task"], **shown)
+
+
+def _overturn(reason: Mapping[str, Any], verdict: Mapping[str, Any], t: Texts) -> str:
+    kind, measure = reason["kind"], verdict["effect"]["measure"]
+    sizes = {
+        name: size(reason[name], measure, t)
+        for name in ("low", "high", "threshold", "value")
+        if reason.get(name) is not None
+    }
+    control = verdict["control"]
+    if kind == "too_few_seeds":
+        seeds, needed = (t.count("seeds", reason[name]) for name in ("seeds", "needed"))
+        return t("overturn.too_few_seeds", seeds=seeds, needed=needed)
+    if kind == "missing_runs":
+        return t("overturn.missing_runs", runs=t.count("runs", reason["runs"]))
+    if kind == "saves_nothing":
+        both = {f"{side}_value": _number(reason[side]) for side in ("arm", "control")}
+        return t("overturn.saves_nothing", what=t(f"rule.saves_{reason['what']}"), **both)
+    if kind == "seeds_like_control":
+        decision = t(f"decision.{reason['decision']}_short")
+        if reason["seeds"] is None:
+            return t("overturn.seeds_like_control_never", control=control, decision=decision)
+        seeds = t.count("seeds", reason["seeds"])
+        return t("overturn.seeds_like_control", seeds=seeds, control=control, decision=decision)
+    if kind == "one_run":
+        return t("overturn.one_run", runs=reason["runs"], of=reason["of"])
+    return t(f"overturn.{kind}", task=reason.get("task", ""), **sizes)
+
+
+def size(value: float | int, measure: str, t: Texts) -> str:
+    """Write an effect in the unit of its measure.
+
+    Example:
+        >>> from kanbatsu.report.language import texts
+        >>> size(0.125, "mean_relative", texts("en")), size(12.5, "mean_difference", texts("en"))
+        ('12.5 %', '12.5')
+    """
+    if measure.endswith("relative"):
+        return t("measure.percent", value=f"{100 * value:.1f}")
+    return words.round_to(value)
+
+
+def _threshold(rule: Mapping[str, Any]) -> float:
+    if rule["goal"] == "better":
+        return float(rule["minimum_effect"])
+    return -float(rule["maximal_regression"] or 0.0)
+
+
+def _confidence(rule: Mapping[str, Any]) -> str:
+    return f"{100 * rule['confidence']:.4g}"
+
+
+def _amount(name: str, pair: Pair) -> Amount:
+    ratio = f"{pair['arm'] / pair['control']:.2f}" if pair["control"] else words.DASH
+    return Amount(name, _number(pair["arm"]), _number(pair["control"]), ratio)
+
+
+def _number(value: float | int) -> str:
+    return words.compact(value) if abs(value) >= 1e7 else words.round_to(value)
+
+
+def _share(pair: Pair) -> str:
+    return f"{100 * pair['arm'] / pair['control']:.3g}"
+
+
+def _known(pair: Pair | None) -> bool:
+    return bool(pair) and None not in (pair.get("arm"), pair.get("control"))  # type: ignore[union-attr]
+
+
+def _named(t: Texts, key: str) -> str:
+    return t(key) if t.has(key) else key.partition(".")[2]
+
+
+def _probe_name(name: str, t: Texts) -> str:
+    network, _, probe = name.partition("/")
+    title = t(f"probe.{probe}.title") if probe in PROBES else probe
+    return t("team.probe_of", probe=title, network=_named(t, f"network.{network}"))
+
+
+def _sentences(parts: list[str], t: Texts) -> str:
+    return t("list.sentences").join(parts)
+
+
+def _lower(text: str) -> str:
+    return text[0].lower() + text[1:]

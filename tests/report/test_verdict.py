@@ -1,0 +1,168 @@
+"""The verdict in words: what it says in both languages, and that it says no more than the data."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kanbatsu.report.language import LANGUAGES, texts
+from kanbatsu.report.verdict import in_words
+
+MakeVerdict = Callable[..., dict[str, Any]]
+EN, JA = texts("en"), texts("ja")
+
+
+def test_three_lines_for_who_decides(make_verdict: MakeVerdict) -> None:
+    gains = {"gains": {"update_milliseconds": {"arm": 2.0, "control": 5.0}}}
+    said = in_words(make_verdict(), gains, EN)
+    assert said.title == "Adopt sparse-256"
+    assert said.lines == (
+        (
+            "Found",
+            "sparse-256 returned 20.0 more than dense-64 on average (95 % interval 17.1 to 22.9). "
+            "A run of it returned more in 100 % of all pairs.",
+        ),
+        (
+            "Gained",
+            "sparse-256 keeps 95.4 % of the weights of dense-64 (12,400 against 13,000). It needs "
+            "50 % of the operations. An update takes 2.00 ms instead of 5.00 ms.",
+        ),
+        (
+            "Certainty",
+            "5 seeds per arm and task stand behind this. The interval is corrected for the 2 arms "
+            "compared. One warning about the inside of a network is on the next page.",
+        ),
+    )
+
+
+def test_the_same_in_japanese(make_verdict: MakeVerdict) -> None:
+    said = in_words(make_verdict(), {}, JA)
+    assert said.title == "sparse-256 を採用する"
+    assert said.lines[0][1] == (
+        "sparse-256 の収益は dense-64 を平均で 20.0 上回りました（95 % 区間 17.1～22.9）。"
+        "実行どうしの組のうち 100 % で上回っています。"
+    )
+    assert said.lines[2][1].startswith("アームとタスクの組ごとに 5 シードに基づく判定です。")
+
+
+def test_a_lower_return_is_said_to_be_lower(make_verdict: MakeVerdict) -> None:
+    effect = {"measure": "iqm_relative", "value": -0.1, "interval": [-0.3, 0.02], "relative": -0.1}
+    said = in_words(make_verdict(decision="reject", effect=effect), {}, EN)
+    assert said.title == "Keep dense-64"
+    assert said.lines[0][1].startswith(
+        "sparse-256 returned 10.0 % less than dense-64 in the interquartile mean "
+        "(95 % interval -2.0 % to 30.0 %)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("further", "sentence"),
+    [
+        (6, "About 6 seeds more per arm and task would decide it with a chance of 80 %"),
+        (None, "From these runs it cannot be said how many more would decide it."),
+    ],
+)
+def test_an_open_verdict_says_what_would_close_it(
+    make_verdict: MakeVerdict, further: int | None, sentence: str
+) -> None:
+    said = in_words(make_verdict(decision="extend", further_seeds=further), {}, EN)
+    assert said.title == "Not decided yet: more seeds are needed"
+    assert sentence in said.lines[2][1]
+
+
+FLAGS = {
+    "divergence": ({"network": None, "value": 2, "threshold": 0}, "2 runs met a number"),
+    "rank_collapse": ({"value": 0.3, "threshold": 0.5}, "fell to 30 % of what it was at first"),
+    "dormancy": ({"value": 0.41, "threshold": 0.25}, "41 % of the hidden units of the critic"),
+    "gradient": ({"value": 0.004, "threshold": 0.01}, "0.004 times what it was at first"),
+}
+
+
+@pytest.mark.parametrize("kind", FLAGS)
+def test_every_flag_has_words(make_verdict: MakeVerdict, kind: str) -> None:
+    numbers, sentence = FLAGS[kind]
+    flag = {"arm": "a", "task": "t", "kind": kind, "network": "critic", **numbers}
+    (said,) = in_words(make_verdict(flags=[flag]), {}, EN).flags
+    assert said.startswith("a on t: ")
+    assert sentence in said
+    (said,) = in_words(make_verdict(flags=[flag]), {}, JA).flags
+    assert said.startswith("t の a：")
+
+
+REASONS = [
+    ({"kind": "too_few_seeds", "seeds": 3, "needed": 5}, "3 seeds per arm and task are finished"),
+    ({"kind": "missing_runs", "runs": 1}, "1 run without a result"),
+    (
+        {"kind": "saves_nothing", "what": "kept", "arm": 14_000.0, "control": 13_000.0},
+        "14,000 kept weights against 13,000",
+    ),
+    (
+        {"kind": "task_worse", "task": "t", "value": -7.0, "threshold": -5.0},
+        "On t the return is lower by more than the rule allows: -7.00, allowed -5.00",
+    ),
+    (
+        {"kind": "task_regression", "task": "t", "value": -7.0, "threshold": -5.0},
+        "On t the return may be lower",
+    ),
+    (
+        {"kind": "interval", "low": -1.0, "high": 9.0, "threshold": 5.0},
+        "-1.00 to 9.00 includes the threshold 5.00",
+    ),
+    ({"kind": "effect_above", "value": 1.0, "high": 2.0, "threshold": 5.0}, "now 2.00"),
+    ({"kind": "seeds_like_control", "seeds": 1, "decision": "extend"}, "1 seed more that return"),
+    ({"kind": "seeds_like_control", "seeds": None, "decision": "extend"}, "Not even 200"),
+    ({"kind": "one_run", "runs": 1, "of": 10}, "in 1 of 10 cases"),
+]
+
+
+@pytest.mark.parametrize(("reason", "sentence"), REASONS)
+def test_every_reason_has_words(
+    make_verdict: MakeVerdict, reason: dict[str, Any], sentence: str
+) -> None:
+    (said,) = in_words(make_verdict(overturned_by=[reason]), {}, EN).overturned_by
+    assert sentence in said
+    assert in_words(make_verdict(overturned_by=[reason]), {}, JA).overturned_by[0].endswith("。")
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_verdict_on_nothing_claims_nothing(make_verdict: MakeVerdict, lang: str) -> None:
+    unknown = {"value": None, "interval": None}
+    nothing = {"arm": None, "control": None}
+    said = in_words(
+        make_verdict(
+            decision="extend",
+            effect={"measure": "mean_difference", "relative": None, **unknown},
+            probability_of_improvement=unknown,
+            gains={"return": None, "kept": nothing, "flops": nothing},
+            probes={"critic/srank": nothing},
+            flags=[],
+            seeds=0,
+        ),
+        {},
+        texts(lang),
+    )
+    assert said.gained == said.probes == said.flags == ()
+    text = " ".join([*(line for _, line in said.lines), *said.found])
+    assert "None" not in text
+    assert "nan" not in text
+
+
+def test_a_rule_that_asks_for_no_loss_says_what_is_saved(make_verdict: MakeVerdict) -> None:
+    rule = make_verdict()["rule"] | {"goal": "no_worse", "maximal_regression": 0.05}
+    effect = {"measure": "mean_relative", "value": 0.0, "interval": [-0.02, 0.02], "relative": 0.0}
+    said = in_words(make_verdict(rule=rule, effect=effect), {}, EN)
+    assert said.rule[0].startswith(
+        "Adopt an arm if the whole 95 % interval of its effect lies above -5.0 % and it saves kept "
+        "weights;"
+    )
+    assert said.rule[-1] == "On no single task may the return be lower by more than 5.0 %."
+    assert said.threshold == -0.05
+
+
+def test_amounts_stand_beside_the_controls(make_verdict: MakeVerdict) -> None:
+    said = in_words(make_verdict(), {}, EN)
+    assert [(row.name, row.arm, row.control, row.ratio) for row in said.gained] == [
+        ("Kept weights", "12,400", "13,000", "0.95"),
+        ("FLOPs of a run", "1.2T", "2.4T", "0.50"),
+    ]
+    assert said.probes[0].name == "Dormant ratio, τ = 0.1, critic"
