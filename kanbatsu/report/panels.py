@@ -59,7 +59,7 @@ def budget_rows(
             ),
         }
         shown = [replace(panel, matched=name == matched) for name, panel in panels.items() if panel]
-        rows.append(Row(task, "", tuple(shown)))
+        rows.append(Row(task if len(study.tasks) > 1 else "", "", tuple(shown)))
     return rows
 
 

@@ -14,6 +14,10 @@ Pair = Mapping[str, Any]
 """What the arm and the control have of something, under `arm` and `control`."""
 
 
+SHOWN = ("dormant_0.1", "srank", "gradient_norm")
+"""Probes that stand beside the verdict; the appendix has all."""
+
+
 @dataclass(frozen=True)
 class Amount:
     """One row of a table: what the arm has beside the control, and how the two compare."""
@@ -71,7 +75,7 @@ def in_words(verdict: Mapping[str, Any], timing: Mapping[str, Any], t: Texts) ->
         probes=tuple(
             _amount(_probe_name(name, t), pair)
             for name, pair in verdict["probes"].items()
-            if _known(pair)
+            if _known(pair) and name.partition("/")[2] in SHOWN
         ),
         flags=tuple(_flag(flag, t) for flag in verdict["flags"]),
         overturned_by=tuple(_overturn(reason, verdict, t) for reason in verdict["overturned_by"]),

@@ -268,9 +268,10 @@ def test_a_verdict_opens_the_page(
     order = [
         t("decision.adopt", arm="sparse-256"),
         "12,400",
-        t("page.team"),
-        t("rule.title"),
         t("figure.effects.title"),
+        t("rule.title"),
+        t("page.team"),
+        t("team.found"),
         t("overturn.one_run", runs=1, of=10),
         t("team.gained"),
         t("matched.kept", arm="sparse-256"),
