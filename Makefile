@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint learn bench evidence rliable clean
+.PHONY: demo test lint browser learn bench evidence rliable clean
 
 KERNELS := CMakeLists.txt $(wildcard kanbatsu/kernels/csrc/*)
 
@@ -21,8 +21,14 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint  ## everything that CI runs
+test: lint browser  ## everything that CI runs
 	$(BIN)/pytest -n 2 -m "not slow"
+
+browser:  ## headless Chromium, which the tests open the report in; they skip where it cannot be had
+	@command -v chromium > /dev/null \
+	  || (DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND; \
+	      apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium) > /dev/null 2>&1 \
+	  || echo "Chromium is missing and cannot be installed here: the report's browser tests will skip"
 
 learn: $(READY)  ## slow: learning thresholds and published curves
 	$(BIN)/pytest -n 2 -m slow

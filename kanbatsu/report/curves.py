@@ -74,6 +74,20 @@ def along_seconds(
     return np.median(each, axis=0)
 
 
+def along_flops(
+    runs: Sequence[RunResults], env_steps: Float[np.ndarray, " points"]
+) -> Float[np.ndarray, " points"]:
+    """Return the operations that runs had done by then, in the median; an `Axis`."""
+    counted = [[run.flops.get(int(x), math.nan) for x in env_steps] for run in runs if run.flops]
+    if not counted:
+        return np.full(env_steps.shape, np.nan)
+    each = np.array(counted)
+    known = ~np.isnan(each).all(axis=0)
+    found = np.full(env_steps.shape, np.nan)
+    found[known] = np.nanmedian(each[:, known], axis=0)
+    return found
+
+
 def finals(summary: Mapping[str, Any], task: str, looks: Mapping[str, Style]) -> list[Interval]:
     """Return the final returns of every arm on one task, over its kept weights."""
     rows = [

@@ -44,13 +44,16 @@ def budget_rows(
         study: The runs.
         summary: What `summarise` made of them.
         t: The texts.
-        matched: What the study gave its arms the same of: `env_steps`, `time` or `kept`.
+        matched: What the study gave its arms the same of: `env_steps`, `flops`, `time` or `kept`.
     """
     looks = curves.styles(study)
     rows = []
     for index, task in enumerate(study.tasks):
         panels = {
             "env_steps": _over(study, task, looks, t, ("curves", "env_steps", None), index),
+            "flops": _over(
+                study, task, looks, t, ("flops_axis", "flops", curves.along_flops), index
+            ),
             "time": _over(
                 study, task, looks, t, ("seconds_axis", "seconds", curves.along_seconds), index
             ),

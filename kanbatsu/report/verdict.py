@@ -38,6 +38,7 @@ class VerdictWords:
     lines: tuple[tuple[str, str], ...]
     """Three lines for executives, each with its name."""
     rule: tuple[str, ...]
+    """What was to be decided, one sentence each; so are the next."""
     found: tuple[str, ...]
     gained: tuple[Amount, ...]
     probes: tuple[Amount, ...]
@@ -53,12 +54,12 @@ def in_words(verdict: Mapping[str, Any], timing: Mapping[str, Any], t: Texts) ->
 
     Args:
         verdict: `summary.json["verdict"]`.
-        timing: `timing.json`, whose `gains` are measured.
+        timing: `timing.json`, for what was measured.
         t: The texts.
     """
     names = {"arm": verdict["arm"], "control": verdict["control"]}
     gains = {"kept": verdict["gains"].get("kept"), "flops": verdict["gains"].get("flops")}
-    gains |= timing.get("gains") or {}
+    gains |= _measured(timing, names) | (timing.get("gains") or {})
     return VerdictWords(
         decision=verdict["decision"],
         title=t(f"decision.{verdict['decision']}", **names),
@@ -121,6 +122,15 @@ def _gained(gains: Mapping[str, Pair | None], names: Mapping[str, str], t: Texts
         both = {f"{side}_value": words.round_to(updates[side]) for side in ("arm", "control")}
         parts.append(t("summary.updates", **both))
     return _sentences(parts, t) if parts else t("summary.nothing_known")
+
+
+def _measured(timing: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Pair]:
+    """Return the times of both arms, where both have some."""
+    arms = timing.get("arms") or {}
+    return {
+        name: {side: arms.get(names[side], {}).get(name) for side in ("arm", "control")}
+        for name in ("update_milliseconds", "seconds")
+    }
 
 
 def _certainty(verdict: Mapping[str, Any], t: Texts) -> str:

@@ -112,7 +112,13 @@ def networks_record(shape: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluation(env_steps: int, value: float) -> dict[str, Any]:
-    return {"kind": "evaluation", "env_steps": env_steps, "mean_return": value, "returns": [value]}
+    return {
+        "kind": "evaluation",
+        "env_steps": env_steps,
+        "mean_return": value,
+        "returns": [value],
+        "flops": 2e6 * env_steps,
+    }
 
 
 def probe(env_steps: int, seed: int, share: float) -> dict[str, Any]:
