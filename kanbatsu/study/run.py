@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from kanbatsu.agents import AGENTS, STREAMING, AgentConfig
 from kanbatsu.agents.sac import SACConfig
@@ -30,7 +31,13 @@ from kanbatsu.train import checkpoint
 from kanbatsu.train.config import Schedule, TrainConfig
 from kanbatsu.train.loop import Position, Stopwatch, Turn, interact
 from kanbatsu.train.scan import start
-from kanbatsu.train.stream import start_host, stream_compiled, stream_host, stretch_of
+from kanbatsu.train.stream import (
+    StreamTurn,
+    start_host,
+    stream_compiled,
+    stream_host,
+    stretch_of,
+)
 
 
 @dataclass(frozen=True)
@@ -159,94 +166,121 @@ def _train(run: Run, files: RunFolder, on_progress: Callable[[int], None]) -> No
         on_progress(turn.env_steps)
 
 
-def _stream(run: Run, files: RunFolder, on_progress: Callable[[int], None]) -> None:
-    config: Any = run.train
-    entry = STREAMING[run.agent]
-    settings: Any = run.config
+class StreamRun:
+    """One run that learns from a stream: what it trains, what it writes, where it goes on from.
 
-    def build() -> Environment:
-        environment = make(run.task, config.action_repeat, discrete=entry.discrete)
-        return add_time(environment) if settings.time else environment
+    Args:
+        run: What to do.
+        files: Where its files go; lines later than the newest checkpoint are cut off.
+    """
 
-    arena = build()
-    agent = entry.agent(arena.spec, settings)
-    recent = Replay(config.probe_batch, arena.spec)  # for probes: the agent never sees it
-    watch = Stopwatch()
-    log = Log(
-        files,
-        agent,
-        recent,
-        watch,
-        seed=run.seed,
-        evaluation_episodes=config.evaluation_episodes,
-        probe_batch=config.probe_batch,
-        samples=1,
-    )
-    host = None
-    if isinstance(arena, HostedEnvironment):
-        carry: Any = start(agent, arena.functional, jax.random.key(run.seed))
-    else:
-        host = VectorEnvironment([build()], seed=run.seed)
-        obs = host.reset()
-        carry = start_host(agent, obs, run.seed)
+    def __init__(self, run: Run, files: RunFolder) -> None:
+        config: Any = run.train
+        settings: Any = run.config
+        entry = STREAMING[run.agent]
 
-    saved = checkpoint.load_latest(files.checkpoint)
-    if saved is None:
-        files.truncate(dict.fromkeys(files.sizes(), 0))
-        position = Position()
-        log.networks(carry.state)
-        log.evaluation(carry.state, arena, 0, position)
-    else:
-        carry = checkpoint.from_arrays(carry, saved.arrays["agent"])
-        recent.load(saved.arrays["recent"])
-        if host is not None:
-            obs = host.restore(saved.arrays["environments"])
-        position = Position(*saved.facts["position"])
-        watch.seconds.update(saved.facts["seconds"])
-        files.truncate(saved.facts["sizes"])
+        def build() -> Environment:
+            environment = make(run.task, config.action_repeat, discrete=entry.discrete)
+            return add_time(environment) if settings.time else environment
 
-    stretch = stretch_of(config, arena.action_repeat)
-    told: dict[str, Any] = {
-        "env_steps": run.env_steps,
-        "stretch": stretch,
-        "seed": run.seed,
-        "carry": carry,
-        "position": position,
-        "watch": watch,
-    }
-    if isinstance(arena, HostedEnvironment):
-        turns = stream_compiled(agent, arena.functional, **told)
-    else:
-        assert host is not None
-        turns = stream_host(agent, host, obs=obs, **told)
-    for turn in turns:
+        self.run, self.files, self._config = run, files, config
+        self.arena = build()
+        self.agent = entry.agent(self.arena.spec, settings)
+        self.stretch = stretch_of(config, self.arena.action_repeat)
+        self.watch = Stopwatch()
+        # For probes: the agent never sees it.
+        self._recent = Replay(config.probe_batch, self.arena.spec)
+        self._log = Log(
+            files,
+            self.agent,
+            self._recent,
+            self.watch,
+            seed=run.seed,
+            evaluation_episodes=config.evaluation_episodes,
+            probe_batch=config.probe_batch,
+            samples=1,
+        )
+        self.host: VectorEnvironment | None = None
+        self.obs: np.ndarray | None = None
+        if isinstance(self.arena, HostedEnvironment):
+            self.carry: Any = start(self.agent, self.arena.functional, jax.random.key(run.seed))
+        else:
+            self.host = VectorEnvironment([build()], seed=run.seed)
+            self.obs = self.host.reset()
+            self.carry = start_host(self.agent, self.obs, run.seed)
+
+        saved = checkpoint.load_latest(files.checkpoint)
+        if saved is None:
+            files.truncate(dict.fromkeys(files.sizes(), 0))
+            self.position = Position()
+            self._log.networks(self.carry.state)
+            self._log.evaluation(self.carry.state, self.arena, 0, self.position)
+        else:
+            self.carry = checkpoint.from_arrays(self.carry, saved.arrays["agent"])
+            self._recent.load(saved.arrays["recent"])
+            if self.host is not None:
+                self.obs = self.host.restore(saved.arrays["environments"])
+            self.position = Position(*saved.facts["position"])
+            self.watch.seconds.update(saved.facts["seconds"])
+            files.truncate(saved.facts["sizes"])
+
+    def write(self, turn: StreamTurn) -> None:
+        """Write down what a stretch did, and evaluate, probe and save where that is due."""
+        config, log = self._config, self._log
         at, where, state = turn.env_steps, turn.position, turn.carry.state
-        last = at >= run.env_steps
+        last = at >= self.run.env_steps
 
-        def due(every: int, at: int = at, last: bool = last) -> bool:
-            return every > 0 and (last or at % every < stretch * arena.action_repeat)
+        def due(every: int) -> bool:
+            return every > 0 and (last or at % every < self.stretch * self.arena.action_repeat)
 
         log.episodes(turn.episodes)
-        recent.add(jax.tree.map(lambda x: x[-recent.capacity :], turn.transitions))
+        self._recent.add(jax.tree.map(lambda x: x[-self._recent.capacity :], turn.transitions))
         if due(config.log_every):
             log.update(at, where, turn.metrics)
         if due(config.probe_every):
             log.probe(state, at, where)
         if due(config.evaluate_every):
-            log.evaluation(state, arena, at, where)
+            log.evaluation(state, self.arena, at, where)
         if due(config.log_every):
             log.timing(at, where)
         if due(config.checkpoint_every):
-            arrays = {"agent": checkpoint.to_arrays(turn.carry)}
-            if not last:  # a finished run needs no way to continue
-                arrays["recent"] = recent.arrays()
-            if host is not None and not last:
-                arrays["environments"] = host.snapshot()
-            facts = {"position": where, "sizes": files.sizes(), "seconds": watch.seconds}
-            checkpoint.save(
-                files.checkpoint,
-                f"{at:012d}",
-                checkpoint.Checkpoint(arrays, facts),
-                keep=1 if last else checkpoint.KEEP,
-            )
-        on_progress(at)
+            self._save(turn, last)
+
+    def _save(self, turn: StreamTurn, last: bool) -> None:
+        arrays = {"agent": checkpoint.to_arrays(turn.carry)}
+        if not last:  # a finished run needs no way to continue
+            arrays["recent"] = self._recent.arrays()
+            if self.host is not None:
+                arrays["environments"] = self.host.snapshot()
+        facts = {
+            "position": turn.position,
+            "sizes": self.files.sizes(),
+            "seconds": self.watch.seconds,
+        }
+        checkpoint.save(
+            self.files.checkpoint,
+            f"{turn.env_steps:012d}",
+            checkpoint.Checkpoint(arrays, facts),
+            keep=1 if last else checkpoint.KEEP,
+        )
+
+
+def _stream(run: Run, files: RunFolder, on_progress: Callable[[int], None]) -> None:
+    work = StreamRun(run, files)
+    told: dict[str, Any] = {
+        "env_steps": run.env_steps,
+        "stretch": work.stretch,
+        "seed": run.seed,
+        "carry": work.carry,
+        "position": work.position,
+        "watch": work.watch,
+    }
+    if isinstance(work.arena, HostedEnvironment):
+        turns = stream_compiled(work.agent, work.arena.functional, **told)
+    else:
+        assert work.host is not None
+        assert work.obs is not None
+        turns = stream_host(work.agent, work.host, obs=work.obs, **told)
+    for turn in turns:
+        work.write(turn)
+        on_progress(turn.env_steps)

@@ -47,17 +47,23 @@ class Stopwatch:
     seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0})
     update_milliseconds: list[float] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
+    share: float = 1.0
+    """Of the time that passes, what is booked: 1 / n for one of n runs in one program."""
 
     def add(self, kind: str, started: float) -> float:
         """Book the time since `started` (of `time.perf_counter`) and return it."""
-        elapsed = time.perf_counter() - started
+        return self.book(kind, time.perf_counter() - started)
+
+    def book(self, kind: str, elapsed: float) -> float:
+        """Book this run's share of some seconds and return it."""
+        elapsed *= self.share
         self.seconds[kind] = self.seconds.get(kind, 0.0) + elapsed
         return elapsed
 
     def total(self) -> float:
         """Bring the total up to date and return it."""
         now = time.perf_counter()
-        self.seconds["total"] += now - self.started
+        self.seconds["total"] += self.share * (now - self.started)
         self.started = now
         return self.seconds["total"]
 

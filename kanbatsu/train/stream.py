@@ -20,7 +20,7 @@ from kanbatsu.envs.functional import FunctionalEnvironment
 from kanbatsu.envs.vector import Episode, VectorEnvironment
 from kanbatsu.train.config import StreamTrainConfig
 from kanbatsu.train.loop import Position, Stopwatch
-from kanbatsu.train.scan import Carry, advance, first_action
+from kanbatsu.train.scan import Carry, Steps, advance, first_action
 from kanbatsu.types import Key, Transition
 
 
@@ -70,7 +70,7 @@ def stretch_of(config: StreamTrainConfig, action_repeat: int) -> int:
     return max(1, min(moments) // action_repeat)
 
 
-def _stretches(
+def stretches(
     env_steps: int, action_repeat: int, stretch: int, position: Position
 ) -> Iterator[tuple[int, int]]:
     """Yield where each stretch begins and how many decisions it has."""
@@ -135,7 +135,7 @@ def stream_host(
 
     draw, learn = _programs(agent, structure)  # type: ignore[arg-type]  # agents hash
     action = np.asarray(carry.action)
-    for begin, decisions in _stretches(env_steps, environments.action_repeat, stretch, position):
+    for begin, decisions in stretches(env_steps, environments.action_repeat, stretch, position):
         noise, rows = jax.tree.flatten(
             jax.tree.map(np.asarray, draw(key, np.int32(begin), decisions))
         )
@@ -199,31 +199,44 @@ def stream_compiled(
     watch = watch or Stopwatch()
     key = jax.random.key(seed)
     carry = jax.tree.map(jnp.copy, carry)  # each call gives the buffers away
-    for begin, decisions in _stretches(env_steps, 1, stretch, position):
+    for begin, decisions in stretches(env_steps, 1, stretch, position):
         started = time.perf_counter()
         carry, steps = _advance(
             agent, environment, carry, jax.random.fold_in(key, begin), decisions
         )
-        ends = np.flatnonzero(steps.ended)
+        jax.block_until_ready(steps)
         watch.update_milliseconds.append(1e3 * watch.add("update", started) / decisions)
-        metrics = agent.metrics(carry.state)
-        unfit = [name for name, value in metrics.items() if not np.isfinite(value)]
-        if unfit:
-            raise FloatingPointError(
-                f"{', '.join(unfit)} is not finite after {begin + decisions} decisions: the agent "
-                "has diverged, or the environment returned something that is not finite"
-            )
-        yield StreamTurn(
-            env_steps=begin + decisions,
-            position=Position(begin + decisions, begin + decisions),
-            carry=carry,
-            episodes=tuple(
-                (
-                    begin + int(at) + 1,
-                    Episode(float(steps.return_[at]), int(steps.length[at]), None),
-                )
-                for at in ends
-            ),
-            transitions=jax.tree.map(np.asarray, steps.transition),
-            metrics=metrics,
+        yield compiled_turn(agent, carry, jax.tree.map(np.asarray, steps), begin)
+
+
+def compiled_turn(agent: StreamingAgent, carry: Carry, steps: Steps, begin: int) -> StreamTurn:
+    """Say what a compiled stretch did.
+
+    Args:
+        agent: what acted and learned.
+        carry: what the next stretch begins with.
+        steps: of the stretch, on the host.
+        begin: decisions before it.
+
+    Raises:
+        FloatingPointError: if the agent or the environment is no longer finite.
+    """
+    done = begin + len(steps.ended)
+    metrics = agent.metrics(carry.state)
+    unfit = [name for name, value in metrics.items() if not np.isfinite(value)]
+    if unfit:
+        raise FloatingPointError(
+            f"{', '.join(unfit)} is not finite after {done} decisions: the agent has diverged, or "
+            "the environment returned something that is not finite"
         )
+    return StreamTurn(
+        env_steps=done,
+        position=Position(done, done),
+        carry=carry,
+        episodes=tuple(
+            (begin + int(at) + 1, Episode(float(steps.return_[at]), int(steps.length[at]), None))
+            for at in np.flatnonzero(steps.ended)
+        ),
+        transitions=steps.transition,
+        metrics=metrics,
+    )

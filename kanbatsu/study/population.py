@@ -1,0 +1,133 @@
+"""Several runs that differ in their seed alone, side by side in one program and one process.
+
+Each leaves the folder that it would leave alone. That is far cheaper than a process for each where
+networks are small: most of a small step is overhead, which all members share.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from kanbatsu.agents import STREAMING
+from kanbatsu.envs.functional import HostedEnvironment
+from kanbatsu.machine import machine_facts
+from kanbatsu.study.record import to_dict
+from kanbatsu.study.run import Run, StreamRun, run_one
+from kanbatsu.study.store import RunFolder
+from kanbatsu.train.loop import Position
+from kanbatsu.train.members import members_compiled, members_host
+
+
+def fits(runs: Sequence[Run]) -> bool:
+    """Whether these runs may be one population: streaming agents that differ in seed alone.
+
+    Example:
+        >>> from kanbatsu.agents.stream_q import StreamQConfig
+        >>> from kanbatsu.train.config import StreamTrainConfig
+        >>> run = Run("jax/cartpole", "stream_q", 0, 10, StreamQConfig(), StreamTrainConfig())
+        >>> fits([run, replace(run, seed=1)]), fits([run, replace(run, env_steps=20)])
+        (True, False)
+    """
+    return len({replace(run, seed=0) for run in runs}) == 1 and runs[0].agent in STREAMING
+
+
+def run_population(
+    runs: Sequence[Run],
+    folders: Sequence[Path],
+    on_progress: Callable[[int], None] = lambda env_steps: None,
+) -> list[Exception | None]:
+    """Do what `run_one` does for each run, for all of them at once.
+
+    Runs that are finished are left alone. Those that stand at the same env step, at the start or at
+    a checkpoint, go on together. One that fails is stored as failed, and the others go on.
+
+    Args:
+        runs: that `fits`.
+        folders: each run's own.
+        on_progress: called with the env steps done, after every stretch.
+
+    Returns:
+        For each run what went wrong, or None.
+
+    Raises:
+        ValueError: The runs differ in more than their seed, or are not of a streaming agent.
+    """
+    if not fits(runs):
+        raise ValueError("a population is of one streaming agent: runs that differ in seed alone")
+    if len(runs) == 1:
+        try:
+            run_one(runs[0], folders[0], on_progress)
+        except Exception as error:  # stored by `run_one`
+            return [error]
+        return [None]
+    errors: dict[int, Exception] = {}
+    files = [RunFolder(folder) for folder in folders]
+
+    def fail(index: int, error: Exception) -> None:
+        told = "".join(traceback.format_exception(error))
+        files[index].write_status("failed", f"{type(error).__name__}: {error}", told)
+        errors[index] = error
+
+    standing: dict[Position, dict[int, StreamRun]] = defaultdict(dict)
+    for index, (run, folder) in enumerate(zip(runs, files, strict=True)):
+        if folder.finished:
+            continue
+        folder.write_config(to_dict(run))
+        folder.write_status("running")
+        folder.write_machine(machine_facts())
+        try:
+            work = StreamRun(run, folder)
+            standing[work.position][index] = work
+        except Exception as error:
+            fail(index, error)
+    for position, group in standing.items():
+        _train(group, position, fail, on_progress)
+    for index, folder in enumerate(files):
+        if index not in errors:
+            folder.write_status("finished")
+    return [errors.get(index) for index in range(len(runs))]
+
+
+def _train(
+    group: dict[int, StreamRun],
+    position: Position,
+    fail: Callable[[int, Exception], None],
+    on_progress: Callable[[int], None],
+) -> None:
+    """Train runs that stand at one position until they end, or none of them is left."""
+    works = list(group.values())
+    for work in works:
+        work.watch.share = 1.0 / len(works)
+    first = works[0]
+    told = {
+        "env_steps": first.run.env_steps,
+        "stretch": first.stretch,
+        "seeds": [work.run.seed for work in works],
+        "carries": [work.carry for work in works],
+        "position": position,
+        "watches": [work.watch for work in works],
+    }
+    if isinstance(first.arena, HostedEnvironment):
+        stretches = members_compiled(first.agent, first.arena.functional, **told)
+    else:
+        hosts, obs = [work.host for work in works], [work.obs for work in works]
+        stretches = members_host(first.agent, hosts, obs=obs, **told)
+    going = dict(group)
+    for turns in stretches:
+        for (index, work), turn in zip(group.items(), turns, strict=True):
+            if index not in going:
+                continue
+            try:
+                if isinstance(turn, Exception):
+                    raise turn
+                work.write(turn)
+            except Exception as error:
+                fail(index, error)
+                del going[index]
+        if not going:
+            return
+        on_progress(next(t.env_steps for t in turns if not isinstance(t, Exception)))
