@@ -91,15 +91,19 @@ class HostedEnvironment:
 
 
 def load(task: str) -> FunctionalEnvironment:
-    """Build the functional environment that `jax/<name>` names.
+    """Build the functional environment that `jax/<name>` or `gymnax/<name>` names.
 
     Raises:
-        TaskError: No such name.
+        TaskError: No such name, or gymnax is missing.
 
     Example:
         >>> load("jax/cartpole").spec
         Spec(obs_dim=4, action_dim=2, episode_length=500)
     """
+    if task.startswith("gymnax/"):
+        from kanbatsu.envs import gymnax
+
+        return gymnax.load(task)
     from kanbatsu.envs.classic import CartPole, Pendulum
 
     makers: dict[str, Callable[[], FunctionalEnvironment]] = {

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kanbatsu.agents import STREAMING
 from kanbatsu.envs.functional import HostedEnvironment
@@ -103,7 +104,7 @@ def _train(
     for work in works:
         work.watch.share = 1.0 / len(works)
     first = works[0]
-    told = {
+    told: dict[str, Any] = {
         "env_steps": first.run.env_steps,
         "stretch": first.stretch,
         "seeds": [work.run.seed for work in works],
@@ -114,8 +115,9 @@ def _train(
     if isinstance(first.arena, HostedEnvironment):
         stretches = members_compiled(first.agent, first.arena.functional, **told)
     else:
-        hosts, obs = [work.host for work in works], [work.obs for work in works]
-        stretches = members_host(first.agent, hosts, obs=obs, **told)
+        hosts = [work.host for work in works if work.host is not None]
+        told["obs"] = [work.obs for work in works]
+        stretches = members_host(first.agent, hosts, **told)
     going = dict(group)
     for turns in stretches:
         for (index, work), turn in zip(group.items(), turns, strict=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -41,7 +42,7 @@ def stack(trees: Sequence[Any]) -> Any:
 @partial(jax.jit, static_argnums=1)
 def unstack(tree: Any, members: int) -> list[Any]:
     """Take what `stack` laid side by side apart again."""
-    return [jax.tree.map(lambda leaf: leaf[index], tree) for index in range(members)]
+    return [jax.tree.map(itemgetter(index), tree) for index in range(members)]
 
 
 @lru_cache(maxsize=8)
@@ -94,7 +95,7 @@ def members_host(
     leaves, structure = jax.tree.flatten(carry.state)
     draw, learn = _programs(agent, structure)  # type: ignore[arg-type]  # agents hash
     action, members = np.asarray(carry.action), len(environments)
-    last = np.concatenate(obs)
+    last: Any = np.concatenate(obs)
     failed: list[Exception | None] = [None] * members
     repeat = environments[0].action_repeat
     for begin, decisions in stretches(env_steps, repeat, stretch, position):
@@ -106,7 +107,7 @@ def members_host(
         world = learning = 0.0
         for index in range(decisions):
             started = time.perf_counter()
-            now = jax.tree.map(lambda x, index=index: x[index], seen)
+            now = jax.tree.map(itemgetter(index), seen)
             now.obs[:], now.action[:] = last, action
             last = last.copy()
             for member, environment in enumerate(environments):
@@ -142,7 +143,7 @@ def members_host(
                 position=Position(done, done),
                 carry=HostCarry(state, action[member]),
                 episodes=tuple(episodes[member]),
-                transitions=jax.tree.map(lambda x, member=member: x[:, member], seen),
+                transitions=jax.tree.map(itemgetter((slice(None), member)), seen),
                 metrics=agent.metrics(state),
             )
             for member, state in enumerate(states)
@@ -204,7 +205,7 @@ def members_compiled(
         turns: list[StreamTurn | Exception] = []
         for member, each in enumerate(unstack(carry, members)):
             if member not in failed:
-                own = jax.tree.map(lambda x, member=member: x[member], host)
+                own = jax.tree.map(itemgetter(member), host)
                 try:
                     turns.append(compiled_turn(agent, each, own, begin))
                     continue
