@@ -63,6 +63,9 @@ class StudyArguments:
     """Folder for everything that the study writes; out/<name of the file> by default."""
     workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Runs at the same time; the cores are divided among them. As many as cores by default."""
+    population: bool = False
+    """Train the seeds of each arm side by side in one program, one arm and task after the other
+    (streaming agents; other runs are done as always)."""
     lang: Literal["en", "ja"] = "en"
     """Language of the report."""
 
@@ -158,7 +161,7 @@ def study(words: list[str]) -> int:
     with _refusing():
         planned = load_study(asked.file, asked.overrides)
     workers = len(usable_cores()) if asked.workers is None else asked.workers
-    return _carry_out(planned, out, workers, shlex.join(command), asked.lang)
+    return _carry_out(planned, out, workers, shlex.join(command), asked.lang, asked.population)
 
 
 def report(words: list[str]) -> int:
@@ -234,7 +237,12 @@ MARKS = {"good": ("ok", "green"), "absent": ("absent", "yellow"), "broken": ("BR
 
 
 def _carry_out(
-    study: Study, out: Path, workers: int, command: str, lang: Literal["en", "ja"] = "en"
+    study: Study,
+    out: Path,
+    workers: int,
+    command: str,
+    lang: Literal["en", "ja"] = "en",
+    population: bool = False,
 ) -> int:
     """Check a study, run what is missing of it, and write its report."""
     import jax
@@ -248,6 +256,10 @@ def _carry_out(
     with _refusing():
         counts = check_study(study)
         console.print(_kept_table(counts))
+        if population:
+            from kanbatsu.study.population import run_populations
+
+            run_populations(study, out, command, console.print)
         complete = run_study(study, out, workers, command)
     _write_report(out, lang)
     if not complete:

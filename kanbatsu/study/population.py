@@ -16,9 +16,11 @@ from typing import Any
 from kanbatsu.agents import STREAMING
 from kanbatsu.envs.functional import HostedEnvironment
 from kanbatsu.machine import machine_facts
+from kanbatsu.study.claim import claim, lock
+from kanbatsu.study.plan import PlannedRun, Study, study_record
 from kanbatsu.study.record import to_dict
 from kanbatsu.study.run import Run, StreamRun, run_one
-from kanbatsu.study.store import RunFolder
+from kanbatsu.study.store import RunFolder, StudyFolder
 from kanbatsu.train.loop import Position
 from kanbatsu.train.members import members_compiled, members_host
 
@@ -91,6 +93,39 @@ def run_population(
         if index not in errors:
             folder.write_status("finished")
     return [errors.get(index) for index in range(len(runs))]
+
+
+def run_populations(
+    study: Study, out: Path, command: str, say: Callable[[str], None] = lambda line: None
+) -> None:
+    """Carry out each arm on each task of a study as one population, one after the other, here.
+
+    What is no population, and what failed, is left for `kanbatsu.study.engine.run_study`.
+
+    Args:
+        study: Checked by `kanbatsu.study.plan.check_study`.
+        out: The study's folder; made where there is none.
+        command: What a user types to get the study again; stored with it.
+        say: Called with a line of progress when a population begins and when it has ended.
+
+    Raises:
+        StudyError: The folder holds a different study, or another engine works in it.
+    """
+    folder = StudyFolder(out)
+    groups: dict[tuple[str, str], list[PlannedRun]] = defaultdict(list)
+    for planned in study.runs():
+        groups[planned.arm, planned.task].append(planned)
+    with lock(out):
+        claim(folder, study_record(study, command))
+        for (arm, task), group in groups.items():
+            runs = [planned.run for planned in group]
+            folders = [folder.run_folder(planned.run_id) for planned in group]
+            if len(group) < 2 or not fits(runs) or all(each.finished for each in folders):
+                continue
+            say(f"{len(group)} seeds of {arm} on {task}, side by side ...")
+            errors = run_population(runs, [each.path for each in folders])
+            failed = [error for error in errors if error is not None]
+            say(f"{len(group) - len(failed)} finished, {len(failed)} failed")
 
 
 def _train(

@@ -10,9 +10,10 @@ from kanbatsu.agents.stream_ac import StreamACConfig
 from kanbatsu.agents.stream_q import StreamQConfig
 from kanbatsu.envs.vector import EnvironmentFault, VectorEnvironment
 from kanbatsu.nn.stream import StreamNetworkConfig
-from kanbatsu.study.population import run_population
+from kanbatsu.study.file import study_from_dict
+from kanbatsu.study.population import run_population, run_populations
 from kanbatsu.study.run import Run, run_one
-from kanbatsu.study.store import RunFolder
+from kanbatsu.study.store import RunFolder, StudyFolder
 from kanbatsu.train.config import StreamTrainConfig
 
 SMALL = StreamNetworkConfig(width=8, blocks=1, initial_sparsity=0.5, sparsity=0.5)
@@ -107,6 +108,33 @@ def test_one_that_fails_is_stored_and_the_others_go_on(tmp_path, monkeypatch):
     assert status["state"] == "failed"
     assert "the simulator broke" in status["error"]
     assert "Traceback" in status["traceback"]
+
+
+def test_a_study_is_carried_out_arm_by_arm_and_the_rest_is_left_alone(tmp_path, monkeypatch):
+    table = {
+        "question": "?",
+        "tasks": ["jax/cartpole"],
+        "env_steps": 100,
+        "seeds": 3,
+        "arm": {"q": {"agent": "stream_q"}, "wide": {"agent": "stream_q", "critic": {"width": 64}}},
+    }
+    sac = {"agent": "sac", "train": {"warmup_interactions": 10}}
+    study = study_from_dict(table | {"arm": table["arm"] | {"sac": sac}, "tasks": ["jax/cartpole"]})
+    seen, said = [], []
+
+    def pretend(runs, folders):
+        seen.append(([run.seed for run in runs], {run.config for run in runs}, folders))
+        return [None, ValueError("no"), None]
+
+    monkeypatch.setattr("kanbatsu.study.population.run_population", pretend)
+    run_populations(study, tmp_path, "kanbatsu study", said.append)
+    assert [seeds for seeds, _, _ in seen] == [[0, 1, 2], [0, 1, 2]]
+    widths = [config.critic.width for _, (config,), _ in seen]
+    assert widths == [32, 64]
+    planned = {run.run_id for run in study.runs() if run.arm != "sac"}
+    assert {folder.name for _, _, folders in seen for folder in folders} == planned
+    assert StudyFolder(tmp_path).read_study()["question"] == "?"
+    assert said[:2] == ["3 seeds of q on jax/cartpole, side by side ...", "2 finished, 1 failed"]
 
 
 def test_what_is_no_population_is_refused(tmp_path):
