@@ -254,6 +254,7 @@ def _carry_out(
     jax.config.update("jax_platforms", "cpu")
     console = Console()
     with _refusing():
+        study = _matched(study, out, workers, console)
         counts = check_study(study)
         console.print(_kept_table(counts))
         if population:
@@ -265,6 +266,20 @@ def _carry_out(
     if not complete:
         _say_error("some runs failed; the report names them, and the same command tries them again")
     return 0 if complete else FAILED
+
+
+def _matched(study: Study, out: Path, workers: int, console: Console) -> Study:
+    """Solve what arms are to have as much of as others, and say what it came to."""
+    if all(arm.match is None for arm in study.arms.values()):
+        return study
+    from kanbatsu.study.budget import matches, solve
+    from kanbatsu.study.store import StudyFolder
+
+    folder = StudyFolder(out)
+    study = solve(study, folder.read_study() if folder.holds_study else None)
+    for line in matches(study):
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    return study
 
 
 def _kept_table(counts: Mapping[str, Mapping[str, Count]]) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 
 from kanbatsu.agents import EVERY
 from kanbatsu.envs.make import make
+from kanbatsu.envs.spec import TaskError
 from kanbatsu.envs.timed import add_time
 from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.prune import plan
@@ -63,8 +65,7 @@ def check(run: Run) -> dict[str, Count]:
         raise ValueError("env_steps must be at least 1, and seed at least 0")
     _check_ranges("train.", run.train)
     _check_ranges("", run.config)
-    timed = getattr(run.config, "time", False)
-    spec = _spec_of(run.task, run.train.action_repeat, EVERY[run.agent].discrete, timed)
+    spec, _ = task_facts(run.task, run.agent, run.config, run.train)
     templates = _dense_templates(run, spec)
     counts = {}
     for name in templates:
@@ -100,14 +101,35 @@ def _check_ranges(prefix: str, config: Any) -> None:
             raise ValueError(f"{name} must be greater than 0: got {value}")
 
 
+def task_facts(task: str, agent: str, config: Any, train: Any) -> tuple[Spec, int]:
+    """Return what a task looks like to an arm, and the env steps that each decision takes.
+
+    Raises:
+        TaskError: The task cannot be had, or fails when an episode begins.
+    """
+    timed = getattr(config, "time", False)
+    return _facts_of(task, train.action_repeat, EVERY[agent].discrete, timed)
+
+
 @functools.lru_cache(maxsize=64)  # a study asks once per arm and seed
-def _spec_of(task: str, action_repeat: int | None, discrete: bool, timed: bool) -> Spec:
-    """Build a task's environment once and ask what it looks like."""
+def _facts_of(
+    task: str, action_repeat: int | None, discrete: bool, timed: bool
+) -> tuple[Spec, int]:
+    """Build a task's environment once, begin an episode, and ask what it looks like."""
     environment = make(task, action_repeat, discrete=discrete)
     if timed:
         environment = add_time(environment)
-    environment.close()
-    return environment.spec
+    try:
+        environment.reset(0)
+    except Exception as error:  # the user's own environment may raise anything
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise TaskError(
+            f"{task} fails at reset, before anything is trained: {type(error).__name__}: {error} "
+            f"({frame.filename}, line {frame.lineno})"
+        ) from error
+    finally:
+        environment.close()
+    return environment.spec, environment.action_repeat
 
 
 def _dense_templates(run: Run, spec: Spec) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kanbatsu.agents import EVERY, STREAMING
+from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.record import RecordError, did_you_mean, from_dict, merge, parse_override
 from kanbatsu.study.rule import DecisionRule, rule_problems
@@ -109,7 +110,8 @@ def _shallow(record: Any) -> dict[str, Any]:
 
 def _settings(agent: str) -> set[str]:
     """Names of everything that an arm with this agent can set."""
-    return {item.name for item in dataclasses.fields(EVERY[agent].config)} | {"agent", "train"}
+    own = {item.name for item in dataclasses.fields(EVERY[agent].config)}
+    return own | {"agent", "train", "match"}
 
 
 def _arm(agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], where: str) -> Arm:
@@ -117,12 +119,30 @@ def _arm(agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], wher
     agent = table.get("agent", agent)
     shared = {key: value for key, value in defaults.items() if key in _settings(agent)}
     settings = merge(shared, table)
+    match, solved_for = _match(settings.pop("match", None), table, where)
     schedule = settings.pop("train", {})
     name = f"{where}.train".lstrip(".")
     refuse_replay(agent, schedule, name)
     train: Any = from_dict(schedule_of(agent), schedule, name)
     settings.pop("agent", None)
-    return Arm(agent, from_dict(EVERY[agent].config, settings, where), train)
+    return Arm(agent, from_dict(EVERY[agent].config, settings, where), train, match, solved_for)
+
+
+def _match(asked: Any, table: Mapping[str, Any], where: str) -> tuple[Match | None, Unknowns]:
+    """Read what an arm is to have as much of as another.
+
+    Raises:
+        RecordError: It is no match, or leaves nothing, or too much, to solve for.
+    """
+    if asked is None:
+        return None, ()
+    match = from_dict(Match, asked, f"{where}.match".lstrip("."))
+    if match.what != "kept":
+        return match, ()
+    found, problems = unknowns(table)
+    if problems:
+        raise RecordError("\n".join(f"{where}.match: {problem}" for problem in problems))
+    return match, found
 
 
 def refuse_replay(agent: str, schedule: Any, where: str) -> None:
@@ -208,6 +228,7 @@ def _study_problems(study: Study) -> Iterable[str]:
     if study.control is not None and study.control not in study.arms:
         hint = did_you_mean(study.control, study.arms)
         yield f"control: no arm is called {study.control!r}. {hint}"
+    yield from _match_problems(study.arms)
     if study.env_steps < 1:
         yield f"env_steps: must be at least 1, not {study.env_steps}"
     for name, values in (("tasks", study.tasks), ("seeds", study.seeds)):
@@ -220,6 +241,19 @@ def _study_problems(study: Study) -> Iterable[str]:
         yield "seeds: must be 0 or more"
     if study.decision is not None:
         yield from rule_problems(study.decision, study.control, study.arms, study.tasks)
+
+
+def _match_problems(arms: Mapping[str, Arm]) -> Iterable[str]:
+    for name, arm in arms.items():
+        if arm.match is None:
+            continue
+        where, to = f"arm.{name}.match.to", arm.match.to
+        if to not in arms:
+            yield f"{where}: no arm is called {to!r}. {did_you_mean(to, arms)}"
+        elif to == name:
+            yield f"{where}: an arm cannot be matched to itself"
+        elif arms[to].match is not None:
+            yield f"{where}: {to!r} is matched itself; match both to the same arm"
 
 
 def _reserved() -> set[str]:

@@ -16,6 +16,7 @@ from kanbatsu.envs.spec import Environment
 from kanbatsu.envs.vector import Episode
 from kanbatsu.replay import Replay
 from kanbatsu.sparsity.count import count, parameters
+from kanbatsu.study.operations import Operations, operations
 from kanbatsu.study.store import RunFolder
 from kanbatsu.train.evaluate import evaluate, evaluate_compiled
 from kanbatsu.train.loop import Position, Stopwatch
@@ -79,12 +80,18 @@ class Log:
             per_weight = 2 * self.agent.passes[name] * self._samples
             dense += per_weight * counted.total
             sparse += per_weight * counted.kept
+        counted_operations = self._operations(state)
         self.files.append(
             {
                 "kind": "networks",
                 "env_steps": 0,
                 "networks": networks,
-                "flops_per_update": {"dense": dense, "sparse": sparse},
+                "flops_per_update": {
+                    "dense": dense,
+                    "sparse": sparse,
+                    "computed": counted_operations.update,
+                },
+                "flops_per_interaction": counted_operations.decision,
             }
         )
 
@@ -135,6 +142,7 @@ class Log:
                 "env_steps": env_steps,
                 "interactions": position.interactions,
                 "updates": position.updates,
+                "flops": self._operations(state).total(*position),
                 "returns": result.returns,
                 "mean_return": float(np.mean(result.returns)),
                 "lengths": result.lengths,
@@ -160,6 +168,9 @@ class Log:
             }
         )
         updates.clear()
+
+    def _operations(self, state: Any) -> Operations:
+        return operations(self.agent, self.agent.networks(state), self._samples)
 
     def _append_metrics(self, kind: str, env_steps: int, position: Position, metrics: Any) -> None:
         self.files.append(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kanbatsu.agents import EVERY, AgentConfig
 from kanbatsu.sparsity.count import Count
 from kanbatsu.study.check import check
+from kanbatsu.study.match import Match, Solved, Unknowns
 from kanbatsu.study.record import RecordError, canonical_hash, from_dict, to_dict
 from kanbatsu.study.rule import DecisionRule
 from kanbatsu.study.run import Run
@@ -27,6 +28,12 @@ class Arm:
     """The algorithm's own configuration."""
     train: Schedule
     """The schedule."""
+    match: Match | None = None
+    """What it is to have as much of as another arm."""
+    unknowns: Unknowns = ()
+    """What a match of kept weights solves for."""
+    solved: Mapping[str, Solved] = field(default_factory=dict)
+    """By task; filled in by `kanbatsu.study.budget.solve`."""
 
 
 class PlannedRun(NamedTuple):
@@ -74,7 +81,12 @@ class Study:
 
     def _plan(self, name: str, task: str, seed: int) -> PlannedRun:
         arm = self.arms[name]
-        run = Run(task, arm.agent, seed, self.env_steps, arm.config, arm.train)
+        config, env_steps = arm.config, self.env_steps
+        if arm.match is not None:
+            if task not in arm.solved:
+                raise ValueError(f"arm {name} is matched to another: call budget.solve first")
+            config, env_steps = arm.solved[task].config, arm.solved[task].env_steps
+        run = Run(task, arm.agent, seed, env_steps, config, arm.train)
         readable = f"{name}_{re.sub(r'[^A-Za-z0-9._-]', '-', task)}_s{seed}"
         run_id = f"{readable}-{canonical_hash(to_dict(run))[:8]}"
         return PlannedRun(name, task, seed, run, run_id)
@@ -124,7 +136,7 @@ def study_record(study: Study, command: str) -> dict[str, Any]:
     for planned in study.runs():
         by_task = runs.setdefault(planned.arm, {})
         by_task.setdefault(planned.task, {})[str(planned.seed)] = planned.run_id
-    arms = {name: to_dict(arm) for name, arm in study.arms.items()}
+    arms = {name: _arm_record(arm, study.tasks) for name, arm in study.arms.items()}
     decides = {
         "tasks": list(study.tasks),
         "seeds": list(study.seeds),
@@ -141,6 +153,16 @@ def study_record(study: Study, command: str) -> dict[str, Any]:
         "hash": canonical_hash(decides)[:16],
         "arms": {name: arm | {"runs": runs[name]} for name, arm in arms.items()},
     }
+
+
+def _arm_record(arm: Arm, tasks: tuple[str, ...]) -> dict[str, Any]:
+    """Return an arm as `study.json` holds it; a matched one as it is on the first task."""
+    config = arm.config if arm.match is None else arm.solved[tasks[0]].config
+    record = {"agent": arm.agent, "config": to_dict(config), "train": to_dict(arm.train)}
+    if arm.match is None:
+        return record
+    solved = {task: to_dict(found) for task, found in arm.solved.items()}
+    return record | {"match": to_dict(arm.match), "solved": solved}
 
 
 def run_from_dict(table: Mapping[str, Any]) -> Run:

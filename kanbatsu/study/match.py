@@ -1,0 +1,81 @@
+"""What an arm has as much of as another: asked in a study file, solved before it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kanbatsu.agents import AgentConfig
+
+What = Literal["kept", "flops", "time", "env_steps"]
+
+
+@dataclass(frozen=True)
+class Match:
+    """To which arm, and in what."""
+
+    to: str
+    """The other arm."""
+    what: What
+    """`kept` weights of each network that differs, `flops` of a whole run, `time` that a run takes
+    on this machine, or `env_steps`."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What a match comes to on one task."""
+
+    config: AgentConfig
+    """The arm's configuration, with the sparsity or width that was solved for."""
+    env_steps: int
+    """At which its runs end."""
+    says: str
+    """What was solved for and how close it came, for people."""
+    asked: str = ""
+    """Hash of what was asked, so that a solution is used again for the same question only."""
+
+
+Unknowns = tuple[tuple[str, Literal["sparsity", "width"]], ...]
+"""For each network of a match of kept weights, what is solved for."""
+
+
+def unknowns(table: Mapping[str, Any]) -> tuple[Unknowns, list[str]]:
+    """Read off an arm's own table what a match of kept weights solves for.
+
+    A network for which the arm gives no sparsity gets one; a network for which it gives a sparsity
+    but no width gets a width.
+
+    Args:
+        table: The arm's own settings, without the defaults of all arms.
+
+    Returns:
+        The unknowns, and what is wrong.
+
+    Example:
+        >>> unknowns({"critic": {"width": 1024}})
+        ((('critic', 'sparsity'),), [])
+        >>> unknowns({"critic": {"width": 1024, "sparsity": 0.5}})[1]
+        ['gives critic.width and critic.sparsity; leave out the one that is to be solved for']
+    """
+    found: list[tuple[str, Literal["sparsity", "width"]]] = []
+    problems = []
+    for network in ("actor", "critic"):
+        given = table.get(network)
+        if not isinstance(given, Mapping):
+            continue
+        if "sparsity" not in given:
+            found.append((network, "sparsity"))
+        elif "width" not in given:
+            found.append((network, "width"))
+        else:
+            problems.append(
+                f"gives {network}.width and {network}.sparsity; leave out the one that is to be "
+                "solved for"
+            )
+    if not found and not problems:
+        problems.append(
+            "has nothing to solve for: give a width, such as critic = { width = 1024 }, and the "
+            "sparsity is solved for, or a sparsity, and the width is"
+        )
+    return tuple(found), problems
