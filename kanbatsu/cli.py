@@ -183,6 +183,17 @@ def archive(words: list[str]) -> int:
     return 0
 
 
+def estimate(words: list[str]) -> int:
+    """Say what a study would take."""
+    from kanbatsu.study.forecast import EstimateArguments, forecast
+
+    asked = tyro.cli(EstimateArguments, args=words, prog="kanbatsu estimate")
+    _plan_on_cpu()
+    with _refusing():
+        forecast(asked, Console())
+    return 0
+
+
 def bench(words: list[str]) -> int:
     """Measure what sparsity gains on this machine."""
     from kanbatsu.bench.command import BenchArguments, BenchError
@@ -227,6 +238,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command(train, "train one agent on one task"),
     "study": Command(study, "train arms x tasks x seeds from a study file, and report"),
+    "estimate": Command(estimate, "time a few seconds of a study, and say what it would take"),
     "report": Command(report, "write the report of a study again"),
     "archive": Command(archive, "copy a study without checkpoints, small enough to keep"),
     "bench": Command(bench, "measure dense against sparse on this machine"),
@@ -245,13 +257,10 @@ def _carry_out(
     population: bool = False,
 ) -> int:
     """Check a study, run what is missing of it, and write its report."""
-    import jax
-
     from kanbatsu.study.engine import run_study
     from kanbatsu.study.plan import check_study
 
-    # This process only plans; an accelerator is for the workers.
-    jax.config.update("jax_platforms", "cpu")
+    _plan_on_cpu()
     console = Console()
     with _refusing():
         study = _matched(study, out, workers, console)
@@ -268,15 +277,28 @@ def _carry_out(
     return 0 if complete else FAILED
 
 
+def _plan_on_cpu() -> None:
+    """Keep accelerators for the workers: this process only plans."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
+
 def _matched(study: Study, out: Path, workers: int, console: Console) -> Study:
     """Solve what arms are to have as much of as others, and say what it came to."""
     if all(arm.match is None for arm in study.arms.values()):
         return study
-    from kanbatsu.study.budget import matches, solve
+    from kanbatsu.study.budget import NeedsMeasurement, matches, solve
+    from kanbatsu.study.forecast import PILOT_SECONDS, measured
     from kanbatsu.study.store import StudyFolder
 
     folder = StudyFolder(out)
-    study = solve(study, folder.read_study() if folder.holds_study else None)
+    old = folder.read_study() if folder.holds_study else None
+    try:
+        study = solve(study, old)
+    except NeedsMeasurement:
+        console.print("timing a few seconds of every arm, for a match of time ...")
+        study, _ = measured(study, workers, PILOT_SECONDS, old)
     for line in matches(study):
         console.print(escape(line), highlight=False, soft_wrap=True)
     return study

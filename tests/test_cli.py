@@ -81,7 +81,7 @@ def test_the_help_of_train_has_the_options_of_its_agent(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trian"], "unknown command 'trian': choose from train, study, report, "),
+        (["trian"], "unknown command 'trian': choose from train, study, estimate, "),
         (["train", "gym/Pendulum-v1", "--agent", "scc"], "unknown agent 'scc'. Did you mean 'sac'"),
         (["train", "gym/Pendulum-v9"], "Did you mean 'gym/Pendulum-v1'"),
         (["train", "gym/CartPole-v1"], "discrete"),
@@ -225,3 +225,23 @@ def test_the_doctor_prints_facts_and_fails_on_a_broken_one(
     facts.append(Fact("environments", "gym/Pendulum-v1", "crashed", "broken"))
     assert cli.main(["doctor"]) == 1
     assert "Something is broken." in capsys.readouterr().out
+
+
+def test_an_estimate_and_a_refusal_of_what_cannot_fit(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["estimate", str(study), "--seconds", "0.05", "--json", "speeds.json", "seeds=3"]
+    assert cli.main([*words, "--workers", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "6 runs, 240 env steps in all, 2 at a time" in printed
+    assert "core-hours" in printed
+    assert not list(Path().rglob("runs"))
+    again = ["estimate", str(study), "--measured", "speeds.json", "--workers", "64", "seeds=3"]
+    assert cli.main(again) == 0
+    assert refused(*again, "--hours", "0.000001") == 2
+    assert "the study does not fit: it needs about" in capsys.readouterr().err
+    assert refused(*again, "--hours", "0") == 2
+    assert "--hours must be greater than 0, not 0.0" in capsys.readouterr().err
+    Path("speeds.json").write_text("{}")
+    assert refused(*again) == 2
+    assert "was not written by kanbatsu estimate --json" in capsys.readouterr().err

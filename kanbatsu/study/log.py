@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from functools import lru_cache
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import jax
@@ -160,6 +161,7 @@ class Log:
                 "updates": position.updates,
                 "seconds": self.watch.total(),  # of all sessions that this run took
                 "update_milliseconds": float(np.median(updates)) if updates else None,
+                "peak_resident_bytes": 1024 * getrusage(RUSAGE_SELF).ru_maxrss,
             }
             | {
                 f"{kind}_seconds": spent

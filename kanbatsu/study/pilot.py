@@ -1,0 +1,156 @@
+"""A short run of every arm on every task, so that its speed is known before anyone commits."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kanbatsu.agents import STREAMING
+from kanbatsu.study.check import task_facts
+from kanbatsu.study.engine import run_study
+from kanbatsu.study.operations import operations_of
+from kanbatsu.study.plan import Arm, Study
+from kanbatsu.study.progress import Display, LineDisplay
+from kanbatsu.study.record import RecordError
+from kanbatsu.study.speed import Speed, speed
+from kanbatsu.study.store import StudyFolder
+
+STRETCHES = 8
+"""Parts of the pilot's learning that are timed apart."""
+WARM_UP = 64
+"""Decisions of a pilot before it learns."""
+PER_SECOND = 3e10
+"""Operations that a core may do in a second; only how long the pilot lasts depends on it."""
+FEWEST_TURNS, MOST_TURNS = 64, 4_000
+
+Speeds = Mapping[tuple[str, str], Speed]
+"""By arm and task."""
+
+
+def pilot(study: Study, seconds: float, workers: int) -> Study:
+    """Return a study of the same arms and tasks that takes a few seconds a run.
+
+    Args:
+        study: With matches of kept weights solved.
+        seconds: About as long as a run is to learn.
+        workers: Runs at the same time.
+    """
+    costs = []
+    for arm in study.arms.values():
+        for task in study.tasks:
+            config = arm.solved[task].config if task in arm.solved else arm.config
+            spec, _ = task_facts(task, arm.agent, config, arm.train)
+            batch = getattr(arm.train, "batch_size", 1)
+            each = operations_of(arm.agent, config, batch, spec).update
+            per_turn = getattr(arm.train, "updates_per_interaction", 1)
+            costs.append(each * per_turn * getattr(arm.train, "environments", 1))
+    turns = max(FEWEST_TURNS, min(MOST_TURNS, int(seconds * PER_SECOND / max(costs))))
+    repeat = max(
+        task_facts(task, arm.agent, arm.config, arm.train)[1]
+        * getattr(arm.train, "environments", 1)
+        for arm in study.arms.values()
+        for task in study.tasks
+    )
+    env_steps = (WARM_UP + turns) * repeat
+    # As many runs beside each other as in the study itself.
+    seeds = math.ceil(workers / (len(study.arms) * len(study.tasks)))
+    return dataclasses.replace(
+        study,
+        question=f"How fast do the runs go of: {study.question}",
+        env_steps=env_steps,
+        seeds=study.seeds[:seeds],
+        arms={
+            name: _short(arm, study.tasks[0], turns, env_steps) for name, arm in study.arms.items()
+        },
+        decision=None,
+    )
+
+
+def _short(arm: Arm, task: str, turns: int, env_steps: int) -> Arm:
+    """Return an arm that evaluates and probes often enough in a short run to be timed."""
+    _, repeat = task_facts(task, arm.agent, arm.config, arm.train)
+    each = repeat * getattr(arm.train, "environments", 1)
+    changes: dict[str, Any] = {
+        "log_every": max(turns // STRETCHES, 1) * each,
+        "evaluate_every": (WARM_UP + turns) // 3 * each,
+        "evaluation_episodes": 1,
+        "probe_every": (WARM_UP + turns) // 3 * each,
+        "checkpoint_every": 10 * (WARM_UP + turns) * each,
+    }
+    if arm.agent not in STREAMING:
+        changes["warmup_interactions"] = WARM_UP
+    return dataclasses.replace(
+        arm,
+        train=dataclasses.replace(arm.train, **changes),
+        solved={
+            task: dataclasses.replace(solved, env_steps=env_steps)
+            for task, solved in arm.solved.items()
+        },
+    )
+
+
+def measure(
+    study: Study, workers: int, seconds: float = 10.0, display: Display | None = None
+) -> Speeds:
+    """Run a pilot in a folder of its own and read off how fast every arm is on every task.
+
+    Runs go beside each other as those of the study would, for they slow each other down.
+
+    Args:
+        study: With matches of kept weights solved.
+        workers: Runs at the same time.
+        seconds: About as long as each run is to learn.
+        display: Where progress goes; nowhere by default.
+
+    Raises:
+        RecordError: A run failed; the message is its own.
+    """
+    short = pilot(study, seconds, workers)
+    with tempfile.TemporaryDirectory(prefix="kanbatsu-pilot-") as place:
+        out = Path(place)
+        began = time.monotonic()
+        run_study(short, out, workers, "", display or LineDisplay(Console(quiet=True)))
+        return read_speeds(short, out, workers * (time.monotonic() - began))
+
+
+def read_speeds(study: Study, out: Path, worker_seconds: float | None = None) -> Speeds:
+    """Read the speeds of arms off a study's finished runs.
+
+    Args:
+        study: The study, as it was carried out.
+        out: Its folder.
+        worker_seconds: That all workers were there, which tells how long processes take to begin.
+
+    Raises:
+        RecordError: A run is missing; the message is its own, if it failed.
+    """
+    folder = StudyFolder(out)
+    found: dict[tuple[str, str], Speed] = {}
+    took = 0.0
+    for planned in study.runs():
+        run = folder.run_folder(planned.run_id)
+        if not run.finished:
+            status = run.read_status() or {}
+            error = status.get("error") or "it did not finish"
+            raise RecordError(f"arm {planned.arm} cannot be timed on {planned.task}: {error}")
+        lines = run.timing()
+        took += lines[-1]["seconds"]
+        spec, repeat = task_facts(
+            planned.task, planned.run.agent, planned.run.config, planned.run.train
+        )
+        size = sum(file.stat().st_size for file in run.checkpoint.rglob("*") if file.is_file())
+        measured = speed(lines, run.metrics(), planned.run.train, spec, repeat, size)
+        found.setdefault((planned.arm, planned.task), measured)
+    if worker_seconds is not None:
+        begins = max(worker_seconds - took, 0.0) / len(study.runs())
+        found = {
+            key: dataclasses.replace(each, start=each.start + begins) for key, each in found.items()
+        }
+    return found
