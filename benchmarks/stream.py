@@ -4,7 +4,8 @@
     python benchmarks/stream.py --widths 128 --tasks jax/cartpole
 
 A decision is one env step, one update of every network, normalisation, and the choice of the next
-action. Each contender has its turn in every round; the row is the median over the rounds.
+action. Each contender has its turn in every round; the row is the median over the rounds. The last
+contender is a population: several seeds side by side, with the decisions of all of them counted.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from kanbatsu.envs.timed import add_time
 from kanbatsu.envs.vector import VectorEnvironment
 from kanbatsu.machine import machine_facts
 from kanbatsu.nn.stream import StreamNetworkConfig
+from kanbatsu.train.members import members_compiled, members_host
 from kanbatsu.train.scan import start
 from kanbatsu.train.stream import start_host, stream_compiled, stream_host
 
@@ -55,6 +57,8 @@ class Arguments:
     """Units per hidden layer, of two."""
     sparsity: float = 0.9
     """Of the masked and the packed networks."""
+    members: int = 10
+    """Seeds of the population, which is dense and has the first width."""
     rounds: int = 5
     """How often each contender has its turn."""
     json_out: Path = HERE / "results" / "stream.jsonl"
@@ -81,6 +85,10 @@ def main(arguments: Arguments) -> None:
         contenders[task, "environment", 0] = environment_alone(task)
         for width, kind in itertools.product(arguments.widths, KINDS):
             contenders[task, kind, width] = whole_decisions(task, kind, width, arguments.sparsity)
+        name = f"dense, {arguments.members} seeds"
+        contenders[task, name, arguments.widths[0]] = population(
+            task, arguments.widths[0], arguments.members
+        )
     for turn in contenders.values():
         turn()  # compiles
     speeds: dict[tuple[str, str, int], list[float]] = {name: [] for name in contenders}
@@ -138,14 +146,7 @@ def environment_alone(task: str) -> Callable[[], float]:
 
 def whole_decisions(task: str, kind: str, width: int, sparsity: float) -> Callable[[], float]:
     """Return a function that acts and learns for a while and returns decisions per second."""
-    entry = STREAMING["stream_q" if task in DISCRETE else "stream_ac"]
-    network = StreamNetworkConfig(width=width, **KINDS[kind])
-    if kind != "dense":
-        network = replace(network, sparsity=sparsity)
-    config = entry.config()
-    named = {name: network for name in ("actor", "critic") if hasattr(config, name)}
-    environment = build(task)
-    agent = entry.agent(environment.spec, replace(config, **named))
+    agent, environment = agent_of(task, kind, width, sparsity), build(task)
     decisions = max(50, min(1_000, 1_000 * 512**2 // width**2))
     told: dict[str, Any] = {"env_steps": 10**9, "stretch": decisions, "seed": 0}
     if isinstance(environment, HostedEnvironment):
@@ -158,6 +159,35 @@ def whole_decisions(task: str, kind: str, width: int, sparsity: float) -> Callab
         obs = vector.reset()
         turns = stream_host(agent, vector, carry=start_host(agent, obs, 0), obs=obs, **told)
     return lambda: _per_second(lambda: next(turns), decisions)
+
+
+def population(task: str, width: int, members: int) -> Callable[[], float]:
+    """Return the same for several seeds side by side; their decisions are added up."""
+    agent, environment = agent_of(task, "dense", width, 0.0), build(task)
+    decisions = max(50, min(1_000, 1_000 * 512**2 // width**2)) // 4
+    seeds = list(range(members))
+    told: dict[str, Any] = {"env_steps": 10**9, "stretch": decisions, "seeds": seeds}
+    if isinstance(environment, HostedEnvironment):
+        functional = environment.functional
+        carries = [start(agent, functional, jax.random.key(seed)) for seed in seeds]
+        turns = members_compiled(agent, functional, carries=carries, **told)
+    else:
+        vectors = [VectorEnvironment([build(task)], seed=seed) for seed in seeds]
+        obs = [vector.reset() for vector in vectors]
+        hosts = [start_host(agent, each, seed) for each, seed in zip(obs, seeds, strict=True)]
+        turns = members_host(agent, vectors, carries=hosts, obs=obs, **told)
+    return lambda: _per_second(lambda: next(turns), decisions * members)
+
+
+def agent_of(task: str, kind: str, width: int, sparsity: float) -> Any:
+    """Return the agent for a task, its networks all of one width and sparsity."""
+    entry = STREAMING["stream_q" if task in DISCRETE else "stream_ac"]
+    network = StreamNetworkConfig(width=width, **KINDS[kind])
+    if kind != "dense":
+        network = replace(network, sparsity=sparsity)
+    config = entry.config()
+    named = {name: network for name in ("actor", "critic") if hasattr(config, name)}
+    return entry.agent(build(task).spec, replace(config, **named))
 
 
 def build(task: str) -> Any:

@@ -44,14 +44,18 @@ class TimedEnvironment:
         """Take one decision."""
         self._decisions += 1
         timestep = self._environment.step(action)
-        return timestep._replace(obs=self._append(timestep.obs))
+        _, *rest = timestep
+        return Timestep(self._append(timestep.obs), *rest)
 
     def close(self) -> None:
         """Let go of the simulator."""
         self._environment.close()
 
     def _append(self, obs: np.ndarray) -> Float32[np.ndarray, " obs_dim"]:
-        return np.append(obs, np.float32(self._decisions / self._limit - 0.5))
+        # np.append and _replace would take as long as many a simulator's step.
+        longer = np.empty(len(obs) + 1, np.float32)
+        longer[:-1], longer[-1] = obs, self._decisions / self._limit - 0.5
+        return longer
 
 
 @dataclass(frozen=True)

@@ -241,8 +241,11 @@ class VectorEnvironment:
                 f"returned an observation of shape {np.shape(obs)} instead of "
                 f"{(self.spec.obs_dim,)}",
             )
-        with np.errstate(over="ignore"):
-            checked = np.asarray(obs, np.float32)
+        if isinstance(obs, np.ndarray) and obs.dtype == np.float32:
+            checked = obs
+        else:
+            with np.errstate(over="ignore"):
+                checked = np.asarray(obs, np.float32)
         if not np.isfinite(checked).all():
             entry = int(np.argmin(np.isfinite(checked)))
             raise self._fault(
