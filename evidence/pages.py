@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.report.effect import effect, improvement
+from kanbatsu.report.language import texts
 from kanbatsu.report.results import ArmResults, StudyResults, read_study
-from kanbatsu.report.words import compact, describe, listed, plural, round_to
+from kanbatsu.report.words import compact, describe, round_to
 
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "docs" / "evidence"
+ENGLISH = texts("en")
 MEASURE, CONFIDENCE = "mean_difference", 0.95
 """Of all comparisons of a study together, and of each published number alone."""
 PROBES = ("dormant_0.1", "srank", "gradient_norm", "weight_norm")
@@ -108,7 +110,8 @@ def page(evidence: Evidence) -> str:
         "## Design",
         notes.design,
         _arms(study),
-        f"{plural(len(study.tasks), 'task')} ({listed([f'`{task}`' for task in study.tasks])}), "
+        f"{plural(len(study.tasks), 'task')} "
+        f"({ENGLISH.listed([f'`{task}`' for task in study.tasks])}), "
         f"{study.env_steps:,} env steps, {plural(len(study.seeds), 'seed')} planned. "
         f"{len(ended)} of {plural(len(study.runs), 'run')} finished.",
         "## Results",
@@ -199,12 +202,22 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
 
 
+def plural(count: int, noun: str) -> str:
+    """Write a count with its noun.
+
+    Example:
+        >>> plural(1, "seed"), plural(1_000, "seed")
+        ('1 seed', '1,000 seeds')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def _arms(study: StudyResults) -> str:
     rows = []
     for arm in study.arms:
         counted = next((run.networks for run in arm.runs if run.networks), {})
         shapes = [
-            f"{name} {describe(value)}"
+            f"{name} {describe(value, ENGLISH)}"
             for name, value in sorted(arm.config.items())
             if isinstance(value, Mapping) and "width" in value
         ]
@@ -304,7 +317,8 @@ def _cost(study: StudyResults) -> str:
         {f"{m['cpu']}, {plural(m['cores'], 'core')} per run, {m['device']}" for m in facts}
     )
     head = ["arm", "ms per update", "hours per run", "hours in all"]
-    return f"{table(head, rows)}\n\nWall-clock time of runs, on {listed(where) if where else '?'}."
+    machines = ENGLISH.listed(where) if where else "?"
+    return f"{table(head, rows)}\n\nWall-clock time of runs, on {machines}."
 
 
 def _mean_and_spread(x: np.ndarray) -> str:
