@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
@@ -16,6 +16,8 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from kanbatsu.study.place import PlaceConfig
 
 if TYPE_CHECKING:
     from kanbatsu.sparsity.count import Count
@@ -61,8 +63,8 @@ class StudyArguments:
     NAME.critic.width=64 (one arm); arm.critic.width=64 (every arm)."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for everything that the study writes; out/<name of the file> by default."""
-    workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Runs at the same time; the cores are divided among them. As many as cores by default."""
+    place: Annotated[PlaceConfig, tyro.conf.arg(name="")] = field(default_factory=PlaceConfig)
+    """Where the runs go."""
     population: bool = False
     """Train the seeds of each arm side by side in one program, one arm and task after the other
     (streaming agents; other runs are done as always)."""
@@ -144,7 +146,9 @@ def train(words: list[str]) -> int:
     (planned,) = study.runs()
     out = asked.out or Path("out") / planned.run_id
     where = [] if asked.out else ["--out", str(out)]
-    code = _carry_out(study, out, 1, shlex.join(["kanbatsu", "train", *words, *where]))
+    code = _carry_out(
+        study, out, PlaceConfig(workers=1), shlex.join(["kanbatsu", "train", *words, *where])
+    )
     if code == 0:
         _print_result(out, planned.run_id)
     return code
@@ -153,15 +157,13 @@ def train(words: list[str]) -> int:
 def study(words: list[str]) -> int:
     """Carry out a study file."""
     asked = tyro.cli(StudyArguments, args=words, prog="kanbatsu study")
-    from kanbatsu.machine import usable_cores
     from kanbatsu.study.file import load_study
 
     out = asked.out or Path("out") / asked.file.stem
     command = ["kanbatsu", "study", str(asked.file), "--out", str(out), *asked.overrides]
     with _refusing():
         planned = load_study(asked.file, asked.overrides)
-    workers = len(usable_cores()) if asked.workers is None else asked.workers
-    return _carry_out(planned, out, workers, shlex.join(command), asked.lang, asked.population)
+    return _carry_out(planned, out, asked.place, shlex.join(command), asked.lang, asked.population)
 
 
 def report(words: list[str]) -> int:
@@ -251,26 +253,27 @@ MARKS = {"good": ("ok", "green"), "absent": ("absent", "yellow"), "broken": ("BR
 def _carry_out(
     study: Study,
     out: Path,
-    workers: int,
+    place: PlaceConfig,
     command: str,
     lang: Literal["en", "ja"] = "en",
     population: bool = False,
 ) -> int:
     """Check a study, run what is missing of it, and write its report."""
+    from kanbatsu.machine import usable_cores
     from kanbatsu.study.engine import run_study
     from kanbatsu.study.plan import check_study
 
     _plan_on_cpu()
     console = Console()
     with _refusing():
-        study = _matched(study, out, workers, console)
+        study = _matched(study, out, place.workers or len(usable_cores()), console)
         counts = check_study(study)
         console.print(_kept_table(counts))
         if population:
             from kanbatsu.study.population import run_populations
 
             run_populations(study, out, command, console.print)
-        complete = run_study(study, out, workers, command)
+        complete = run_study(study, out, place, command)
     _write_report(out, lang)
     if not complete:
         _say_error("some runs failed; the report names them, and the same command tries them again")

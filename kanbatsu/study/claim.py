@@ -1,4 +1,4 @@
-"""Whose folder it is: one engine at a time, and one study for good."""
+"""Whose folder it is: one engine at a time, one process per run, and one study for good."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kanbatsu.study.store import StudyFolder
 
+LOCK = ".lock"
+"""In the folder of a study, and in that of each run."""
+
 SHOWN_DIFFERENCES = 8
 """Settings that are listed when a folder holds a different study."""
+
+
+WAIT_SECONDS = 0.2
+"""Between two looks at whether a run is free."""
 
 
 class StudyError(ValueError):
@@ -21,30 +29,62 @@ class StudyError(ValueError):
 
 
 @contextlib.contextmanager
-def lock(out: Path) -> Iterator[int]:
-    """Keep a second engine out of a folder.
-
-    Yields:
-        The lock's file descriptor. Workers inherit it, so that the folder stays locked for as long
-        as anybody writes there.
+def lock(out: Path) -> Iterator[None]:
+    """Keep a second engine out of a folder, until this one ends or dies.
 
     Raises:
-        StudyError: Another engine, or a worker that it left behind, works in the folder.
+        StudyError: Another engine works in the folder.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with (out / LOCK).open("a+") as file:
+        if not take(file):
             file.seek(0)
             raise StudyError(
                 f"another kanbatsu ({file.read().strip() or 'just started'}) is working in {out}: "
                 "wait until it has ended, or give another --out"
-            ) from None
+            )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield file.fileno()
+        yield
+
+
+@contextlib.contextmanager
+def own(run: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Keep every other process out of a run, on all machines that share the folder.
+
+    Whoever works on the run already is waited for: a process that an engine left behind when it
+    died, or a job that a scheduler still has. The system lets go of the lock of a process that is
+    dead, so nothing here depends on a clock.
+
+    Args:
+        run: The run's folder; made where there is none.
+        on_wait: Called again and again while another process has the run.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / LOCK).open("a") as file:
+        while not take(file):
+            on_wait()
+            time.sleep(WAIT_SECONDS)
+        yield
+
+
+def is_owned(run: Path) -> bool:
+    """Whether a process works on a run at this moment."""
+    try:
+        with (run / LOCK).open("r") as file:
+            return not take(file, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+
+
+def take(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file until it is closed, unless somebody else has it; say whether it worked."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def claim(folder: StudyFolder, record: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from kanbatsu.agents import STREAMING
 from kanbatsu.study.check import task_facts
 from kanbatsu.study.engine import run_study
 from kanbatsu.study.operations import operations_of
+from kanbatsu.study.place import PlaceConfig
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.progress import Display, LineDisplay
 from kanbatsu.study.record import RecordError
@@ -116,7 +117,13 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="kanbatsu-pilot-") as place:
         out = Path(place)
         began = time.monotonic()
-        run_study(short, out, workers, "", display or LineDisplay(Console(quiet=True)))
+        run_study(
+            short,
+            out,
+            PlaceConfig(workers=workers),
+            "",
+            display or LineDisplay(Console(quiet=True)),
+        )
         return read_speeds(short, out, workers * (time.monotonic() - began))
 
 

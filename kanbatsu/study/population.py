@@ -6,6 +6,7 @@ networks are small: most of a small step is overhead, which all members share.
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from kanbatsu.agents import STREAMING
 from kanbatsu.envs.functional import HostedEnvironment
 from kanbatsu.machine import machine_facts
-from kanbatsu.study.claim import claim, lock
+from kanbatsu.study.claim import claim, lock, own
 from kanbatsu.study.plan import PlannedRun, Study, study_record
 from kanbatsu.study.record import to_dict
 from kanbatsu.study.run import Run, StreamRun, run_one
@@ -123,7 +124,10 @@ def run_populations(
             if len(group) < 2 or not fits(runs) or all(each.finished for each in folders):
                 continue
             say(f"{len(group)} seeds of {arm} on {task}, side by side ...")
-            errors = run_population(runs, [each.path for each in folders])
+            with contextlib.ExitStack() as stack:
+                for each in folders:
+                    stack.enter_context(own(each.path))
+                errors = run_population(runs, [each.path for each in folders])
             failed = [error for error in errors if error is not None]
             say(f"{len(group) - len(failed)} finished, {len(failed)} failed")
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
@@ -18,7 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kanbatsu.study.store import METRICS
+SHOWN_RUNS = 30
+"""Bars in the picture; a cluster may have hundreds of runs at a time."""
 
 LINE_SECONDS = 30.0
 """Between two lines on how far a study is, where there is no terminal to redraw."""
@@ -34,6 +33,8 @@ class RunView:
     run_id: str
     env_steps: int
     latest_return: float | None
+    warning: str | None = None
+    """What a probe found."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class View:
     """Over all workers; None until there is something to measure."""
     seconds_left: float | None
     running: tuple[RunView, ...]
+    stopped: int = 0
+    """Begun, but nobody works on them."""
+    waiting: int = 0
+    """Not begun."""
 
 
 @runtime_checkable
@@ -151,13 +156,17 @@ def draw(view: View) -> RenderableType:
     table.add_column(width=20)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
-    for run in view.running:
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for run in view.running[:SHOWN_RUNS]:
         table.add_row(
             Text(run.run_id, style="cyan"),
             ProgressBar(total=view.env_steps, completed=run.env_steps, width=20),
             f"{min(run.env_steps, view.env_steps):,}",
             "" if run.latest_return is None else f"return {run.latest_return:.1f}",
+            Text(run.warning or "", style="yellow"),
         )
+    if len(view.running) > SHOWN_RUNS:
+        table.add_row(f"and {len(view.running) - SHOWN_RUNS} more")
     bar = ProgressBar(total=1.0, completed=view.share, width=20)
     summary = Table.grid(padding=(0, 2))
     summary.add_row(bar, Text(describe(view), style="bold"))
@@ -172,8 +181,15 @@ def describe(view: View) -> str:
         '3/9 runs done · 1 failed · 812 env steps/s · 0:01:15 left'
     """
     parts = [f"{view.finished}/{view.runs} runs done"]
-    if view.failed:
-        parts.append(f"{view.failed} failed")
+    parts += [
+        f"{count} {state}"
+        for state, count in (
+            ("failed", view.failed),
+            ("stopped", view.stopped),
+            ("waiting", view.waiting),
+        )
+        if count
+    ]
     if view.env_steps_per_second is not None:
         parts.append(f"{view.env_steps_per_second:,.0f} env steps/s")
     if view.seconds_left is not None:
@@ -188,11 +204,11 @@ class Speed:
     _past: deque[tuple[float, int]] = field(default_factory=deque)
 
     def measure(self, now: float, env_steps: int) -> float | None:
-        """Take in how many env steps this session has done, and return the speed.
+        """Take in how many env steps are done, and return the speed.
 
         Args:
             now: Of a clock, in seconds.
-            env_steps: All that were done since the session began.
+            env_steps: All that were done, from any moment on.
 
         Example:
             >>> speed = Speed()
@@ -203,33 +219,7 @@ class Speed:
         while len(self._past) > 2 and now - self._past[1][0] >= SPEED_SECONDS:
             self._past.popleft()
         then, before = self._past[0]
-        if now - then < 1.0 or env_steps == before:
+        # Fewer than before: a run that continues begins again from its checkpoint.
+        if now - then < 1.0 or env_steps <= before:
             return None
         return (env_steps - before) / (now - then)
-
-
-@dataclass
-class LatestReturn:
-    """The return of the latest episode of a run, read from the end of its growing results."""
-
-    folder: Path
-    """The run's own."""
-    value: float | None = None
-    _read: int = 0
-
-    def update(self) -> float | None:
-        """Read what is new, and return the latest return: of an episode, or of an evaluation."""
-        path = self.folder / METRICS
-        if not path.exists():
-            return self.value
-        with path.open("rb") as file:
-            if file.seek(0, 2) < self._read:  # a resumed run cut off what it writes again
-                self._read = 0
-            file.seek(self._read)
-            complete, newline, _ = file.read().rpartition(b"\n")
-        self._read += len(complete) + len(newline)
-        for line in complete.splitlines():
-            record = json.loads(line)
-            value = record.get("return", record.get("mean_return"))
-            self.value = self.value if value is None else value
-        return self.value

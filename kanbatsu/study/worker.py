@@ -2,14 +2,17 @@
 
 The two talk in JSON lines: an order on the worker's standard input, and progress, warnings and the
 last error on its standard output. Whatever the run itself prints goes to a file of the engine's.
+What lies between the two and a study is `kanbatsu.study.supervise`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +29,9 @@ REPORT_SECONDS = 0.2
 TAIL_BYTES = 8_000
 """Of what a worker printed, kept with its failure."""
 
+CONFESS = signal.SIGUSR1
+"""Makes a worker print where each of its threads is, also one that hangs outside of Python."""
+
 
 class Worker:
     """A run in another process.
@@ -35,7 +41,7 @@ class Worker:
         folder: The run's own.
         cores: That the process may use; its libraries size their thread pools by them.
         environment: Variables of the process.
-        inherit: File descriptors that stay open for as long as the process lives.
+        cwd: The folder that it stands in; the caller's own by default.
     """
 
     def __init__(
@@ -44,8 +50,10 @@ class Worker:
         folder: Path,
         cores: Sequence[int],
         environment: Mapping[str, str],
-        inherit: Sequence[int] = (),
+        cwd: Path | None = None,
     ) -> None:
+        self.messages = 0
+        """That the worker has sent; a run that moves goes on sending."""
         self.env_steps: int | None = None
         """Done so far; None until the worker has told."""
         self.error: str | None = None
@@ -62,7 +70,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=self._printed,
                 env={**environment, **_thread_limits(cores)},
-                pass_fds=inherit,
+                cwd=cwd,
                 # Ctrl-C is for the engine, which stops its workers itself.
                 start_new_session=True,
             )
@@ -81,6 +89,7 @@ class Worker:
         code = self._process.poll()
         self._line += self._reports.read() or b""
         *lines, self._line = self._line.split(b"\n")
+        self.messages += len(lines)
         for line in lines:
             message = json.loads(line)
             self.env_steps = message.get("env_steps", self.env_steps)
@@ -98,6 +107,14 @@ class Worker:
     def pid(self) -> int:
         """The process's id."""
         return self._process.pid
+
+    def kill(self, patience_seconds: float = 1.0) -> None:
+        """End a process that hangs, after it has printed where."""
+        self._process.send_signal(CONFESS)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience_seconds)
+        self._process.kill()
+        self._process.wait()
 
     def terminate(self) -> None:
         """Ask the process to end; its run continues from the last checkpoint another time."""
@@ -166,6 +183,8 @@ def _thread_limits(cores: Sequence[int]) -> dict[str, str]:
 
 def main() -> int:
     """Carry out the order that comes on standard input."""
+    faulthandler.enable()
+    faulthandler.register(CONFESS)
     reports = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what the run prints is no report
     order = json.loads(sys.stdin.readline())
@@ -175,6 +194,7 @@ def main() -> int:
         reports.write(json.dumps(message) + "\n")
 
     # Here and not above: the engine needs this module, but none of what a run needs.
+    from kanbatsu.study.claim import own
     from kanbatsu.study.plan import run_from_dict
     from kanbatsu.study.run import run_one
 
@@ -188,9 +208,10 @@ def main() -> int:
             tell(env_steps=env_steps)
 
     warnings.showwarning = lambda message, *where, **more: tell(warning=str(message))
-    run = run_from_dict(order["run"])
+    run, folder = run_from_dict(order["run"]), Path(order["folder"])
     try:
-        run_one(run, Path(order["folder"]), on_progress)
+        with own(folder, on_wait=lambda: tell(waiting=True)):
+            run_one(run, folder, on_progress)
     except Exception as error:  # stored by `run_one`
         tell(error=f"{type(error).__name__}: {error}")
         raise

@@ -1,5 +1,8 @@
 """One folder, one study, one engine."""
 
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,7 @@ import pytest
 
 from kanbatsu.agents.sac import SACConfig
 from kanbatsu.nn.config import CriticConfig
-from kanbatsu.study.claim import StudyError, claim, lock
+from kanbatsu.study.claim import StudyError, claim, is_owned, lock, own
 from kanbatsu.study.plan import Arm, Study, study_record
 from kanbatsu.study.store import StudyFolder
 from kanbatsu.train.config import TrainConfig
@@ -95,3 +98,33 @@ def test_a_folder_is_locked_while_somebody_works_there(tmp_path: Path) -> None:
         pass
     with lock(out):
         pass
+
+
+def test_a_run_is_waited_for_until_the_process_that_has_it_is_dead(tmp_path: Path) -> None:
+    run, waited = tmp_path / "runs" / "a", list[bool]()
+    assert not is_owned(run)
+    script = f"""
+        from kanbatsu.study.claim import own
+        from pathlib import Path
+        with own(Path({str(run)!r})):
+            print("mine", flush=True)
+            input()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"mine\n"
+
+        def on_wait() -> None:
+            waited.append(is_owned(run))
+            process.kill()
+
+        with own(run, on_wait):
+            assert waited
+            assert all(waited)
+            assert is_owned(run)
+    assert not is_owned(run)

@@ -1,12 +1,11 @@
 """What a person sees: speeds, returns and the words for them."""
 
 import io
-from pathlib import Path
 
 from rich.console import Console
 
 from kanbatsu.study.progress import (
-    LatestReturn,
+    SHOWN_RUNS,
     LineDisplay,
     LiveDisplay,
     RunView,
@@ -16,7 +15,6 @@ from kanbatsu.study.progress import (
     draw,
     make_display,
 )
-from kanbatsu.study.store import RunFolder
 
 VIEW = View(
     runs=9,
@@ -42,6 +40,8 @@ def written(console: Console) -> str:
 def test_a_study_in_words() -> None:
     assert describe(VIEW) == "3/9 runs done · 1,234 env steps/s · 1:01:40 left"
     assert describe(View(9, 0, 2, 10, 0.0, None, None, ())) == "0/9 runs done · 2 failed"
+    seen = View(9, 1, 0, 10, 0.2, None, None, (), stopped=3, waiting=4)
+    assert describe(seen) == "1/9 runs done · 3 stopped · 4 waiting"
 
 
 def test_the_picture_has_a_line_for_every_running_run() -> None:
@@ -55,6 +55,18 @@ def test_the_picture_has_a_line_for_every_running_run() -> None:
     assert last.rstrip().endswith("3/9 runs done · 1,234 env steps/s · 1:01:40 left")
 
 
+def test_a_cluster_does_not_fill_the_screen_and_warnings_are_shown() -> None:
+    out = console()
+    many = tuple(RunView(f"r{at}", 1, None) for at in range(SHOWN_RUNS + 5))
+    out.print(draw(View(99, 0, 0, 10, 0.0, None, None, many)))
+    assert len(written(out).splitlines()) == SHOWN_RUNS + 2
+    assert "and 5 more" in written(out)
+    out = console()
+    sick = RunView("r", 1, None, "critic: 70 % of units dormant")
+    out.print(draw(View(1, 0, 0, 10, 0.0, None, None, (sick,))))
+    assert "critic: 70 % of units dormant" in written(out)
+
+
 def test_speed_is_of_the_recent_past() -> None:
     speed = Speed()
     assert speed.measure(0.0, 0) is None
@@ -64,26 +76,6 @@ def test_speed_is_of_the_recent_past() -> None:
     assert speed.measure(200.0, 1_000) == (1_000 - 100) / (200.0 - 0.5)
     assert speed.measure(210.0, 1_200) == (1_200 - 100) / (210.0 - 0.5)
     assert speed.measure(1_000.0, 1_200) is None
-
-
-def test_the_latest_return_follows_a_growing_file_and_a_resumed_one(tmp_path: Path) -> None:
-    run, latest = RunFolder(tmp_path), LatestReturn(tmp_path)
-    assert latest.update() is None
-    run.append({"kind": "networks", "env_steps": 0})
-    run.append({"kind": "evaluation", "env_steps": 0, "mean_return": -5.0})
-    assert latest.update() == -5.0
-    run.append({"kind": "update", "env_steps": 5})
-    assert latest.update() == -5.0
-    run.append({"kind": "episode", "env_steps": 10, "return": 7.0})
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"kind": "episode", "ret')
-    assert latest.update() == 7.0
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('urn": 8.0}\n')
-    assert latest.update() == 8.0
-    run.truncate({"metrics.jsonl": 0})
-    run.append({"kind": "episode", "env_steps": 10, "return": 3.0})
-    assert latest.update() == 3.0
 
 
 def test_a_terminal_gets_bars_and_a_file_gets_lines() -> None:

@@ -56,3 +56,22 @@ def killed() -> Task:
         return step
 
     return Task(kill)
+
+
+def dies_once() -> Task:
+    def kill(step: Timestep) -> Timestep:
+        if not Path("dead").exists():
+            Path("dead").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step
+
+    return Task(kill)
+
+
+def hangs() -> Task:
+    def hang(step: Timestep) -> Timestep:
+        while not Path("repaired").exists():
+            time.sleep(0.05)
+        return step
+
+    return Task(hang)
