@@ -44,8 +44,7 @@ class TimedEnvironment:
         """Take one decision."""
         self._decisions += 1
         timestep = self._environment.step(action)
-        _, *rest = timestep
-        return Timestep(self._append(timestep.obs), *rest)
+        return Timestep(self._append(timestep.obs), *timestep[1:])
 
     def close(self) -> None:
         """Let go of the simulator."""
