@@ -30,7 +30,7 @@ def test_three_lines_for_who_decides(make_verdict: MakeVerdict) -> None:
         (
             "Certainty",
             "5 seeds per arm and task stand behind this. The interval is corrected for the 2 arms "
-            "compared. One warning about the inside of a network is on the next page.",
+            "compared. There is one warning about the inside of a network, below.",
         ),
     )
 
