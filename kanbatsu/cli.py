@@ -196,6 +196,31 @@ def estimate(words: list[str]) -> int:
     return 0
 
 
+def poc(words: list[str]) -> int:
+    """Plan or carry out a proof of concept."""
+    from kanbatsu.poc import command
+
+    if words[:1] not in (["init"], ["run"]):
+        console = Console(highlight=False)
+        console.print(
+            "usage: kanbatsu poc init TASK [--file FILE.toml]    write a commented plan\n"
+            "       kanbatsu poc run FILE.toml [--out DIR]       carry it out, or continue",
+            markup=False,
+        )
+        raise SystemExit(0 if words[:1] in (["-h"], ["--help"]) else USAGE)
+    name, rest = f"kanbatsu poc {words[0]}", words[1:]
+    if words[0] == "init":
+        planned = tyro.cli(command.InitArguments, args=rest, prog=name)
+        with _refusing():
+            command.init(planned, Console())
+        return 0
+    asked = tyro.cli(command.RunArguments, args=rest, prog=name)
+    _plan_on_cpu()
+    with _refusing():
+        command.run(asked, Console())
+    return 0
+
+
 def bench(words: list[str]) -> int:
     """Measure what sparsity gains on this machine."""
     from kanbatsu.bench.command import BenchArguments, BenchError
@@ -241,6 +266,7 @@ COMMANDS = {
     "train": Command(train, "train one agent on one task"),
     "study": Command(study, "train arms x tasks x seeds from a study file, and report"),
     "estimate": Command(estimate, "time a few seconds of a study, and say what it would take"),
+    "poc": Command(poc, "a proof of concept from a plan to a verdict: poc init, poc run"),
     "report": Command(report, "write the report of a study again"),
     "archive": Command(archive, "copy a study without checkpoints, small enough to keep"),
     "bench": Command(bench, "measure dense against sparse on this machine"),

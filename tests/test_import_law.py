@@ -19,6 +19,7 @@ ROOMS = (
     ("train",),
     ("study",),
     ("report",),
+    ("poc",),
     ("deploy",),
     ("torch", "integrations"),
     ("bench",),

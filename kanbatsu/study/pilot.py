@@ -52,13 +52,14 @@ def pilot(study: Study, seconds: float, workers: int) -> Study:
             each = operations_of(arm.agent, config, batch, spec).update
             per_turn = getattr(arm.train, "updates_per_interaction", 1)
             costs.append(each * per_turn * getattr(arm.train, "environments", 1))
-    turns = max(FEWEST_TURNS, min(MOST_TURNS, int(seconds * PER_SECOND / max(costs))))
     repeat = max(
         task_facts(task, arm.agent, arm.config, arm.train)[1]
         * getattr(arm.train, "environments", 1)
         for arm in study.arms.values()
         for task in study.tasks
     )
+    most = min(MOST_TURNS, study.env_steps // repeat)
+    turns = max(FEWEST_TURNS, min(most, int(seconds * PER_SECOND / max(costs))))
     env_steps = (WARM_UP + turns) * repeat
     # As many runs beside each other as in the study itself.
     seeds = math.ceil(workers / (len(study.arms) * len(study.tasks)))

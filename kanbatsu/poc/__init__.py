@@ -1,0 +1,1 @@
+"""A proof of concept: pilot, search, confirmation on fresh seeds, verdict."""

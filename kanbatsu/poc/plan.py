@@ -1,0 +1,216 @@
+"""The file of a proof of concept: what is asked, who takes part, what there is, when it ends."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kanbatsu.study.file import study_from_dict
+from kanbatsu.study.plan import Study
+from kanbatsu.study.record import RecordError, from_dict, merge
+from kanbatsu.study.rule import DecisionRule
+
+SEEDS = 2_000
+"""Seeds that belong to one value of `seed`; the search takes those of the second half."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which arms are tried, and with how many seeds."""
+
+    network: Literal["actor", "critic"] = "critic"
+    """The network that widths and sparsities are tried for."""
+    widths: tuple[int, ...] = ()
+    """Sizes to try; the control's by default."""
+    sparsities: tuple[float, ...] = ()
+    """Shares of its weights to remove."""
+    match: Literal["kept", "flops"] | None = None
+    """Candidates have as many kept weights (their sparsity is solved for) or operations as the
+    control."""
+    seeds: int = 2
+    """Of each candidate in the first round; those that go on have twice as many after each."""
+    finalists: int = 1
+    """Arms that are compared with the control on fresh seeds."""
+    env_steps: int | None = None
+    """Of the search's runs; those of the confirmation by default."""
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The comparison that the verdict is taken from."""
+
+    seeds: int = 5
+    """Fresh ones, of each arm on each task."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What there is."""
+
+    hours: float
+    """In all."""
+    workers: int | None = None
+    """Runs at the same time; as many as cores by default."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When it ends early, beside the hours."""
+
+    hopeless: bool = True
+    """After the search, if even the best candidate's interval lies below the threshold."""
+
+
+@dataclass(frozen=True)
+class Poc:
+    """A proof of concept."""
+
+    study: Study
+    """All arms, with every candidate; its seeds are those of the confirmation."""
+    rule: DecisionRule
+    search: Search
+    confirm: Confirmation
+    budget: Budget
+    stop: Stop
+    seed: int
+    """Decides every seed of every stage."""
+
+    @property
+    def control(self) -> str:
+        """The arm to beat."""
+        assert self.study.control is not None
+        return self.rule.control or self.study.control
+
+    @property
+    def candidates(self) -> list[str]:
+        """Names of the arms that may be adopted."""
+        names = self.rule.arms or self.study.arms
+        return [name for name in self.study.arms if name in names and name != self.control]
+
+    @property
+    def first_search_seed(self) -> int:
+        """Of the search; no seed of the confirmation is as high."""
+        return SEEDS * self.seed + SEEDS // 2
+
+
+def load_poc(path: Path) -> Poc:
+    """Read the file of a proof of concept.
+
+    Raises:
+        RecordError: What it says makes no plan; one line per mistake.
+        OSError: The file cannot be read.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return poc_from_dict(table)
+    except RecordError as error:
+        raise RecordError(
+            "\n".join(f"{path}: {line}" for line in str(error).splitlines())
+        ) from None
+
+
+def poc_from_dict(table: Mapping[str, Any]) -> Poc:
+    """Build a plan from the table that its file holds.
+
+    Args:
+        table: That of a study file without `seeds`, and `[search]`, `[confirm]`, `[budget]`,
+            `[stop]`, `[decision]` and `seed`.
+
+    Raises:
+        RecordError: One line per mistake.
+    """
+    parts = {"search": Search, "confirm": Confirmation, "budget": Budget, "stop": Stop}
+    problems: list[str] = []
+    read: dict[str, Any] = {}
+    for name, kind in parts.items():
+        try:
+            read[name] = from_dict(kind, table.get(name, {}), name)
+        except RecordError as error:
+            problems.append(str(error))
+    seed = table.get("seed", 0)
+    if type(seed) is not int or seed < 0:
+        problems.append(f"seed: must be a whole number of 0 or more, not {seed!r}")
+    if "seeds" in table:
+        problems.append("seeds: belong to [search] and [confirm]; there are none at the top")
+    if problems:
+        raise RecordError("\n".join(problems))
+    problems = _number_problems(read["search"], read["confirm"], read["budget"])
+    header = {key: value for key, value in table.items() if key not in (*parts, "seed")}
+    header.setdefault("decision", {})
+    try:
+        header["arm"] = _arms(header, read["search"])
+        first = SEEDS * seed
+        header["seeds"] = list(range(first, first + max(read["confirm"].seeds, 1)))
+        study = study_from_dict(header)
+    except RecordError as error:
+        raise RecordError("\n".join([*problems, str(error)])) from None
+    rule = study.decision
+    assert rule is not None
+    if read["confirm"].seeds < rule.seeds:
+        problems.append(
+            f"confirm.seeds: {read['confirm'].seeds} are fewer than decision.seeds = {rule.seeds}, "
+            "so that nothing could ever be adopted; raise it"
+        )
+    if problems:
+        raise RecordError("\n".join(problems))
+    return Poc(study, rule, seed=seed, **read)
+
+
+def _number_problems(search: Search, confirm: Confirmation, budget: Budget) -> list[str]:
+    said = []
+    if not budget.hours > 0:
+        said.append(f"budget.hours: must be greater than 0, not {budget.hours:g}")
+    if budget.workers is not None and budget.workers < 1:
+        said.append(f"budget.workers: must be at least 1, not {budget.workers}")
+    for name, value in (("seeds", search.seeds), ("finalists", search.finalists)):
+        if value < 1:
+            said.append(f"search.{name}: must be at least 1, not {value}")
+    if search.env_steps is not None and search.env_steps < 1:
+        said.append(f"search.env_steps: must be at least 1, not {search.env_steps}")
+    if confirm.seeds < 1:
+        said.append(f"confirm.seeds: must be at least 1, not {confirm.seeds}")
+    if search.match == "kept" and search.sparsities:
+        said.append('search.sparsities: are solved for where match = "kept"; remove them')
+    return said
+
+
+def _arms(header: Mapping[str, Any], search: Search) -> dict[str, Any]:
+    """Return the file's own arms and one for each width and sparsity to try.
+
+    Raises:
+        RecordError: There is no control to begin from.
+    """
+    arms = header.get("arm", {})
+    name = header.get("control")
+    if not isinstance(arms, Mapping) or name not in arms or not isinstance(arms[name], Mapping):
+        raise RecordError('control: name one of the arms, such as control = "dense"')
+    shared = {key: header[key] for key in ("actor", "critic") if key in header}
+    base = merge(shared, arms[name])
+    found = dict(arms)
+    own = base.get(search.network, {})
+    width = own.get("width") if isinstance(own, Mapping) else None
+    match = {} if search.match is None else {"match": {"to": name, "what": search.match}}
+    for each in search.widths or ((width,) if search.sparsities else ()):
+        for sparsity in search.sparsities or ((None,) if search.match == "kept" else (0.0,)):
+            if each == width and not sparsity:
+                continue  # the control itself
+            network = {} if each is None else {"width": each}
+            label = [f"{each}"] if each is not None else []
+            if sparsity is not None:
+                network["sparsity"] = sparsity
+                label.append(f"s{100 * sparsity:g}".replace(".", "p"))
+            else:
+                label.append(search.match or "")
+            arm = merge(arms[name], {search.network: network})
+            if sparsity is None:
+                arm[search.network] = {
+                    key: x for key, x in arm[search.network].items() if key != "sparsity"
+                }
+            found.setdefault(f"{search.network}-{'-'.join(label)}", arm | match)
+    return found

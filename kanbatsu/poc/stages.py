@@ -1,0 +1,270 @@
+"""Pilot, search, confirmation: each an ordinary study in a folder of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from kanbatsu.machine import usable_cores
+from kanbatsu.poc.plan import Poc
+from kanbatsu.poc.search import Round, rank, rounds
+from kanbatsu.report.decision import verdict
+from kanbatsu.report.effect import effect
+from kanbatsu.report.judge import interval, number, scores, threshold_of
+from kanbatsu.report.page import write_report
+from kanbatsu.report.results import ArmResults, read_study
+from kanbatsu.study.budget import matches, solve
+from kanbatsu.study.claim import StudyError
+from kanbatsu.study.engine import run_study
+from kanbatsu.study.estimate import Range, estimate
+from kanbatsu.study.pilot import Speeds, pilot, read_speeds
+from kanbatsu.study.plan import Study, check_study, study_record
+from kanbatsu.study.record import RecordError, canonical_hash, to_dict
+from kanbatsu.study.store import StudyFolder, finite, read_json, write_json
+
+PILOT_SECONDS = 3.0
+"""About as long as each arm learns in the pilot."""
+
+
+@dataclass
+class Progress:
+    """One call of `run_poc`."""
+
+    poc: Poc
+    study: Study
+    """With every match solved."""
+    out: Path
+    command: str
+    say: Callable[[str], Any]
+    lang: Literal["en", "ja"] = "en"
+    chosen: list[dict[str, Any]] = field(default_factory=list)
+    """What each round of the search ended with."""
+
+    @property
+    def workers(self) -> int:
+        """Runs at the same time."""
+        return self.poc.budget.workers or len(usable_cores())
+
+    def carry_out(self, name: str, study: Study) -> Path:
+        """Run what is missing of a stage and write its report.
+
+        Raises:
+            StudyError: A run failed.
+        """
+        out = self.out / name
+        self.say(f"\n{name}")
+        complete = run_study(study, out, self.workers, self.command)
+        write_report(out, self.lang)
+        if not complete and name == "pilot":
+            raise StudyError(
+                f"runs of the pilot failed; {out / 'report.html'} names them. Repair it, "
+                "and the same command tries them again"
+            )
+        return out
+
+
+def run_poc(
+    poc: Poc,
+    out: Path,
+    command: str,
+    say: Callable[[str], Any],
+    lang: Literal["en", "ja"] = "en",
+) -> dict[str, Any]:
+    """Carry out what is missing of a proof of concept, up to its verdict.
+
+    Every stage depends on the results of those before it alone, so that a plan that was stopped
+    anywhere ends as if it had not been.
+
+    Args:
+        poc: The plan.
+        out: Its folder; made where there is none.
+        command: What a user types to get it again.
+        say: Where lines for people go.
+        lang: Of the reports.
+
+    Returns:
+        What `verdict.json` holds: the verdict, the stage that it comes from, and the search.
+
+    Raises:
+        RecordError: A run cannot work, or the plan does not fit its budget.
+        StudyError: The folder holds another plan, or a run of the pilot failed.
+    """
+    old = StudyFolder(out / "confirm")
+    study = solve(poc.study, old.read_study() if old.holds_study else None)
+    check_study(study)
+    _claim(poc, study, out)
+    for line in matches(study):
+        say(line)
+    progress = Progress(poc, study, out, command, say, lang)
+    planned = rounds(
+        len(poc.candidates), poc.search.seeds, poc.search.finalists, poc.first_search_seed
+    )
+    _refuse_what_cannot_fit(progress, planned)
+    finalists, x, y = _search(progress, planned)
+    stopped = _hopeless(progress, finalists, x, y)
+    found = stopped or _confirm(progress, finalists, planned)
+    write_json(out / "verdict.json", finite(found))
+    return found
+
+
+def _claim(poc: Poc, study: Study, out: Path) -> None:
+    """Write down which plan a folder holds; refuse another one.
+
+    Raises:
+        StudyError: It holds another plan.
+    """
+    record = study_record(study, "")
+    decides = {
+        "study": {key: record[key] for key in ("tasks", "seeds", "env_steps", "arms", "decision")},
+        "search": to_dict(poc.search),
+        "stop": to_dict(poc.stop),
+        "seed": poc.seed,
+    }
+    path = out / "poc.json"
+    plan = {"hash": canonical_hash(decides), "question": study.question, **decides}
+    if path.exists() and read_json(path)["hash"] != plan["hash"]:
+        raise StudyError(
+            f"{out} holds another plan: what decides its results has changed. Give another --out, "
+            "or delete that folder if its results are not needed. (Hours and workers may change.)"
+        )
+    write_json(path, plan)
+
+
+def _refuse_what_cannot_fit(progress: Progress, planned: Sequence[Round]) -> None:
+    """Time every arm, and hold what is planned against the hours that there are.
+
+    Raises:
+        RecordError: It does not fit; the message says what would.
+    """
+    poc = progress.poc
+    first = dataclasses.replace(progress.study, seeds=(poc.first_search_seed,))
+    short = pilot(first, PILOT_SECONDS, 1)
+    out = progress.carry_out("pilot", short)
+    speeds = read_speeds(short, out)
+    hours = [sum(each) for each in zip(*_hours(progress, planned, speeds), strict=True)]
+    low, expected, high = hours
+    progress.say(
+        f"search and confirmation: about {expected:.2g} hours ({low:.2g} to {high:.2g}), "
+        f"{progress.workers} runs at a time; there are {poc.budget.hours:g}"
+    )
+    if expected > poc.budget.hours:
+        share = poc.budget.hours / expected
+        raise RecordError(
+            f"the plan does not fit: it needs about {expected:.2g} hours, and budget.hours is "
+            f"{poc.budget.hours:g}. What would fit: env_steps = "
+            f"{_round_down(share * poc.study.env_steps):,}, or about {share:.0%} of the candidates "
+            f"and seeds, or budget.hours = {1.1 * expected:.2g}"
+        )
+
+
+def _hours(progress: Progress, planned: Sequence[Round], speeds: Speeds) -> list[Range]:
+    """Return what each stage takes if the slowest candidates go on: nobody knows which will."""
+    poc, study = progress.poc, progress.study
+    slowest = sorted(
+        poc.candidates, key=lambda name: -sum(speeds[name, task].update for task in study.tasks)
+    )
+    stages = [_round_study(progress, slowest[: each.candidates], each) for each in planned]
+    stages.append(_confirm_study(progress, slowest[: poc.search.finalists]))
+    return [estimate(stage, speeds, progress.workers).hours for stage in stages]
+
+
+def _search(
+    progress: Progress, planned: Sequence[Round]
+) -> tuple[list[str], list[ArmResults], ArmResults | None]:
+    """Halve the candidates until the finalists are left; return them, their runs, the control's."""
+    poc = progress.poc
+    names = poc.candidates
+    runs: dict[str, ArmResults] = {}
+    rule = to_dict(poc.rule)
+    for index, each in enumerate(planned):
+        study = _round_study(progress, names, each)
+        results = read_study(progress.carry_out(f"search-{index + 1}", study))
+        for arm in results.arms:
+            before = runs[arm.name].runs if arm.name in runs else ()
+            runs[arm.name] = dataclasses.replace(arm, runs=before + arm.runs)
+        order = rank([runs[name] for name in names], runs[poc.control], progress.study.tasks, rule)
+        left = planned[index + 1].candidates if index + 1 < len(planned) else poc.search.finalists
+        names = [name for name in poc.candidates if name in order[:left]]
+        progress.chosen.append({"stage": f"search-{index + 1}", "order": order, "go_on": names})
+        progress.say(f"best first: {', '.join(order)}; {', '.join(names)} goes on")
+    return names, [runs[name] for name in names if name in runs], runs.get(poc.control)
+
+
+def _hopeless(
+    progress: Progress, finalists: list[str], x: list[ArmResults], y: ArmResults | None
+) -> dict[str, Any] | None:
+    """Return the verdict of a search that no candidate can come out of as a winner, or None."""
+    poc, tasks = progress.poc, progress.study.tasks
+    if not poc.stop.hopeless or y is None:
+        return None
+    rule = to_dict(poc.rule)
+    found = {
+        arm.name: effect(scores(arm, tasks), scores(y, tasks), rule["measure"], rule["confidence"])
+        for arm in x
+        if min(task.size for side in (arm, y) for task in scores(side, tasks)) >= poc.rule.seeds
+    }
+    if set(found) != set(finalists) or any(
+        not each.high < threshold_of(rule) for each in found.values()
+    ):
+        return None
+    best = max(found, key=lambda name: float(found[name].value))
+    progress.say(
+        "the search was hopeless: even the best candidate's interval lies below the threshold, so "
+        "there is nothing to confirm"
+    )
+    effects = {
+        "measure": rule["measure"],
+        "value": number(found[best].value),
+        "interval": interval(found[best].low, found[best].high),
+    }
+    said = {"decision": "reject", "arm": best, "control": poc.control, "effect": effects}
+    return {"stage": "search", "verdict": said, "search": progress.chosen}
+
+
+def _confirm(progress: Progress, finalists: list[str], planned: Sequence[Round]) -> dict[str, Any]:
+    study = _confirm_study(progress, finalists)
+    tried, seeds = len(progress.poc.candidates), sum(len(each.seeds) for each in planned)
+    if planned:
+        note = (
+            f"{', '.join(finalists)} came out of {tried} candidates, by up to {seeds} other seeds "
+            "each. The runs here have fresh seeds, which had no part in that choice."
+        )
+        study = dataclasses.replace(study, note=" ".join(filter(None, [study.note, note])))
+    results = read_study(progress.carry_out("confirm", study))
+    return {"stage": "confirm", "verdict": verdict(results), "search": progress.chosen}
+
+
+def _round_study(progress: Progress, names: Sequence[str], each: Round) -> Study:
+    poc, study = progress.poc, progress.study
+    return dataclasses.replace(
+        study,
+        env_steps=poc.search.env_steps or study.env_steps,
+        seeds=each.seeds,
+        control=poc.control,
+        decision=None,
+        arms={name: study.arms[name] for name in (poc.control, *names)},
+    )
+
+
+def _confirm_study(progress: Progress, finalists: Sequence[str]) -> Study:
+    poc, study = progress.poc, progress.study
+    return dataclasses.replace(
+        study,
+        control=poc.control,
+        decision=dataclasses.replace(poc.rule, arms=()),
+        arms={name: study.arms[name] for name in (poc.control, *finalists)},
+    )
+
+
+def _round_down(env_steps: float) -> int:
+    """Round to two digits, down.
+
+    Example:
+        >>> _round_down(12_345.6)
+        12000
+    """
+    whole = int(env_steps)
+    return whole - whole % 10 ** max(len(str(whole)) - 2, 0)
