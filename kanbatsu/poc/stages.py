@@ -21,6 +21,7 @@ from kanbatsu.study.claim import StudyError
 from kanbatsu.study.engine import run_study
 from kanbatsu.study.estimate import Range, estimate
 from kanbatsu.study.pilot import Speeds, pilot, read_speeds
+from kanbatsu.study.place import PlaceConfig
 from kanbatsu.study.plan import Study, check_study, study_record
 from kanbatsu.study.record import RecordError, canonical_hash, to_dict
 from kanbatsu.study.store import StudyFolder, finite, read_json, write_json
@@ -56,7 +57,7 @@ class Progress:
         """
         out = self.out / name
         self.say(f"\n{name}")
-        complete = run_study(study, out, self.workers, self.command)
+        complete = run_study(study, out, PlaceConfig(workers=self.workers), self.command)
         write_report(out, self.lang)
         if not complete and name == "pilot":
             raise StudyError(

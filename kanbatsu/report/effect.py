@@ -66,11 +66,12 @@ def centre(scores: Seeds, measure: str) -> Centre:
     n = scores.shape[-1]
     cut = n // 4 if measure.startswith("iqm") else 0
     left = n - 2 * cut
-    ordered = np.sort(scores, axis=-1)
+    ordered = np.sort(scores, axis=-1) if cut else scores
     value = ordered[..., cut : n - cut].mean(axis=-1)
     if left < 2:
         return Centre(value, np.full_like(value, np.nan), 0)
-    winsorised = np.clip(ordered, ordered[..., [cut]], ordered[..., [n - cut - 1]])
+    ends = ordered[..., [cut]], ordered[..., [n - cut - 1]]
+    winsorised = np.clip(ordered, *ends) if cut else ordered
     spread = ((winsorised - winsorised.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
     return Centre(value, spread / (left * (left - 1)), left - 1)
 

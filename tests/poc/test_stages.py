@@ -1,0 +1,183 @@
+"""From a plan to a verdict with planted results, stopped wherever it can be stopped."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kanbatsu.poc import stages
+from kanbatsu.poc.plan import poc_from_dict
+from kanbatsu.poc.search import rank
+from kanbatsu.report.results import read_study
+from kanbatsu.study.claim import StudyError, claim
+from kanbatsu.study.plan import check_study, study_record
+from kanbatsu.study.record import RecordError, to_dict
+from kanbatsu.study.store import StudyFolder
+
+TASK = "kanbatsu.envs.probe:action_reward"
+MLP = {"network": "mlp", "width": 8, "blocks": 1}
+TRUTH = {"dense": 0.0, "critic-8-s25": 1.0, "critic-8-s50": 9.0, "critic-8-s75": -4.0}
+
+
+def poc(hours=1.0, **changes):
+    table = {
+        "question": "Does the planted truth come out?",
+        "tasks": [TASK],
+        "env_steps": 120,
+        "control": "dense",
+        "actor": MLP,
+        "critic": MLP,
+        "train": {"warmup_interactions": 10, "batch_size": 4, "replay_capacity": 100},
+        "arm": {"dense": {}},
+        "search": {"sparsities": [0.25, 0.5, 0.75]},
+        "budget": {"hours": hours, "workers": 2},
+    }
+    return poc_from_dict(table | changes)
+
+
+class Engine:
+    """Stands for the engine: plants a return for every run, and stops after so many."""
+
+    def __init__(self, truth, stop_after=None, seconds=1.0):
+        self.truth, self.stop_after, self.seconds = truth, stop_after, seconds
+        self.seen: dict[str, list[int]] = {}
+        self.done = 0
+
+    def __call__(self, study, out, place, command):
+        folder = StudyFolder(out)
+        claim(folder, study_record(study, command))
+        for planned in study.runs():
+            self.seen.setdefault(out.name, []).append(planned.seed)
+            run = folder.run_folder(planned.run_id)
+            if run.finished:
+                continue
+            if self.done == self.stop_after:
+                raise KeyboardInterrupt
+            self.done += 1
+            run.write_config(to_dict(planned.run))
+            noise = np.random.default_rng([planned.seed, len(planned.arm)]).normal()
+            value = self.truth[planned.arm] + noise
+            for at in (0, planned.run.env_steps):
+                run.append(
+                    {
+                        "kind": "evaluation",
+                        "env_steps": at,
+                        "mean_return": value,
+                        "returns": [value],
+                        "lengths": [1],
+                    }
+                )
+            for part in range(1, 5):
+                run.append_timing(
+                    {
+                        "env_steps": planned.run.env_steps * part // 4,
+                        "updates": 30 * part,
+                        "seconds": self.seconds * part,
+                        "update_seconds": 0.5 * self.seconds * part,
+                        "update_milliseconds": 1.0,
+                    }
+                )
+            run.write_status("finished")
+        return True
+
+
+@pytest.fixture
+def carry_out(tmp_path, monkeypatch):
+    def run(plan, engine, out="out", said=None):
+        monkeypatch.setattr(stages, "run_study", engine)
+        return stages.run_poc(plan, tmp_path / out, "", (said if said is not None else []).append)
+
+    return run
+
+
+def test_the_best_candidate_is_adopted_on_fresh_seeds(carry_out, tmp_path):
+    engine, said = Engine(TRUTH), []
+    found = carry_out(poc(), engine, said=said)
+    assert found["verdict"]["decision"] == "adopt"
+    assert (found["stage"], found["verdict"]["arm"]) == ("confirm", "critic-8-s50")
+    assert [each["go_on"] for each in found["search"]] == [
+        ["critic-8-s25", "critic-8-s50"],
+        ["critic-8-s50"],
+    ]
+    assert sorted(engine.seen) == ["confirm", "pilot", "search-1", "search-2"]
+    assert not set(engine.seen["confirm"]) & {
+        seed for name, seeds in engine.seen.items() if name != "confirm" for seed in seeds
+    }
+    assert found["verdict"]["comparisons"] == 1
+    assert json.loads((tmp_path / "out" / "verdict.json").read_text()) == found
+    assert "came out of 3 candidates" in (tmp_path / "out/confirm/report.html").read_text()
+    assert any("there are 1" in line for line in said)
+
+
+def test_wherever_it_is_stopped_it_ends_alike(carry_out, tmp_path):
+    whole = carry_out(poc(), Engine(TRUTH), "whole")
+    summary = (tmp_path / "whole/confirm/summary.json").read_bytes()
+    # 4 runs of the pilot, 8 and 6 of the search, 10 of the confirmation: one stop inside of each.
+    for stop in (2, 8, 15, 20):
+        out = f"stopped-{stop}"
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(poc(), Engine(TRUTH, stop_after=stop), out)
+        assert not (tmp_path / out / "verdict.json").exists()
+        assert carry_out(poc(), Engine(TRUTH), out) == whole
+        assert (tmp_path / out / "confirm/summary.json").read_bytes() == summary
+
+
+def test_a_hopeless_search_ends_without_a_confirmation(carry_out, tmp_path):
+    worse = {name: -9.0 if name != "dense" else 0.0 for name in TRUTH}
+    search = {"sparsities": [0.25, 0.5, 0.75], "seeds": 3}
+    found = carry_out(poc(search=search), Engine(worse))
+    assert (found["stage"], found["verdict"]["decision"]) == ("search", "reject")
+    assert found["verdict"]["effect"]["interval"][1] < 0
+    assert not (tmp_path / "out/confirm").exists()
+    go_on = {"search": search, "stop": {"hopeless": False}}
+    found = carry_out(poc(**go_on), Engine(worse), "other")
+    assert (found["stage"], found["verdict"]["decision"]) == ("confirm", "reject")
+
+
+def test_what_cannot_fit_is_refused_after_the_pilot(carry_out, tmp_path):
+    with pytest.raises(RecordError) as error:
+        carry_out(poc(hours=0.001), Engine(TRUTH))
+    assert "the plan does not fit: it needs about" in str(error.value)
+    assert "What would fit: env_steps =" in str(error.value)
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["pilot"]
+    assert carry_out(poc(hours=1.0), Engine(TRUTH))["verdict"]["decision"] == "adopt"
+    with pytest.raises(StudyError, match="holds another plan"):
+        carry_out(poc(env_steps=130), Engine(TRUTH))
+
+
+def test_a_task_that_fails_at_reset_is_refused_before_anything_runs(
+    carry_out, tmp_path, monkeypatch
+):
+    (tmp_path / "broken.py").write_text(
+        "from kanbatsu.envs.probe import ProbeEnvironment\n"
+        "class Broken(ProbeEnvironment):\n"
+        "    def reset(self, seed):\n"
+        "        raise RuntimeError('no licence server')\n"
+        "def make():\n"
+        "    return Broken(lambda cue, action: 1.0)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plan = poc(tasks=["broken:make"])
+    with pytest.raises(RecordError) as error:
+        check_study(plan.study)
+    assert (
+        "broken:make fails at reset, before anything is trained: RuntimeError: no licence"
+        in str(error.value)
+    )
+    engine = Engine(TRUTH)
+    with pytest.raises(RecordError, match="no licence server"):
+        carry_out(plan, engine)
+    assert engine.seen == {}
+
+
+def test_an_arm_that_is_no_worse_is_preferred_for_its_size(carry_out, tmp_path):
+    same = dict.fromkeys(TRUTH, 0.0)
+    decision = {"goal": "no_worse", "maximal_regression": 5.0}
+    found = carry_out(poc(decision=decision), Engine(same))
+    results = read_study(Path(tmp_path / "out/search-1"))
+    control, *others = results.arms
+    order = rank(others, control, results.tasks, found["verdict"]["rule"])
+    # Nothing was counted in these planted runs, so all keep as much: the return decides.
+    assert sorted(order) == sorted(TRUTH.keys() - {"dense"})
+    assert found["verdict"]["decision"] == "adopt"
