@@ -65,6 +65,8 @@ class StudyArguments:
     """Folder for everything that the study writes; out/<name of the file> by default."""
     place: Annotated[PlaceConfig, tyro.conf.arg(name="")] = field(default_factory=PlaceConfig)
     """Where the runs go."""
+    tracker: Literal["tensorboard", "wandb"] | None = None
+    """Send the results to it as they grow; both work offline."""
     population: bool = False
     """Train the seeds of each arm side by side in one program, one arm and task after the other
     (streaming agents; other runs are done as always)."""
@@ -221,6 +223,17 @@ def poc(words: list[str]) -> int:
     return 0
 
 
+def watch(words: list[str]) -> int:
+    """Show how far a study is."""
+    from kanbatsu.study.watch import WatchArguments
+    from kanbatsu.study.watch import watch as look
+
+    asked = tyro.cli(WatchArguments, args=words, prog="kanbatsu watch")
+    with _refusing():
+        look(asked)
+    return 0
+
+
 def bench(words: list[str]) -> int:
     """Measure what sparsity gains on this machine."""
     from kanbatsu.bench.command import BenchArguments, BenchError
@@ -267,6 +280,7 @@ COMMANDS = {
     "study": Command(study, "train arms x tasks x seeds from a study file, and report"),
     "estimate": Command(estimate, "time a few seconds of a study, and say what it would take"),
     "poc": Command(poc, "a proof of concept from a plan to a verdict: poc init, poc run"),
+    "watch": Command(watch, "show how far a study is, from its files"),
     "report": Command(report, "write the report of a study again"),
     "archive": Command(archive, "copy a study without checkpoints, small enough to keep"),
     "bench": Command(bench, "measure dense against sparse on this machine"),
@@ -283,6 +297,7 @@ def _carry_out(
     command: str,
     lang: Literal["en", "ja"] = "en",
     population: bool = False,
+    tracker: Literal["tensorboard", "wandb"] | None = None,
 ) -> int:
     """Check a study, run what is missing of it, and write its report."""
     from kanbatsu.machine import usable_cores
@@ -299,7 +314,7 @@ def _carry_out(
             from kanbatsu.study.population import run_populations
 
             run_populations(study, out, command, console.print)
-        complete = run_study(study, out, place, command)
+        complete = run_study(study, out, place, command, tracker=tracker)
     _write_report(out, lang)
     if not complete:
         _say_error("some runs failed; the report names them, and the same command tries them again")

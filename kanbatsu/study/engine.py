@@ -24,6 +24,10 @@ from kanbatsu.study.progress import Display, make_display
 from kanbatsu.study.record import to_dict
 from kanbatsu.study.store import StudyFolder
 from kanbatsu.study.supervise import POLL_SECONDS, Order
+from kanbatsu.study.track import Tracker, TrackerName, make_tracker
+
+TRACK_SECONDS = 5.0
+"""Between two times that results are sent to a tracker."""
 
 
 def run_study(
@@ -32,6 +36,7 @@ def run_study(
     config: PlaceConfig,
     command: str,
     display: Display | None = None,
+    tracker: TrackerName | None = None,
 ) -> bool:
     """Carry out what is missing of a study; a run that fails is stored, and the others go on.
 
@@ -45,6 +50,7 @@ def run_study(
         config: Where the runs go.
         command: What a user types to get the study again; stored with it.
         display: Where progress goes; standard output by default.
+        tracker: Where results are sent to as they grow, beside the study's own files.
 
     Returns:
         Whether every run is finished.
@@ -56,7 +62,8 @@ def run_study(
     """
     _refuse(config)
     folder = StudyFolder(out)
-    with lock(out), display or make_display(Console()) as shown:
+    sent = make_tracker(tracker, folder, [run.run_id for run in study.runs()])
+    with lock(out), display or make_display(Console()) as shown, sent:
         claim(folder, study_record(study, command))
         missing = _missing(study, folder)
         shown.say(study.question)
@@ -69,7 +76,7 @@ def run_study(
                 f"{_size(study, folder)}: {len(missing)} to do, {done} finished already; "
                 f"{place.describe()}."
             )
-            return _Engine(study, folder, config, place, shown, deque(missing)).run()
+            return _Engine(study, folder, config, place, shown, sent, deque(missing)).run()
 
 
 def _missing(study: Study, folder: StudyFolder) -> list[PlannedRun]:
@@ -139,6 +146,7 @@ class _Engine:
     config: PlaceConfig
     place: Place
     display: Display
+    tracker: Tracker
     waiting: deque[PlannedRun]
     """Not yet handed over."""
     running: dict[str, Job] = field(default_factory=dict)
@@ -159,6 +167,7 @@ class _Engine:
                 for run_id in tuple(self.running):
                     self._look_at(run_id)
                 self.display.show(self.glance.view(self.running))
+                self.tracker.update(every_seconds=TRACK_SECONDS)
         except KeyboardInterrupt:
             self.display.say("Stopping the workers ...")
             raise

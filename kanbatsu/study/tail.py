@@ -38,6 +38,8 @@ class Tail:
     """Of an episode, or of an evaluation."""
     health: Mapping[str, float | None] = field(default_factory=dict)
     """The latest probe."""
+    lines: int = 0
+    """Read so far; begins anew where a resumed run has cut lines off."""
     _read: int = 0
 
     def read(self) -> list[dict[str, Any]]:
@@ -47,11 +49,12 @@ class Tail:
             return []
         with path.open("rb") as file:
             if file.seek(0, 2) < self._read:
-                self._read = 0
+                self._read = self.lines = 0
             file.seek(self._read)
             complete, newline, _ = file.read().rpartition(b"\n")
         self._read += len(complete) + len(newline)
         lines = [json.loads(line) for line in complete.splitlines()]
+        self.lines += len(lines)
         for line in lines:
             self.env_steps = line["env_steps"]
             value = line.get("return", line.get("mean_return"))
