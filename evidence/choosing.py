@@ -1,0 +1,169 @@
+"""Write docs/choosing-a-sparsity.md: what stored studies say of each sparsity, by task and size.
+
+    make evidence
+
+A sparse arm is set beside the arm of the same study that differs from it in sparsity alone and has
+none. Every number is computed here, from the studies beside this file.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pages import CONFIDENCE, ENGLISH, MEASURE, Evidence, finals, read, signed, table
+
+from kanbatsu.report.effect import effect
+from kanbatsu.report.results import ArmResults, StudyResults
+from kanbatsu.report.words import DASH, describe, round_to
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "choosing-a-sparsity.md"
+IGNORED = ("sparsity", "compute")
+"""Settings of a network in which a sparse arm and its dense twin may differ; `compute` changes no
+number but by rounding."""
+
+ADVICE = """\
+# Choosing a sparsity
+
+There is no sparsity that suits every task and network: find the range on your own task with a
+small sweep, and confirm one value with fresh seeds.
+
+1. Start from the network that you would use, and one twice as wide. Wide networks have weights to
+   spare; a network that is barely large enough has none.
+2. Sweep a few sparsities far apart, such as 0.5, 0.8, 0.9 and 0.95, at each width, with the dense
+   network of the same width as the control.
+3. Look inside as well as at the score. A dormant ratio that rises or an srank that falls in the
+   dense network is what pruning may help; where a sparse network shows it, too much was removed.
+4. Confirm the best one with seeds that were not used to choose it, against a rule written down
+   before: [the decision](studies.md#the-decision).
+5. Ask for the gain too: kept weights, operations and time ([sparse compute](sparse-compute.md)).
+
+## What the stored studies say
+
+Each row is a sparse arm beside the arm that differs from it in sparsity alone and has none. The
+difference is that of mean final returns with Welch's interval; the intervals of one study hold
+together at 95 % (Bonferroni). "Dormant" is the critic's dormant ratio (threshold 0.1) at the end,
+dense and sparse. A task or size that is not here was not measured.
+"""
+
+
+class Pair(NamedTuple):
+    """A sparse arm and its dense twin."""
+
+    sparse: ArmResults
+    dense: ArmResults
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(render(HERE))
+
+
+def render(root: Path) -> str:
+    """Return the page's text."""
+    stored = [read(path.parent) for path in sorted(root.glob("*/study.json"))]
+    by_task: dict[str, list[Sequence[str]]] = {}
+    for evidence in stored:
+        for task, row in rows(evidence):
+            by_task.setdefault(task, []).append(row)
+    head = [
+        "network",
+        "removed",
+        "seeds",
+        "dense",
+        "sparse",
+        "difference",
+        "seen",
+        "dormant",
+        "study",
+    ]
+    parts = [f"### {task}\n\n{table(head, by_task[task])}" for task in sorted(by_task)]
+    return "\n".join([ADVICE, "\n\n".join(parts) or "Nothing is stored yet."]) + "\n"
+
+
+def rows(evidence: Evidence) -> Iterator[tuple[str, Sequence[str]]]:
+    """Compare every sparse arm of a study with its dense twin, task by task."""
+    study = evidence.study
+    found = pairs(study)
+    confidence = 1 - (1 - CONFIDENCE) / max(1, len(found) * len(study.tasks))
+    for task in study.tasks:
+        for pair in found:
+            x, y = finals(pair.sparse, task), finals(pair.dense, task)
+            if min(x.size, y.size) < 2:
+                continue
+            said = effect([x], [y], MEASURE, confidence)
+            seen = "higher" if said.low > 0 else "lower" if said.high < 0 else "no difference"
+            yield (
+                task,
+                [
+                    f"{pair.dense.agent.upper()}, {size(pair.dense)}",
+                    removed(pair.sparse),
+                    f"{x.size} and {y.size}",
+                    round_to(float(y.mean())),
+                    round_to(float(x.mean())),
+                    f"{signed(said.value)} [{signed(said.low)}, {signed(said.high)}]",
+                    seen,
+                    f"{dormant(pair.dense, task)}, {dormant(pair.sparse, task)}",
+                    f"[{evidence.name}](evidence/{evidence.name}.md), {pair.sparse.name}",
+                ],
+            )
+
+
+def pairs(study: StudyResults) -> list[Pair]:
+    """Pair each sparse arm with its dense twin, where the study has one."""
+    dense = [arm for arm in study.arms if not any(sparsities(arm).values())]
+    return [
+        Pair(arm, twin)
+        for arm in study.arms
+        if any(sparsities(arm).values())
+        for twin in dense
+        if _likeness(twin) == _likeness(arm)
+    ]
+
+
+def sparsities(arm: ArmResults) -> dict[str, float]:
+    """Return the sparsity of each network."""
+    return {name: network.get("sparsity") or 0.0 for name, network in _networks(arm)}
+
+
+def removed(arm: ArmResults) -> str:
+    """Say what share of which network is gone."""
+    gone = [f"{name} {100 * share:.4g} %" for name, share in sparsities(arm).items() if share]
+    return ENGLISH.listed(gone)
+
+
+def size(arm: ArmResults) -> str:
+    """Say the shape of each network."""
+    return "; ".join(f"{name} {describe(network, ENGLISH)}" for name, network in _networks(arm))
+
+
+def dormant(arm: ArmResults, task: str) -> str:
+    """Return the critic's dormant ratio at the end, averaged over seeds; a dash where unknown."""
+    series = [run.probes.get("critic/dormant_0.1") for run in arm.on(task) if run.finished]
+    last = [list(values.values())[-1] for values in series if values]
+    return round_to(statistics.fmean(last)) if last else DASH
+
+
+def _networks(arm: ArmResults) -> list[tuple[str, Mapping[str, Any]]]:
+    return [
+        (name, value)
+        for name, value in sorted(arm.config.items())
+        if isinstance(value, Mapping) and "width" in value
+    ]
+
+
+def _likeness(arm: ArmResults) -> Any:
+    config = {
+        name: {key: item for key, item in value.items() if key not in IGNORED}
+        if isinstance(value, Mapping)
+        else value
+        for name, value in arm.config.items()
+    }
+    return arm.agent, config, arm.train
+
+
+if __name__ == "__main__":
+    main()

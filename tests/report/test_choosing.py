@@ -1,0 +1,60 @@
+"""Choosing a sparsity: the page is that of the stored data, and twins differ in sparsity alone."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from kanbatsu.report.archive import archive
+from kanbatsu.report.results import read_study
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def choosing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "evidence")
+    for name in ("choosing", "pages"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    import choosing
+
+    return choosing
+
+
+def test_the_page_is_that_of_the_stored_data(choosing: ModuleType) -> None:
+    written = choosing.PAGE.read_text(encoding="utf-8")
+    assert written == choosing.render(ROOT / "evidence"), "run `make evidence`"
+
+
+def test_a_sparse_arm_meets_the_dense_one_of_its_size(
+    choosing: ModuleType, make_study: Callable, tmp_path: Path
+) -> None:
+    (pair,) = choosing.pairs(read_study(make_study(tmp_path).path))
+    assert (pair.sparse.name, pair.dense.name) == ("sparse-256", "dense-256")
+
+
+def test_a_row_holds_what_the_runs_hold(
+    choosing: ModuleType, make_study: Callable, tmp_path: Path
+) -> None:
+    folder = tmp_path / "evidence" / "thinning"
+    make_study(tmp_path / "out")
+    archive(tmp_path / "out", folder)
+    (folder / "notes.toml").write_text('title = "t"\ndesign = "d"\nlimits = ["l"]\n')
+    text = choosing.render(tmp_path / "evidence")
+    # Planted: 110 to 114 and 120 to 124; Welch's interval of two times five runs, 10 -+ 2.31.
+    assert "### dmc/walker-walk" in text
+    assert "| SAC, actor SimBa 32 × 1, dense; critic SimBa 256 × 2, dense | critic 94 % |" in text
+    assert "| 5 and 5 | 112 | 122 | +10.0 [+7.69, +12.3] | higher | 0.12, 0.12 |" in text
+
+
+def test_a_study_without_twins_says_nothing(
+    choosing: ModuleType, make_study: Callable, tmp_path: Path
+) -> None:
+    arms = {
+        "dense": {"width": 64, "sparsity": 0.0, "kept": 5, "total": 5},
+        "wide": {"width": 256, "sparsity": 0.9, "kept": 5, "total": 50},
+    }
+    study = make_study(tmp_path, arms=arms, control="dense", seeds=(0, 1))
+    assert choosing.pairs(read_study(study.path)) == []
