@@ -113,13 +113,13 @@ def rows(evidence: Evidence) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def pairs(study: StudyResults) -> list[Pair]:
-    """Pair each sparse arm with its dense twin, where the study has one."""
+    """Pair each sparse arm with its dense twin, where the study has one; the least sparse first."""
     dense = [arm for arm in study.arms if not any(sparsities(arm).values())]
+    sparse = [arm for arm in study.arms if arm not in dense]
     return [
         Pair(arm, twin)
-        for arm in study.arms
-        if any(sparsities(arm).values())
         for twin in dense
+        for arm in sorted(sparse, key=lambda arm: tuple(sparsities(arm).values()))
         if _likeness(twin) == _likeness(arm)
     ]
 
