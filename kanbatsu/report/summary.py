@@ -75,6 +75,12 @@ def summarise_timing(study: StudyResults) -> dict[str, Any]:
                 ),
                 # An unfinished run's seconds are not those of a whole run.
                 "seconds": _median(_run_timing(run)["seconds"] for run in arm.runs if run.finished),
+                "act_milliseconds": _median(
+                    line.get("act_milliseconds") for run in arm.runs for line in run.timing
+                ),
+                "memory_bytes": _median(
+                    run.timing[-1].get("peak_resident_bytes") for run in arm.runs if run.timing
+                ),
             }
             for arm in study.arms
         },

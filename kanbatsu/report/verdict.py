@@ -129,7 +129,7 @@ def _measured(timing: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, 
     arms = timing.get("arms") or {}
     return {
         name: {side: arms.get(names[side], {}).get(name) for side in ("arm", "control")}
-        for name in ("update_milliseconds", "seconds")
+        for name in ("update_milliseconds", "act_milliseconds", "seconds", "memory_bytes")
     }
 
 

@@ -26,6 +26,9 @@ from kanbatsu.types import Agent
 EVALUATION, PROBE = 0xE7A1, 0x9806E
 """Mixed into the seeds of evaluation episodes and probe batches, apart from all others."""
 
+ACTIONS = 30
+"""Timed after each evaluation; their median is what one action takes."""
+
 
 @lru_cache(maxsize=8)  # runs of one agent in one process compile once
 def _programs(agent: Agent | StreamingAgent) -> tuple[Any, Any]:
@@ -61,6 +64,7 @@ class Log:
         self.files, self.agent, self.replay, self.watch = files, agent, replay, watch
         self._seed, self._samples = seed, samples
         self._evaluation_episodes, self._probe_batch = evaluation_episodes, probe_batch
+        self._act_milliseconds: float | None = None
         self._act_greedy, self._probe = _programs(agent)  # type: ignore[arg-type]
 
     def networks(self, state: Any) -> None:
@@ -150,6 +154,7 @@ class Log:
                 "success_rate": result.success_rate,
             }
         )
+        self._time_an_action(state)
         self.watch.add("evaluation", started)
 
     def timing(self, env_steps: int, position: Position) -> None:
@@ -161,6 +166,7 @@ class Log:
                 "updates": position.updates,
                 "seconds": self.watch.total(),  # of all sessions that this run took
                 "update_milliseconds": float(np.median(updates)) if updates else None,
+                "act_milliseconds": self._act_milliseconds,
                 "peak_resident_bytes": 1024 * getrusage(RUSAGE_SELF).ru_maxrss,
             }
             | {
@@ -170,6 +176,16 @@ class Log:
             }
         )
         updates.clear()
+
+    def _time_an_action(self, state: Any) -> None:
+        """Time the greedy choice of one action, which the evaluation has compiled."""
+        obs = np.zeros((1, self.agent.spec.obs_dim), np.float32)
+        times = []
+        for _ in range(ACTIONS):
+            started = time.perf_counter()
+            jax.block_until_ready(self._act_greedy(state, obs))
+            times.append(1e3 * (time.perf_counter() - started))
+        self._act_milliseconds = float(np.median(times))
 
     def _operations(self, state: Any) -> Operations:
         return operations(self.agent, self.agent.networks(state), self._samples)
