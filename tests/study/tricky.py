@@ -75,3 +75,16 @@ def hangs() -> Task:
         return step
 
     return Task(hang)
+
+
+def fragile_at_30() -> Task:
+    steps = 0
+
+    def burn(step: Timestep) -> Timestep:
+        nonlocal steps
+        steps += 1
+        if steps == 30 and not Path("repaired").exists():
+            raise RuntimeError("the simulator burnt down")
+        return step
+
+    return Task(burn)
