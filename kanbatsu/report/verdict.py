@@ -79,7 +79,11 @@ def in_words(verdict: Mapping[str, Any], timing: Mapping[str, Any], t: Texts) ->
             if _known(pair) and name.partition("/")[2] in SHOWN
         ),
         flags=tuple(_flag(flag, t) for flag in verdict["flags"]),
-        overturned_by=tuple(_overturn(reason, verdict, t) for reason in verdict["overturned_by"]),
+        overturned_by=tuple(
+            _overturn(reason, verdict, t)
+            for reason in verdict["overturned_by"]
+            if not _beside_the_point(reason)
+        ),
         matched=t(f"matched.{verdict['budget']['matched']}", **names),
         threshold=_threshold(verdict["rule"]),
     )
@@ -102,10 +106,13 @@ def _found(verdict: Mapping[str, Any], t: Texts) -> str:
         high=size(high, measure, t),
         confidence=_confidence(verdict["rule"]),
     )
+    parts = [sentence]
     share = verdict["probability_of_improvement"]["value"]
-    if share is None:
-        return sentence
-    return _sentences([sentence, t("summary.pairs", percent=f"{100 * share:.0f}")], t)
+    if share is not None:
+        parts.append(t("summary.pairs", percent=f"{100 * share:.0f}"))
+    if verdict["decision"] != "adopt":
+        parts.append(t("summary.asked", threshold=size(_threshold(verdict["rule"]), measure, t)))
+    return _sentences(parts, t)
 
 
 def _gained(gains: Mapping[str, Pair | None], names: Mapping[str, str], t: Texts) -> str:
@@ -116,9 +123,9 @@ def _gained(gains: Mapping[str, Pair | None], names: Mapping[str, str], t: Texts
             parts.append(t("summary.keeps_same", **names, kept=counts["kept"]))
         else:
             parts.append(t("summary.keeps", **names, **counts, share=_share(kept)))
-    if (flops := gains["flops"]) and _known(flops):
+    if (flops := gains["flops"]) and _known(flops) and _differ(flops):
         parts.append(t("summary.computes", share=_share(flops)))
-    if (updates := gains.get("update_milliseconds")) and _known(updates):
+    if (updates := gains.get("update_milliseconds")) and _known(updates) and _differ(updates):
         both = {f"{side}_value": words.round_to(updates[side]) for side in ("arm", "control")}
         parts.append(t("summary.updates", **both))
     return _sentences(parts, t) if parts else t("summary.nothing_known")
@@ -207,6 +214,14 @@ def _flag(flag: Mapping[str, Any], t: Texts) -> str:
     return t(f"flag.{kind}", arm=flag["arm"], task=flag["task"], **shown)
 
 
+def _beside_the_point(reason: Mapping[str, Any]) -> bool:
+    """Whether an interval leaves out the threshold: then it is not what keeps a verdict open."""
+    low, high = reason.get("low"), reason.get("high")
+    if reason["kind"] != "interval" or low is None or high is None:
+        return False
+    return not low <= reason["threshold"] <= high
+
+
 def _overturn(reason: Mapping[str, Any], verdict: Mapping[str, Any], t: Texts) -> str:
     kind, measure = reason["kind"], verdict["effect"]["measure"]
     sizes = {
@@ -231,6 +246,8 @@ def _overturn(reason: Mapping[str, Any], verdict: Mapping[str, Any], t: Texts) -
         return t("overturn.seeds_like_control", seeds=seeds, control=control, decision=decision)
     if kind == "one_run":
         return t("overturn.one_run", runs=reason["runs"], of=reason["of"])
+    if None in (reason.get("low", 0), reason.get("high", 0), reason.get("value", 0)):
+        return t("overturn.no_interval")
     return t(f"overturn.{kind}", task=reason.get("task", ""), **sizes)
 
 
@@ -268,6 +285,11 @@ def _number(value: float | int) -> str:
 
 def _share(pair: Pair) -> str:
     return f"{100 * pair['arm'] / pair['control']:.3g}"
+
+
+def _differ(pair: Pair) -> bool:
+    """Whether the arm's and the control's are further apart than a hundredth."""
+    return abs(pair["arm"] - pair["control"]) > 0.01 * abs(pair["control"])
 
 
 def _known(pair: Pair | None) -> bool:

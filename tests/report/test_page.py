@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from kanbatsu.report.page import render, write_report
 from kanbatsu.report.results import read_study
 from kanbatsu.report.summary import summarise, summarise_timing
 from kanbatsu.report.words import compared
+from kanbatsu.study.rule import DecisionRule
 from kanbatsu.study.store import StudyFolder
 
 MakeStudy = Callable[..., StudyFolder]
@@ -304,3 +306,27 @@ def test_many_tasks_keep_their_curves_for_the_appendix(
     assert "in the appendix" in team
     assert "Learning curves" not in team
     assert appendix.count("Learning curves") == 3
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+@pytest.mark.parametrize(
+    ("rule", "changes", "decision"),
+    [
+        ({"minimum_effect": 5.0}, {}, "adopt"),
+        ({"minimum_effect": 0.5, "measure": "iqm_relative"}, {}, "reject"),
+        ({"goal": "no_worse", "maximal_regression": 5.0}, {"seeds": (0,)}, "extend"),
+        (
+            {"measure": "mean_relative", "maximal_regression": 0.5},
+            {"tasks": ("gym/A-v0", "b:c"), "stop": {("dense-64", "b:c", 1): ("failed", "x", 0.2)}},
+            "extend",
+        ),
+    ],
+)
+def test_what_the_rule_decides_stands_on_the_page(
+    tmp_path: Path, make_study: MakeStudy, lang: str, rule: dict, changes: dict, decision: str
+) -> None:
+    every = asdict(DecisionRule(**rule))
+    folder = make_study(tmp_path, decision=every, **{"seeds": (0, 1, 2, 3, 4), **changes})
+    html = write_report(folder.path, lang).read_text(encoding="utf-8")
+    assert f'class="verdict {decision}"' in html
+    assert not re.search(r"\b(nan|None|inf)\b", Page(html).text)

@@ -53,6 +53,16 @@ def test_a_lower_return_is_said_to_be_lower(make_verdict: MakeVerdict) -> None:
         "sparse-256 returned 10.0 % less than dense-64 in the interquartile mean "
         "(95 % interval -2.0 % to 30.0 %)."
     )
+    assert said.lines[0][1].endswith("The rule asks for an effect above 500.0 %.")
+
+
+def test_what_is_the_same_is_no_gain(make_verdict: MakeVerdict) -> None:
+    same = {"arm": 7.0, "control": 7.001}
+    gains = make_verdict()["gains"] | {"flops": same}
+    said = in_words(make_verdict(gains=gains), {"gains": {"update_milliseconds": same}}, EN)
+    assert said.lines[1][1] == (
+        "sparse-256 keeps 95.4 % of the weights of dense-64 (12,400 against 13,000)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,6 +118,7 @@ REASONS = [
         {"kind": "interval", "low": -1.0, "high": 9.0, "threshold": 5.0},
         "-1.00 to 9.00 includes the threshold 5.00",
     ),
+    ({"kind": "interval", "low": None, "high": None, "threshold": 5.0}, "There is no interval yet"),
     ({"kind": "effect_above", "value": 1.0, "high": 2.0, "threshold": 5.0}, "now 2.00"),
     ({"kind": "seeds_like_control", "seeds": 1, "decision": "extend"}, "1 seed more that return"),
     ({"kind": "seeds_like_control", "seeds": None, "decision": "extend"}, "Not even 200"),
@@ -122,6 +133,18 @@ def test_every_reason_has_words(
     (said,) = in_words(make_verdict(overturned_by=[reason]), {}, EN).overturned_by
     assert sentence in said
     assert in_words(make_verdict(overturned_by=[reason]), {}, JA).overturned_by[0].endswith("。")
+
+
+def test_an_interval_that_leaves_out_the_threshold_is_not_what_is_missing(
+    make_verdict: MakeVerdict,
+) -> None:
+    reasons = [
+        {"kind": "missing_runs", "runs": 1},
+        {"kind": "interval", "low": 6.0, "high": 9.0, "threshold": 5.0},
+    ]
+    said = in_words(make_verdict(decision="extend", overturned_by=reasons), {}, EN)
+    assert len(said.overturned_by) == 1
+    assert said.overturned_by[0].startswith("1 run without a result")
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
