@@ -18,7 +18,6 @@ import numpy as np
 from kanbatsu.deploy.arrays import parse
 from kanbatsu.deploy.entry import Entry, PolicyError
 from kanbatsu.deploy.layers import (
-    GROUP_SIZES,
     Add,
     Dense,
     Grouped,
@@ -32,6 +31,7 @@ from kanbatsu.deploy.layers import (
     Weight,
     blocks,
 )
+from kanbatsu.kernels.constants import GROUP_SIZES
 
 FORMAT, VERSION = "kanbatsu-policy", 1
 DESCRIPTION, ARRAYS = "policy.json", "policy.safetensors"

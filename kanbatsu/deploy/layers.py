@@ -8,10 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-BLOCK = 1024
-"""Inputs that a packed weight lists together (`kernels.layouts.BLOCK`, which needs JAX)."""
-GROUP_SIZES = (8, 16, 32)
-"""Outputs per group that the kernels know."""
+from kanbatsu.kernels.constants import BLOCK
 
 
 class Dense(NamedTuple):

@@ -10,7 +10,6 @@ import numpy as np
 
 from kanbatsu.deploy.entry import PolicyError
 from kanbatsu.deploy.layers import (
-    GROUP_SIZES,
     Add,
     Dense,
     Grouped,
@@ -22,6 +21,7 @@ from kanbatsu.deploy.layers import (
     Remember,
     Squash,
 )
+from kanbatsu.kernels.constants import GROUP_SIZES
 
 NORMALISE, REMEMBER, ADD, LAYER_NORM, PACKED, GROUPED, SQUASH = range(7)
 """`Operation` in kernels/csrc/policy.cc."""

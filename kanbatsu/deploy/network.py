@@ -11,7 +11,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from kanbatsu.deploy.layers import (
-    GROUP_SIZES,
     Add,
     Dense,
     Grouped,
@@ -24,6 +23,7 @@ from kanbatsu.deploy.layers import (
     Squash,
     Weight,
 )
+from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.nn import layers as nn_layers
 from kanbatsu.nn.normaliser import EPSILON
 from kanbatsu.sparsity import packed

@@ -30,10 +30,6 @@ class Layout(NamedTuple):
     """Samples in a tile of activations."""
 
 
-BLOCK = 1024
-"""Inputs that a packed weight lists together; the kernels keep their activations in a cache."""
-
-
 def _packed_positions(structure: Structure, outputs: int) -> tuple[Array, Array]:
     """Input and output of every value."""
     starts, sources, *_ = structure

@@ -18,11 +18,13 @@ TARGETS = (
     "grouped_weight_gradient",
     "batch_sum",
     "packed_trunk",
+    "packed_trunk_traces",
     "packed_trunk_input_gradient",
-    "packed_trunk_weight_gradients",
+    "packed_trunk_gradients",
     "grouped_trunk",
+    "grouped_trunk_traces",
     "grouped_trunk_input_gradient",
-    "grouped_trunk_weight_gradients",
+    "grouped_trunk_gradients",
 )
 
 

@@ -1,23 +1,27 @@
 r"""A residual trunk of pruned layers: its products and all that is between them, in one call.
 
 Block by block $x \leftarrow x + \mathrm{down}(\mathrm{relu}(\mathrm{up}(\mathrm{norm}(x))))$, then
-a norm. On a CPU one kernel runs all of it forward, another passes errors back, a third computes the
-gradients of the weights. One by one the products are so short that starting their threads, fetching
-activations feature by feature, and XLA's own passes between two of them would take longer.
+a norm. On a CPU one kernel runs all of it forward, another all of it backward. One by one the
+products are so short that starting their threads, fetching activations feature by feature, and
+passes of XLA between two of them would take longer.
 
-Each of the three has a meaning in JAX, which runs where the kernels cannot, and which higher
-derivatives are taken of.
+Nothing is made that nobody needs: a forward pass writes no traces unless something is
+differentiated, and a backward pass computes gradients of the weights only where they are wanted.
+Each pass has a meaning in JAX, which runs where the kernels cannot, and which higher derivatives
+are taken of.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero, custom_vjp_primal_tree_values
 
 from kanbatsu.kernels.layouts import LAYOUTS, Layout, Structure
 from kanbatsu.kernels.library import library
@@ -27,7 +31,6 @@ from kanbatsu.kernels.products import (
     INPUT_GRADIENT,
     WEIGHT_GRADIENT,
     Shape,
-    values_shape,
 )
 
 Array = jax.Array
@@ -73,10 +76,9 @@ class Sizes(NamedTuple):
 # l]`, and samples beyond the batch are zeros on the way in.
 
 
-class Normed(NamedTuple):
-    """What a norm gives, and what its gradient needs."""
+class Statistics(NamedTuple):
+    """What the gradient of a norm needs."""
 
-    y: Array
     mean: Array
     """`[tiles, 1, lanes]`."""
     deviation: Array
@@ -86,7 +88,8 @@ class Normed(NamedTuple):
 class Trace(NamedTuple):
     """What a block made of its input."""
 
-    normed: Normed
+    normed: Array
+    statistics: Statistics
     hidden: Array
     """The output of its ReLU."""
     output: Array
@@ -97,7 +100,7 @@ class Traces(NamedTuple):
 
     input: Array
     blocks: tuple[Trace, ...]
-    last: Normed
+    last: Statistics
 
 
 class Errors(NamedTuple):
@@ -132,7 +135,7 @@ def trunk(
 
 
 class Pass(NamedTuple):
-    """One of the three things that a trunk computes, of activations and of weights."""
+    """One of the things that a trunk computes, of activations and of weights."""
 
     meaning: Callable[..., Any]
     kernel: Callable[..., Any]
@@ -186,62 +189,69 @@ def _multiply(primitive: Any, tiles: Array, *arrays: Array, **parameters: Any) -
     return primitive.bind(tiles.swapaxes(1, 2), *arrays, **parameters).swapaxes(1, 2)
 
 
-def _normalise(x: Array, norm: Norm, epsilon: float) -> Normed:
+def _normalise(x: Array, norm: Norm, epsilon: float) -> tuple[Array, Statistics]:
     mean = x.mean(axis=1, keepdims=True)
     centred = x - mean
     deviation = jnp.sqrt((centred**2).mean(axis=1, keepdims=True) + epsilon)
     y = centred / deviation * norm.scale[:, None] + norm.shift[:, None]
-    return Normed(y, mean, deviation)
+    return y, Statistics(mean, deviation)
 
 
-def _forward(x: Array, weights: Any, sizes: Sizes) -> tuple[Array, Traces]:
+def _traces(x: Array, weights: Any, sizes: Sizes) -> tuple[Array, Traces]:
     blocks, norm = weights
     value = first = _enter(x, sizes.layout.lanes)
     traces = []
     for block in blocks:
-        normed = _normalise(value, block.norm, sizes.epsilon)
+        normed, statistics = _normalise(value, block.norm, sizes.epsilon)
         up, down = (
             functools.partial(_multiply, AFFINE, shape=shape) for shape in (sizes.up, sizes.down)
         )
-        hidden = up(normed.y, block.up.values, block.up.bias, *block.up.structure, relu=True)
+        hidden = up(normed, block.up.values, block.up.bias, *block.up.structure, relu=True)
         value = value + down(
             hidden, block.down.values, block.down.bias, *block.down.structure, relu=False
         )
-        traces.append(Trace(normed, hidden, value))
-    last = _normalise(value, norm, sizes.epsilon)
-    return _leave(last.y, x.shape[0]), Traces(first, tuple(traces), last)
+        traces.append(Trace(normed, statistics, hidden, value))
+    y, last = _normalise(value, norm, sizes.epsilon)
+    return _leave(y, x.shape[0]), Traces(first, tuple(traces), last)
 
 
-def _forward_kernel(x: Array, weights: Any, sizes: Sizes) -> tuple[Array, Traces]:
-    blocks, norm = weights
+def _traces_kernel(x: Array, weights: Any, sizes: Sizes) -> tuple[Array, Traces]:
     wide, hidden, statistic = _tile_shapes(x.shape[0], sizes)
+    statistics = Statistics(statistic, statistic)
+    trace = Trace(wide, statistics, hidden, wide)
+    traces = Traces(wide, (trace,) * len(weights[0]), statistics)
+    return _call_forward("trunk_traces", x, weights, sizes, (_float(*x.shape), traces))
+
+
+def _forward(x: Array, weights: Any, sizes: Sizes) -> Array:
+    return _traces(x, weights, sizes)[0]
+
+
+def _forward_kernel(x: Array, weights: Any, sizes: Sizes) -> Array:
+    return _call_forward("trunk", x, weights, sizes, _float(*x.shape))
+
+
+def _call_forward(name: str, x: Array, weights: Any, sizes: Sizes, results: Any) -> Any:
+    blocks, norm = weights
     arguments: list[Array] = [x]
     for block in blocks:
         arguments += block.norm
         for layer in (block.up, block.down):
             arguments += [layer.values, layer.bias, *sizes.layout.forwards(layer.structure)]
-    normed = Normed(wide, statistic, statistic)
-    traces = Traces(wide, (Trace(normed, hidden, wide),) * len(blocks), normed)
-    return _call(
-        "trunk",
-        sizes,
-        (*arguments, *norm),
-        (_float(*x.shape), traces),
-        epsilon=np.float32(sizes.epsilon),
-    )
+    epsilon = np.float32(sizes.epsilon)
+    return _call(name, sizes, (*arguments, *norm), results, epsilon=epsilon)
 
 
-def _normalise_gradient(dy: Array, x: Array, normed: Normed, scale: Array) -> Array:
-    standard = (x - normed.mean) / normed.deviation
+def _normalise_gradient(dy: Array, x: Array, of: Statistics, scale: Array) -> Array:
+    standard = (x - of.mean) / of.deviation
     error = dy * scale[:, None]
     along = (error * standard).mean(axis=1, keepdims=True)
-    return (error - error.mean(axis=1, keepdims=True) - standard * along) / normed.deviation
+    return (error - error.mean(axis=1, keepdims=True) - standard * along) / of.deviation
 
 
-def _input_gradient(
-    given: tuple[Array, Traces], weights: Any, sizes: Sizes
+def _errors(
+    dy: Array, traces: Traces, weights: Any, sizes: Sizes
 ) -> tuple[Array, Array, tuple[Errors, ...]]:
-    dy, traces = given
     blocks, norm = weights
     inputs = (traces.input, *(trace.output for trace in traces.blocks))
     dlast = _enter(dy, sizes.layout.lanes)
@@ -254,120 +264,141 @@ def _input_gradient(
         hidden = jnp.where(trace.hidden > 0, passed, jnp.zeros_like(passed))
         normed = back(hidden, up.values, *up.structure, shape=sizes.up)
         errors.append(Errors(normed, hidden, dx))
-        dx = dx + _normalise_gradient(normed, x, trace.normed, block.norm.scale)
+        dx = dx + _normalise_gradient(normed, x, trace.statistics, block.norm.scale)
     return _leave(dx, dy.shape[0]), dlast, tuple(reversed(errors))
 
 
-def _input_gradient_kernel(
-    given: tuple[Array, Traces], weights: Any, sizes: Sizes
-) -> tuple[Array, Array, tuple[Errors, ...]]:
-    dy, traces = given
-    blocks, norm = weights
-    wide, hidden, _ = _tile_shapes(dy.shape[0], sizes)
-    arguments: list[Array] = [dy, traces.input]
-    results: list[Any] = []
-    for block, trace in zip(blocks, traces.blocks, strict=True):
-        arguments += [*trace.normed[1:], block.norm.scale, trace.hidden, trace.output]
-        for layer in (block.up, block.down):
-            arguments += [layer.values, *sizes.layout.backwards(layer.structure)]
-        reorders = (block.up, block.down) if sizes.layout.reorders else ()
-        room = [_float(*layer.values.shape) for layer in reorders]
-        results.append((Errors(wide, hidden, wide), room))
-    dx, dlast, _, made = _call(
-        "trunk_input_gradient",
-        sizes,
-        (*arguments, *traces.last[1:], norm.scale),
-        (_float(*dy.shape), wide, wide, results),
-    )
-    return dx, dlast, tuple(errors for errors, _ in made)
+def _input_gradient(given: tuple[Array, Traces], weights: Any, sizes: Sizes) -> Array:
+    return _errors(*given, weights, sizes)[0]
 
 
-def _norm_weight_gradient(dy: Array, x: Array, normed: Normed) -> Norm:
-    standard = (x - normed.mean) / normed.deviation
+def _input_gradient_kernel(given: tuple[Array, Traces], weights: Any, sizes: Sizes) -> Array:
+    return _call_backward("trunk_input_gradient", given, weights, sizes)[0]
+
+
+def _norm_weight_gradient(dy: Array, x: Array, of: Statistics) -> Norm:
+    standard = (x - of.mean) / of.deviation
     return Norm(scale=(dy * standard).sum(axis=(0, 2)), shift=dy.sum(axis=(0, 2)))
 
 
-def _weight_gradients(
-    given: tuple[Array, Traces, tuple[Errors, ...]], structures: Any, sizes: Sizes
-) -> tuple[tuple[Any, ...], Norm]:
-    dlast, traces, errors = given
+def _gradients(
+    given: tuple[Array, Traces], weights: Any, sizes: Sizes
+) -> tuple[Array, tuple[Any, ...], Norm]:
+    dy, traces = given
+    dx, dlast, errors = _errors(dy, traces, weights, sizes)
 
-    def of_values(x: Array, dy: Array, structure: Structure, shape: Shape) -> Array:
+    def of_affine(x: Array, dy: Array, layer: Affine, shape: Shape) -> tuple[Array, Array]:
         pair = x.swapaxes(1, 2), dy.swapaxes(1, 2)
-        return WEIGHT_GRADIENT.bind(*pair, *structure, shape=shape)
+        return WEIGHT_GRADIENT.bind(*pair, *layer.structure, shape=shape), dy.sum((0, 2))
 
     gradients = []
     x = traces.input
-    for trace, error, (up, down) in zip(traces.blocks, errors, structures, strict=True):
+    for trace, error, block in zip(traces.blocks, errors, weights[0], strict=True):
         gradients.append(
             (
-                _norm_weight_gradient(error.normed, x, trace.normed),
-                (of_values(trace.normed.y, error.hidden, up, sizes.up), error.hidden.sum((0, 2))),
-                (of_values(trace.hidden, error.output, down, sizes.down), error.output.sum((0, 2))),
+                _norm_weight_gradient(error.normed, x, trace.statistics),
+                of_affine(trace.normed, error.hidden, block.up, sizes.up),
+                of_affine(trace.hidden, error.output, block.down, sizes.down),
             )
         )
         x = trace.output
-    return tuple(gradients), _norm_weight_gradient(dlast, x, traces.last)
+    return dx, tuple(gradients), _norm_weight_gradient(dlast, x, traces.last)
 
 
-def _weight_gradients_kernel(
-    given: tuple[Array, Traces, tuple[Errors, ...]], structures: Any, sizes: Sizes
-) -> tuple[tuple[Any, ...], Norm]:
-    dlast, traces, errors = given
+def _gradients_kernel(
+    given: tuple[Array, Traces], weights: Any, sizes: Sizes
+) -> tuple[Array, tuple[Any, ...], Norm]:
     width, units = sizes.up.inputs, sizes.up.outputs
     norm = Norm(_float(width), _float(width))
-    arguments: list[Array] = [dlast, traces.input]
-    results = []
-    for trace, error, (up, down) in zip(traces.blocks, errors, structures, strict=True):
-        normed, *statistics = trace.normed
-        arguments += [normed, trace.hidden, trace.output, *error, *statistics]
-        arguments += [*sizes.layout.forwards(up), *sizes.layout.forwards(down)]
-        of_up = _float(*values_shape(up, sizes.up)), _float(units)
-        of_down = _float(*values_shape(down, sizes.down)), _float(width)
-        results.append((norm, of_up, of_down))
-    return _call(
-        "trunk_weight_gradients",
-        sizes,
-        (*arguments, *traces.last[1:]),
-        (tuple(results), norm),
+    gradients = tuple(
+        (
+            norm,
+            (_float(*block.up.values.shape), _float(units)),
+            (_float(*block.down.values.shape), _float(width)),
+        )
+        for block in weights[0]
     )
+    return _call_backward("trunk_gradients", given, weights, sizes, gradients, norm)
+
+
+def _call_backward(
+    name: str, given: tuple[Array, Traces], weights: Any, sizes: Sizes, *gradients: Any
+) -> Any:
+    dy, traces = given
+    blocks, norm = weights
+    arguments: list[Array] = [dy, traces.input]
+    for block, trace in zip(blocks, traces.blocks, strict=True):
+        arguments += [trace.normed, *trace.statistics, block.norm.scale]
+        arguments += [trace.hidden, trace.output]
+        for layer in (block.up, block.down):
+            arguments += [layer.values, *sizes.layout.backwards(layer.structure)]
+            if gradients:
+                arguments += sizes.layout.forwards(layer.structure)
+    results = (_float(*dy.shape), *gradients)
+    return _call(name, sizes, (*arguments, *traces.last, norm.scale), results)
 
 
 FORWARD = Pass(_forward, _forward_kernel)
+TRACES = Pass(_traces, _traces_kernel)
 PASS_BACK = Pass(_input_gradient, _input_gradient_kernel)
-GRADIENTS = Pass(_weight_gradients, _weight_gradients_kernel)
+GRADIENTS = Pass(_gradients, _gradients_kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _trunk(
     x: Array, blocks: tuple[Block, ...], norm: Norm, sizes: Sizes
 ) -> tuple[Array, tuple[Array, ...]]:
-    y, traces = FORWARD(x, (blocks, norm), sizes)
-    return y, tuple(trace.hidden for trace in traces.blocks)
+    # Of the two calls a compiled caller runs those whose results it uses.
+    _, traces = TRACES(x, (blocks, norm), sizes)
+    return FORWARD(x, (blocks, norm), sizes), tuple(trace.hidden for trace in traces.blocks)
 
 
-def _trunk_forward(x: Array, blocks: tuple[Block, ...], norm: Norm, sizes: Sizes) -> Any:
-    y, traces = FORWARD(x, (blocks, norm), sizes)
-    return (y, tuple(trace.hidden for trace in traces.blocks)), (blocks, norm, traces)
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["blocks", "norm", "traces"],
+    meta_fields=["learns"],
+)
+@dataclass(frozen=True)
+class _Saved:
+    """What the backward pass needs, and whether gradients of the weights are wanted."""
+
+    blocks: tuple[Block, ...]
+    norm: Norm
+    traces: Traces
+    learns: bool
 
 
-def _trunk_backward(sizes: Sizes, saved: Any, cotangents: Any) -> Any:
-    blocks, norm, traces = saved
-    dx, dlast, errors = PASS_BACK((cotangents[0], traces), (blocks, norm), sizes)
-    structures = tuple((block.up.structure, block.down.structure) for block in blocks)
-    gradients, dnorm = GRADIENTS((dlast, traces, errors), structures, sizes)
+def _trunk_forward(*arguments: Any) -> Any:
+    *differentiated, sizes = arguments
+    x, blocks, norm = custom_vjp_primal_tree_values(tuple(differentiated))
+    leaves = jax.tree.leaves(
+        differentiated[1:], is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal)
+    )
+    y, traces = TRACES(x, (blocks, norm), sizes)
+    learns = any(leaf.perturbed for leaf in leaves)
+    return (y, tuple(trace.hidden for trace in traces.blocks)), _Saved(blocks, norm, traces, learns)
 
-    def affine(gradient: tuple[Array, Array], structure: Structure) -> Affine:
-        return Affine(*gradient, (None,) * len(structure))  # type: ignore[arg-type]
+
+def _trunk_backward(sizes: Sizes, saved: _Saved, cotangents: Any) -> Any:
+    blocks, norm = saved.blocks, saved.norm
+    dy = cotangents[0]
+    if isinstance(dy, SymbolicZero):
+        dy = jnp.zeros(dy.shape, dy.dtype)
+    if not saved.learns:
+        return PASS_BACK((dy, saved.traces), (blocks, norm), sizes), None, None
+    dx, gradients, dnorm = GRADIENTS((dy, saved.traces), (blocks, norm), sizes)
+
+    def affine(gradient: tuple[Array, Array], of: Affine) -> Affine:
+        return Affine(*gradient, (None,) * len(of.structure))  # type: ignore[arg-type]
 
     dblocks = tuple(
-        Block(of_norm, affine(of_up, up), affine(of_down, down))
-        for (of_norm, of_up, of_down), (up, down) in zip(gradients, structures, strict=True)
+        Block(of_norm, affine(of_up, block.up), affine(of_down, block.down))
+        for (of_norm, of_up, of_down), block in zip(gradients, blocks, strict=True)
     )
     return dx, dblocks, dnorm
 
 
-_trunk.defvjp(_trunk_forward, _trunk_backward)
+_trunk.defvjp(_trunk_forward, _trunk_backward, symbolic_zeros=True)
 
 
 def _float(*shape: int) -> Any:

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.kernels.library import instruction_set, library
 from kanbatsu.machine import cpu_name, usable_cores
-from kanbatsu.sparsity.packed import GROUP_SIZES, MOST_FEATURES, Grouped, Packed
+from kanbatsu.sparsity.packed import MOST_FEATURES, Grouped, Packed
 from kanbatsu.sparsity.pattern import draw
 from kanbatsu.sparsity.weight import matmul
 

@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, UInt16
 
-from kanbatsu.kernels.layouts import BLOCK, LAYOUTS
+from kanbatsu.kernels.constants import BLOCK, GROUP_SIZES
+from kanbatsu.kernels.layouts import LAYOUTS
 from kanbatsu.kernels.products import Shape, affine, product
 
-GROUP_SIZES = (8, 16, 32)
-"""Outputs per group that the kernels know: whole vector registers."""
 MOST_FEATURES = 1 << 16
 """Inputs or outputs that a `Packed` weight can name in 16 bits."""
 

@@ -21,8 +21,6 @@ from kanbatsu.deploy import Policy, PolicyError, export_policy, load, policy
 from kanbatsu.deploy.arrays import parse
 from kanbatsu.deploy.files import canonical, digest
 from kanbatsu.deploy.layers import (
-    BLOCK,
-    GROUP_SIZES,
     Add,
     Dense,
     Grouped,
@@ -36,10 +34,9 @@ from kanbatsu.deploy.layers import (
 )
 from kanbatsu.deploy.native import Program
 from kanbatsu.deploy.network import smallest
-from kanbatsu.kernels import layouts
+from kanbatsu.kernels.constants import BLOCK, GROUP_SIZES
 from kanbatsu.kernels.shared import shared_library
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.sparsity import packed
 from kanbatsu.types import Spec
 
 SPEC = Spec(obs_dim=17, action_dim=3, episode_length=100)
@@ -149,11 +146,6 @@ def test_the_kernels_compute_what_numpy_does(pattern):
     for batch in (1, 2, 7, 33):
         obs = floats(batch, inputs)
         np.testing.assert_allclose(program(obs), run(dense, obs), atol=2e-5)
-
-
-def test_constants_are_those_of_the_kernels():
-    assert BLOCK == layouts.BLOCK
-    assert GROUP_SIZES == packed.GROUP_SIZES
 
 
 def test_neither_jax_nor_anything_but_numpy_is_imported(exported):

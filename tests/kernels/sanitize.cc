@@ -323,16 +323,16 @@ void drive_norms(const std::vector<const Kernels*>& tables, Index features, Inde
   for (const Kernels* table : tables) {
     running = table->name;
     Floats ys = blank(count), means = blank(batch), deviations = blank(batch);
-    Floats alone = blank(count), both = blank(count), tile = blank(2 * features * kNormLanes);
+    Floats alone = blank(count), both = blank(count), tile = blank(features * kNormLanes);
     for (Index b = 0; b < batch; b += kNormLanes) {
-      const Index from = b / lanes * features * lanes, first = b % lanes, sample = b - first;
-      table->normalise(norm, x.data() + from, ys.data() + from, means.data() + sample,
-                       deviations.data() + sample, lanes, first, tile.data());
+      const Index from = b / lanes * features * lanes + b % lanes;
+      table->normalise(norm, x.data() + from, ys.data() + from, means.data() + b,
+                       deviations.data() + b, lanes);
       for (const bool with : {false, true}) {
-        table->normalise_gradient(norm, x.data() + from, means.data() + sample,
-                                  deviations.data() + sample, dy.data() + from,
+        table->normalise_gradient(norm, x.data() + from, means.data() + b,
+                                  deviations.data() + b, dy.data() + from,
                                   with ? beside.data() + from : nullptr,
-                                  (with ? both : alone).data() + from, lanes, first, tile.data());
+                                  (with ? both : alone).data() + from, lanes, tile.data());
       }
     }
     for (Index k = 0; k < count; ++k) {

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kanbatsu.kernels.constants import BLOCK, GROUP_SIZES
 from kanbatsu.kernels.library import instruction_set, library, set_threads
 from kanbatsu.kernels.shared import FILE
 
@@ -20,6 +21,12 @@ ROUNDING = 16 * np.finfo(np.float32).eps
 """Error allowed per unit of the sum of the absolute terms."""
 
 needs_kernels = pytest.mark.skipif(library() is None, reason="kanbatsu has no kernels here")
+
+
+@needs_kernels
+def test_the_library_was_built_with_the_same_constants():
+    assert library().kanbatsu_block() == BLOCK
+    assert tuple(n for n in range(100) if library().kanbatsu_knows_group_size(n)) == GROUP_SIZES
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """A trunk is its layers, one after the other, and its gradients are theirs."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -220,9 +221,51 @@ def test_the_kernels_and_their_meaning_agree(small, monkeypatch):
 
 @needs_kernels
 @pytest.mark.parametrize(
+    ("wanted", "calls"),
+    [
+        (lambda run, x, scale: run(x, scale)[0], {"trunk"}),
+        (lambda run, x, scale: run(x, scale)[1], {"trunk_traces"}),
+        (
+            lambda run, x, scale: jax.grad(lambda x: run(x, scale)[0].sum())(x),
+            {"trunk_traces", "trunk_input_gradient"},
+        ),
+        (
+            lambda run, x, scale: jax.grad(lambda scale: run(x, scale)[0].sum())(scale),
+            {"trunk_traces", "trunk_gradients"},
+        ),
+    ],
+    ids=["the features", "the hidden units", "a gradient of x", "a gradient of weights"],
+)
+def test_only_what_is_wanted_is_computed(small, wanted, calls):
+    blocks, norm, sizes, _ = small
+    x, _ = batch_of(12, 20)
+
+    def run(x, scale):
+        return trunk(x, blocks, norm._replace(scale=scale), sizes)
+
+    compiled = jax.jit(lambda x, scale: wanted(run, x, scale)).lower(x, norm.scale).compile()
+    found = re.findall(r'custom_call_target="kanbatsu_[a-z]+_(\w+)"', compiled.as_text())
+    assert sorted(found) == sorted(calls)
+
+
+@needs_kernels
+def test_an_input_gradient_is_the_same_whether_the_weights_learn_or_not(small):
+    blocks, norm, sizes, _ = small
+    x, dy = batch_of(12, 40)
+
+    def value(x, weights):
+        return (trunk(x, *weights, sizes)[0] * dy).sum()
+
+    alone = jax.grad(value)(x, (blocks, norm))
+    beside, _ = jax.grad(value, argnums=(0, 1), allow_int=True)(x, (blocks, norm))
+    np.testing.assert_array_equal(alone, beside)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda up: up._replace(bias=jnp.ones(23)), "do not fit"),
+        (lambda up: up._replace(bias=jnp.ones(23)), "not fit"),
         (lambda up: up._replace(structure=(up.structure[0] + 12, *up.structure[1:])), "names|fit"),
         (lambda up: up._replace(values=up.values[:-1]), "do not fit"),
     ],

@@ -1,4 +1,5 @@
 // Chooses the kernels for the processor at hand, and refuses layers that point outside themselves.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -50,28 +51,22 @@ bool is_valid(const PackedLayer& layer) {
   bool ordered = true;
   for (Index o = 0; o < lists; ++o) ordered &= layer.starts[o] <= layer.starts[o + 1];
   if (!ordered) return false;
-  bool inside = true;
   for (Index block = 0; block < layer.blocks(); ++block) {
-    // Relative to the block an input before it wraps around and is too large as well.
-    const auto base = static_cast<std::uint16_t>(block * kBlock);
-    const auto size = static_cast<std::uint16_t>(
-        layer.inputs - block * kBlock < kBlock ? layer.inputs - block * kBlock : kBlock);
-    const Index end = layer.starts[(block + 1) * layer.outputs];
-    for (Index k = layer.starts[block * layer.outputs]; k < end; ++k) {
-      inside &= static_cast<std::uint16_t>(layer.sources[k] - base) < size;
+    const Index base = block * kBlock, begin = layer.starts[block * layer.outputs];
+    if (!kernels().shorts_lie_within(layer.sources + begin,
+                                     layer.starts[(block + 1) * layer.outputs] - begin,
+                                     static_cast<std::uint16_t>(base),
+                                     std::min(kBlock, layer.inputs - base))) {
+      return false;
     }
   }
-  return inside;
+  return true;
 }
 
 bool is_valid(const GroupedLayer& layer) {
-  if (layer.size != 8 && layer.size != 16 && layer.size != 32) return false;
+  if (!is_group_size(layer.size)) return false;
   if (layer.groups != (layer.outputs + layer.size - 1) / layer.size) return false;
-  bool inside = true;
-  for (Index k = 0; k < layer.groups * layer.kept; ++k) {
-    inside &= layer.sources[k] >= 0 && layer.sources[k] < layer.inputs;
-  }
-  return inside;
+  return kernels().ints_lie_within(layer.sources, layer.groups * layer.kept, layer.inputs);
 }
 
 }  // namespace kanbatsu

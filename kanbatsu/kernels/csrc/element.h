@@ -92,15 +92,16 @@ void packed_weight_gradient(const PackedLayer& layer, const Samples& x, const Sa
           UNROLL for (int v = 1; v < kVectors; ++v) {
             sum += load<kWidth>(input + v * kWidth) * errors[v];
           }
-          return fold<kWidth>(sum);
+          return sum;
         };
         Index k = starts[o];
         for (; k + 4 <= starts[o + 1]; k += 4) {
-          const auto sums = sums_of(product(k), product(k + 1), product(k + 2), product(k + 3));
+          const Vector<4> sums =
+              sums_of<kWidth>(product(k), product(k + 1), product(k + 2), product(k + 3));
           store<4>(dvalues + k, load<4>(dvalues + k) + sums);
         }
         for (; k < starts[o + 1]; ++k) {
-          const Vector<4> sum = product(k);
+          const Vector<4> sum = fold<kWidth>(product(k));
           dvalues[k] += (sum[0] + sum[2]) + (sum[1] + sum[3]);
         }
       }

@@ -195,6 +195,10 @@ extern "C" {
 
 const char* kanbatsu_isa() { return kernels().name; }
 
+int kanbatsu_block() { return kBlock; }
+
+int kanbatsu_knows_group_size(int size) { return is_group_size(size); }
+
 void kanbatsu_set_threads(int threads) { thread_limit.store(threads); }
 
 }  // extern "C"

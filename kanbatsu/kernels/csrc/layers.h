@@ -8,7 +8,7 @@ namespace kanbatsu {
 
 using Index = std::int64_t;
 
-// Inputs in one block of a packed layer: a tile of their activations stays in the second cache.
+// Inputs in one block of a packed layer (kernels/constants.py says the same): a tile of their activations stays in the second cache.
 constexpr Index kBlock = 1024;
 
 // Any weights of a layer are kept; they are listed by block of inputs, then by output, then by
@@ -32,6 +32,8 @@ struct GroupedLayer {
   Index size = 0;  // 8, 16 or 32; the last group may have fewer outputs, its values are padded
   const std::int32_t* sources = nullptr;  // [groups, kept]
 };
+
+constexpr bool is_group_size(Index size) { return size == 8 || size == 16 || size == 32; }
 
 // Samples that are multiplied together: a tile of activations is [features][lanes].
 constexpr Index kPackedLanes = 32;
@@ -117,15 +119,14 @@ struct Kernels {
   // One sample: y of one group.
   void (*grouped_vector)(const GroupedLayer&, const float* values, const Finish&, const float* x,
                          float* y, Index group);
-  // y, and the mean and the deviation [batch] of each sample, of samples [first, first +
-  // kNormLanes); tile: features * kNormLanes floats.
+  // y, the mean and the deviation of kNormLanes samples, whose features lie `pitch` floats apart.
   void (*normalise)(const Norm&, const float* x, float* y, float* mean, float* deviation,
-                    Index batch, Index first, float* tile);
-  // dx = beside (or none) + what dy passes back, of the same samples; tile: 2 * features *
-  // kNormLanes floats.
+                    Index pitch);
+  // dx = beside (or none) + what dy passes back, of the same samples; dx may be dy or beside. tile:
+  // features * kNormLanes floats.
   void (*normalise_gradient)(const Norm&, const float* x, const float* mean,
                              const float* deviation, const float* dy, const float* beside,
-                             float* dx, Index batch, Index first, float* tile);
+                             float* dx, Index pitch, float* tile);
   // Gradients of scale and shift, of features [begin, end); all in tiles, mean[tiles][lanes].
   void (*norm_weight_gradient)(const float* x, const float* mean, const float* deviation,
                                const float* dy, float* dscale, float* dshift, Index features,
@@ -133,6 +134,10 @@ struct Kernels {
   // Sums over the samples, y[features] for features [begin, end); x[tiles][features][lanes].
   void (*batch_sum)(const float* x, float* y, Index features, Index tiles, Index lanes,
                     Index begin, Index end);
+  // Whether base <= entry < base + size, or 0 <= entry < size, for all of a list.
+  bool (*shorts_lie_within)(const std::uint16_t* entries, Index count, std::uint16_t base,
+                            Index size);
+  bool (*ints_lie_within)(const std::int32_t* entries, Index count, Index size);
 };
 
 // The best kernels for this processor, or those that KANBATSU_ISA names.

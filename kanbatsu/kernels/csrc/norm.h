@@ -27,23 +27,16 @@ inline void sum_over_features(Index features, const F& f, Vector<kWidth>* total)
 }
 
 void normalise(const Norm& norm, const float* x, float* y, float* mean, float* deviation,
-               Index batch, Index first, float* tile) {
-  const Index lanes = std::min(kNormLanes, batch - first);
+               Index pitch) {
   const float share = 1.0f / static_cast<float>(norm.features);
-  const float* rows = x;
-  if (batch != kNormLanes) {
-    load_tile<kNormLanes>(x, norm.features, batch, first, tile);
-    rows = tile;
-  }
-  const auto at = [rows](Index i, int v) { return rows + i * kNormLanes + v * kWidth; };
-
-  Vector<kWidth> means[kNormVectors], deviations[kNormVectors];
-  sum_over_features(norm.features, [&](Index i, int v) { return load<kWidth>(at(i, v)); }, means);
+  const auto at = [=](Index i, int v) { return load<kWidth>(x + i * pitch + v * kWidth); };
+  Vector<kWidth> means[kNormVectors], deviations[kNormVectors], factors[kNormVectors];
+  sum_over_features(norm.features, at, means);
   UNROLL for (int v = 0; v < kNormVectors; ++v) means[v] *= share;
   sum_over_features(
       norm.features,
       [&](Index i, int v) {
-        const Vector<kWidth> centred = load<kWidth>(at(i, v)) - means[v];
+        const Vector<kWidth> centred = at(i, v) - means[v];
         return centred * centred;
       },
       deviations);
@@ -51,61 +44,54 @@ void normalise(const Norm& norm, const float* x, float* y, float* mean, float* d
     for (int lane = 0; lane < kWidth; ++lane) {
       deviations[v][lane] = std::sqrt(deviations[v][lane] * share + norm.epsilon);
     }
+    store<kWidth>(mean + v * kWidth, means[v]);
+    store<kWidth>(deviation + v * kWidth, deviations[v]);
+    factors[v] = 1.0f / deviations[v];
   }
-  store_row<kNormLanes>(mean + first, means, lanes);
-  store_row<kNormLanes>(deviation + first, deviations, lanes);
-  Vector<kWidth> factors[kNormVectors];
-  UNROLL for (int v = 0; v < kNormVectors; ++v) factors[v] = 1.0f / deviations[v];
   for (Index i = 0; i < norm.features; ++i) {
-    Vector<kWidth> row[kNormVectors];
     UNROLL for (int v = 0; v < kNormVectors; ++v) {
-      row[v] = (load<kWidth>(at(i, v)) - means[v]) * factors[v] * norm.scale[i] + norm.shift[i];
+      store<kWidth>(y + i * pitch + v * kWidth,
+                    (at(i, v) - means[v]) * factors[v] * norm.scale[i] + norm.shift[i]);
     }
-    store_row<kNormLanes>(y + i * batch + first, row, lanes);
   }
 }
 
 void normalise_gradient(const Norm& norm, const float* x, const float* mean,
                         const float* deviation, const float* dy, const float* beside, float* dx,
-                        Index batch, Index first, float* tile) {
-  const Index lanes = std::min(kNormLanes, batch - first);
+                        Index pitch, float* tile) {
   const float share = 1.0f / static_cast<float>(norm.features);
-  float* standards = tile;  // (x - mean) / deviation
-  float* errors = tile + norm.features * kNormLanes;  // dy * scale
-  const auto at = [](float* of, Index i, int v) { return of + i * kNormLanes + v * kWidth; };
-  Vector<kWidth> means[kNormVectors] = {}, factors[kNormVectors];
-  UNROLL for (int v = 0; v < kNormVectors; ++v) factors[v] = broadcast<kWidth>(1.0f);
-  load_row<kNormLanes>(mean + first, means, lanes);
-  load_row<kNormLanes>(deviation + first, factors, lanes);
-  UNROLL for (int v = 0; v < kNormVectors; ++v) factors[v] = 1.0f / factors[v];
-
-  load_tile<kNormLanes>(x, norm.features, batch, first, standards);
-  load_tile<kNormLanes>(dy, norm.features, batch, first, errors);
-  for (Index i = 0; i < norm.features; ++i) {
-    UNROLL for (int v = 0; v < kNormVectors; ++v) {
-      store<kWidth>(at(standards, i, v),
-                    (load<kWidth>(at(standards, i, v)) - means[v]) * factors[v]);
-      store<kWidth>(at(errors, i, v), load<kWidth>(at(errors, i, v)) * norm.scale[i]);
-    }
+  Vector<kWidth> means[kNormVectors], factors[kNormVectors];
+  UNROLL for (int v = 0; v < kNormVectors; ++v) {
+    means[v] = load<kWidth>(mean + v * kWidth);
+    factors[v] = 1.0f / load<kWidth>(deviation + v * kWidth);
   }
+  const auto standard = [&](Index i, int v) {
+    return (load<kWidth>(x + i * pitch + v * kWidth) - means[v]) * factors[v];
+  };
+  const auto error = [&](Index i, int v) {
+    return load<kWidth>(tile + i * kNormLanes + v * kWidth);
+  };
   Vector<kWidth> sums[kNormVectors], products[kNormVectors];
-  sum_over_features(
-      norm.features, [&](Index i, int v) { return load<kWidth>(at(errors, i, v)); }, sums);
   sum_over_features(
       norm.features,
       [&](Index i, int v) {
-        return load<kWidth>(at(errors, i, v)) * load<kWidth>(at(standards, i, v));
+        // Stored, and so rounded: the mean of equal errors is the error, and nothing passes.
+        const auto scaled = load<kWidth>(dy + i * pitch + v * kWidth) * norm.scale[i];
+        store<kWidth>(tile + i * kNormLanes + v * kWidth, scaled);
+        return scaled;
       },
-      products);
+      sums);
+  sum_over_features(
+      norm.features, [&](Index i, int v) { return error(i, v) * standard(i, v); }, products);
   UNROLL for (int v = 0; v < kNormVectors; ++v) sums[v] *= share, products[v] *= share;
   for (Index i = 0; i < norm.features; ++i) {
-    Vector<kWidth> row[kNormVectors] = {};
-    if (beside != nullptr) load_row<kNormLanes>(beside + i * batch + first, row, lanes);
     UNROLL for (int v = 0; v < kNormVectors; ++v) {
-      const Vector<kWidth> standard = load<kWidth>(at(standards, i, v));
-      row[v] += (load<kWidth>(at(errors, i, v)) - sums[v] - standard * products[v]) * factors[v];
+      const Index at = i * pitch + v * kWidth;
+      Vector<kWidth> passed =
+          (error(i, v) - sums[v] - standard(i, v) * products[v]) * factors[v];
+      if (beside != nullptr) passed += load<kWidth>(beside + at);
+      store<kWidth>(dx + at, passed);
     }
-    store_row<kNormLanes>(dx + i * batch + first, row, lanes);
   }
 }
 

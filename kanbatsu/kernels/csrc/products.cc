@@ -2,6 +2,7 @@
 // (its name) and KANBATSU_WIDTH (floats per register).
 #include "element.h"
 #include "grouped.h"
+#include "lists.h"
 #include "norm.h"
 
 #define NAME_OF(isa) #isa
@@ -24,6 +25,8 @@ const Kernels table = {
     normalise_gradient,
     norm_weight_gradient,
     batch_sum,
+    shorts_lie_within,
+    ints_lie_within,
 };
 
 }  // namespace KANBATSU_ISA

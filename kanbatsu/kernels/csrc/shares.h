@@ -88,17 +88,15 @@ inline void pass_back(const GroupedLayer& layer, const float* values, const Fini
 template <class Pool>
 bool reorder(Pool& pool, Index kept, const float* values, const std::int32_t* order,
              float* ordered) {
-  constexpr Index kPiece = 1 << 16;
+  constexpr Index kPiece = 1 << 14;
   std::atomic<bool> inside{true};
   parallel_for(pool, (kept + kPiece - 1) / kPiece, [&](Index piece) {
-    const Index end = std::min(kept, (piece + 1) * kPiece);
-    for (Index k = piece * kPiece; k < end; ++k) {
-      if (order[k] < 0 || order[k] >= kept) {
-        inside = false;
-        return;
-      }
-      ordered[k] = values[order[k]];
+    const Index begin = piece * kPiece, end = std::min(kept, begin + kPiece);
+    if (!kernels().ints_lie_within(order + begin, end - begin, kept)) {
+      inside = false;
+      return;
     }
+    for (Index k = begin; k < end; ++k) ordered[k] = values[order[k]];
   });
   return inside;
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "layers.h"
 
@@ -43,9 +44,15 @@ inline void store(float* to, Vector<N> vector) {
 // with zeros.
 template <int kTile>
 void load_rows(const float* x, Index features, Index pitch, Index lanes, float* tile) {
-  if (lanes < kTile) std::memset(tile, 0, features * kTile * sizeof(float));
+  if (lanes >= kTile) {
+    for (Index i = 0; i < features; ++i) {
+      std::memcpy(tile + i * kTile, x + i * pitch, kTile * sizeof(float));
+    }
+    return;
+  }
+  std::memset(tile, 0, features * kTile * sizeof(float));
   for (Index i = 0; i < features; ++i) {
-    std::memcpy(tile + i * kTile, x + i * pitch, (lanes < kTile ? lanes : kTile) * sizeof(float));
+    std::memcpy(tile + i * kTile, x + i * pitch, lanes * sizeof(float));
   }
 }
 
@@ -113,34 +120,38 @@ inline void end_row(const Finish& finish, Index row, Index lanes, Vector<kWidth>
 // Fold a vector to its sums over every fourth entry.
 template <int N>
 inline Vector<4> fold(Vector<N> vector) {
-  float entries[N];
-  store<N>(entries, vector);
-  Vector<4> sum = load<4>(entries);
-  UNROLL for (int v = 4; v < N; v += 4) sum += load<4>(entries + v);
-  return sum;
+  if constexpr (N == 4) {
+    return vector;
+  } else {
+    Vector<N / 2> halves[2];
+    std::memcpy(halves, &vector, sizeof vector);
+    return fold<N / 2>(halves[0] + halves[1]);
+  }
 }
-#if KANBATSU_WIDTH == 4
-template <>
-inline Vector<4> fold<4>(Vector<4> vector) {
-  return vector;
-}
-#endif
 
-template <int a, int b, int c, int d>
-inline Vector<4> pick(Vector<4> one, Vector<4> other) {
+// Pick entries of every four of one vector (0 to 3) and of another (4 to 7).
+template <int N, int... order, int... i>
+inline Vector<N> pick(Vector<N> one, Vector<N> other, std::integer_sequence<int, i...>) {
+  constexpr int from[] = {order...};
 #if defined(__clang__)
-  return __builtin_shufflevector(one, other, a, b, c, d);
+  return __builtin_shufflevector(one, other, (i & ~3) + from[i & 3] % 4 + from[i & 3] / 4 * N...);
 #else
-  typedef int Order __attribute__((vector_size(16)));
-  return __builtin_shuffle(one, other, Order{a, b, c, d});
+  typedef int Order __attribute__((vector_size(4 * N)));
+  return __builtin_shuffle(one, other,
+                           Order{(i & ~3) + from[i & 3] % 4 + from[i & 3] / 4 * N...});
 #endif
+}
+template <int N, int a, int b, int c, int d>
+inline Vector<N> pick(Vector<N> one, Vector<N> other) {
+  return pick<N, a, b, c, d>(one, other, std::make_integer_sequence<int, N>());
 }
 
 // The sum of each of four vectors.
-inline Vector<4> sums_of(Vector<4> a, Vector<4> b, Vector<4> c, Vector<4> d) {
-  const Vector<4> ab = pick<0, 4, 1, 5>(a, b) + pick<2, 6, 3, 7>(a, b);
-  const Vector<4> cd = pick<0, 4, 1, 5>(c, d) + pick<2, 6, 3, 7>(c, d);
-  return pick<0, 1, 4, 5>(ab, cd) + pick<2, 3, 6, 7>(ab, cd);
+template <int N>
+inline Vector<4> sums_of(Vector<N> a, Vector<N> b, Vector<N> c, Vector<N> d) {
+  const Vector<N> ab = pick<N, 0, 4, 1, 5>(a, b) + pick<N, 2, 6, 3, 7>(a, b);
+  const Vector<N> cd = pick<N, 0, 4, 1, 5>(c, d) + pick<N, 2, 6, 3, 7>(c, d);
+  return fold<N>(pick<N, 0, 1, 4, 5>(ab, cd) + pick<N, 2, 3, 6, 7>(ab, cd));
 }
 
 }  // namespace
