@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from kanbatsu.report import power
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.effect import effect
 from kanbatsu.report.judge import confidence_of_each
@@ -160,6 +161,7 @@ def by_selection(noise: Noise, candidates: int, seeds: int, seed: int = 0) -> di
 
 def main() -> None:
     """Run everything, print it, store it."""
+    power.STUDIES = 20  # of these comes the number of further seeds, which is not looked at here
     same = DecisionRule(goal="no_worse", maximal_regression=1.0)
     record: dict[str, Any] = {"studies": STUDIES, "verdicts": [], "power": {}, "selection": {}}
     for name, noise in NOISES.items():

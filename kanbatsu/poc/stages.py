@@ -26,7 +26,7 @@ from kanbatsu.study.plan import Study, check_study, study_record
 from kanbatsu.study.record import RecordError, canonical_hash, to_dict
 from kanbatsu.study.store import StudyFolder, finite, read_json, write_json
 
-PILOT_SECONDS = 3.0
+PILOT_SECONDS = 1.0
 """About as long as each arm learns in the pilot."""
 
 
