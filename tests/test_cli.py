@@ -126,8 +126,15 @@ def test_a_study_from_file_to_report(study: Path, capsys: pytest.CaptureFixture[
     assert Path("out/summary.json").read_text() == summary
     assert "thin" in Path("out/report.html").read_text()
 
-    assert cli.main(words) == 0
-    assert "all 2 runs are finished already" in capsys.readouterr().out
+    assert cli.main([*words, "--lang", "ja"]) == 0
+    printed = capsys.readouterr().out
+    assert "all 2 runs are finished already" in printed
+    assert "report: out/report.ja.html" in printed
+    japanese = Path("out/report.ja.html").read_text()
+    Path("out/report.ja.html").unlink()
+    assert cli.main(["report", "out", "--lang", "ja"]) == 0
+    assert Path("out/report.ja.html").read_text() == japanese
+    assert '<html lang="ja">' in japanese
     assert refused("study", str(study), "--out", "out", "env_steps=50") == 2
     assert "out holds a different study:\n  env_steps: 40 there, 50 here" in capsys.readouterr().err
 

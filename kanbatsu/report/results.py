@@ -167,7 +167,7 @@ def _read_run(
         networks=counted.get("networks", {}),
         flops_per_update=counted.get("flops_per_update") or {},
         flops={
-            record["env_steps"]: record["flops"]
+            record["env_steps"]: _number(record["flops"])
             for record in metrics
             if record["kind"] == "evaluation" and "flops" in record
         },

@@ -225,7 +225,7 @@ def _interval(estimate: stats.Estimate) -> list[float] | None:
 
 def _median(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
+    return float(statistics.median(known)) if known else None
 
 
 def _mean_count(values: Iterable[int | None]) -> int | None:
