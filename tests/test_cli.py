@@ -252,3 +252,20 @@ def test_an_estimate_and_a_refusal_of_what_cannot_fit(
     Path("speeds.json").write_text("{}")
     assert refused(*again) == 2
     assert "was not written by kanbatsu estimate --json" in capsys.readouterr().err
+
+
+def test_a_plan_is_written_once_and_refused_before_anything_runs(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused("poc", "--help") == 0
+    assert refused("poc", "rnu") == 2
+    assert cli.main(["poc", "init", "gym/Pendulum-v9", "--file", "plan.toml"]) == 0
+    assert "read it, change it, then: kanbatsu poc run plan.toml" in capsys.readouterr().out
+    assert refused("poc", "init", "gym/Pendulum-v1", "--file", "plan.toml") == 2
+    assert "plan.toml exists already" in capsys.readouterr().err
+    assert refused("poc", "run", "plan.toml", "--out", "out") == 2
+    assert "Did you mean 'gym/Pendulum-v1'" in capsys.readouterr().err
+    Path("plan.toml").write_text(Path("plan.toml").read_text().replace("hours = 2.0", "hours = 0"))
+    assert refused("poc", "run", "plan.toml", "--out", "out") == 2
+    assert "budget.hours: must be greater than 0, not 0" in capsys.readouterr().err
+    assert not Path("out").exists()

@@ -1,6 +1,10 @@
 """From a plan to a verdict with planted results, stopped wherever it can be stopped."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +185,49 @@ def test_an_arm_that_is_no_worse_is_preferred_for_its_size(carry_out, tmp_path):
     # Nothing was counted in these planted runs, so all keep as much: the return decides.
     assert sorted(order) == sorted(TRUTH.keys() - {"dense"})
     assert found["verdict"]["decision"] == "adopt"
+
+
+TINY = """
+question = "Does a thin network do?"
+tasks = ["kanbatsu.envs.probe:action_reward"]
+env_steps = 120
+control = "dense"
+actor = { network = "mlp", width = 8, blocks = 1 }
+critic = { network = "mlp", width = 8, blocks = 1 }
+train = { warmup_interactions = 10, batch_size = 4, evaluation_episodes = 1, replay_capacity = 999 }
+search = { sparsities = [0.25, 0.5], seeds = 1 }
+confirm = { seeds = 3 }
+budget = { hours = 1, workers = 2 }
+decision = { seeds = 3 }
+[arm.dense]
+"""
+
+
+@pytest.mark.slow
+def test_real_runs_that_are_stopped_in_every_stage_end_alike(tmp_path):
+    """Ctrl-C in the pilot, the search and the confirmation of one plan; another is left be."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+
+    def begin(out):
+        words = [sys.executable, "-m", "kanbatsu.cli", "poc", "run", "tiny.toml", "--out", out]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(words, cwd=tmp_path, **pipes)
+
+    for stage in ("pilot", "search-1", "confirm"):
+        process = begin("stopped")
+        while not list((tmp_path / "stopped" / stage / "runs").glob("*/metrics.jsonl")):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=60.0)
+        assert process.returncode == 130, printed
+        assert not (tmp_path / "stopped/verdict.json").exists()
+    for out in ("stopped", "whole"):
+        process = begin(out)
+        printed, _ = process.communicate(timeout=600.0)
+        assert process.returncode == 0, printed
+        assert "verdict.json" in printed
+    for name in ("verdict.json", "search-1/summary.json", "confirm/summary.json"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (
+            tmp_path / "whole" / name
+        ).read_bytes()
