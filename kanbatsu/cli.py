@@ -68,8 +68,7 @@ class StudyArguments:
     tracker: Literal["tensorboard", "wandb"] | None = None
     """Send the results to it as they grow; both work offline."""
     population: bool = False
-    """Train the seeds of each arm side by side in one program, one arm and task after the other
-    (streaming agents; other runs are done as always)."""
+    """Train the seeds of each arm side by side in one program, one arm and task after the other."""
     lang: Literal["en", "ja"] = "en"
     """Language of the report."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,18 @@ from kanbatsu.machine import machine_facts
 from kanbatsu.study.claim import claim, lock, own
 from kanbatsu.study.plan import PlannedRun, Study, study_record
 from kanbatsu.study.record import to_dict
-from kanbatsu.study.run import Run, StreamRun, run_one
+from kanbatsu.study.run import ReplayRun, Run, StreamRun, run_one
 from kanbatsu.study.store import RunFolder, StudyFolder
 from kanbatsu.train.loop import Position
 from kanbatsu.train.members import members_compiled, members_host
+from kanbatsu.train.replay_members import members_replay
+
+Work = StreamRun | ReplayRun
+"""What trains and writes one run."""
 
 
 def fits(runs: Sequence[Run]) -> bool:
-    """Whether these runs may be one population: streaming agents that differ in seed alone.
+    """Whether these runs may be one population: they differ in seed alone.
 
     Example:
         >>> from kanbatsu.agents.stream_q import StreamQConfig
@@ -36,7 +40,7 @@ def fits(runs: Sequence[Run]) -> bool:
         >>> fits([run, replace(run, seed=1)]), fits([run, replace(run, env_steps=20)])
         (True, False)
     """
-    return len({replace(run, seed=0) for run in runs}) == 1 and runs[0].agent in STREAMING
+    return len({replace(run, seed=0) for run in runs}) == 1
 
 
 def run_population(
@@ -58,10 +62,10 @@ def run_population(
         For each run what went wrong, or None.
 
     Raises:
-        ValueError: The runs differ in more than their seed, or are not of a streaming agent.
+        ValueError: The runs differ in more than their seed.
     """
     if not fits(runs):
-        raise ValueError("a population is of one streaming agent: runs that differ in seed alone")
+        raise ValueError("a population is of runs that differ in seed alone")
     if len(runs) == 1:
         try:
             run_one(runs[0], folders[0], on_progress)
@@ -76,7 +80,7 @@ def run_population(
         files[index].write_status("failed", f"{type(error).__name__}: {error}", told)
         errors[index] = error
 
-    standing: dict[Position, dict[int, StreamRun]] = defaultdict(dict)
+    standing: dict[Position, dict[int, Work]] = defaultdict(dict)
     for index, (run, folder) in enumerate(zip(runs, files, strict=True)):
         if folder.finished:
             continue
@@ -84,7 +88,7 @@ def run_population(
         folder.write_status("running")
         folder.write_machine(machine_facts())
         try:
-            work = StreamRun(run, folder)
+            work: Work = (StreamRun if run.agent in STREAMING else ReplayRun)(run, folder)
             standing[work.position][index] = work
         except Exception as error:
             fail(index, error)
@@ -133,7 +137,7 @@ def run_populations(
 
 
 def _train(
-    group: dict[int, StreamRun],
+    group: dict[int, Work],
     position: Position,
     fail: Callable[[int, Exception], None],
     on_progress: Callable[[int], None],
@@ -142,23 +146,8 @@ def _train(
     works = list(group.values())
     for work in works:
         work.watch.share = 1.0 / len(works)
-    first = works[0]
-    told: dict[str, Any] = {
-        "env_steps": first.run.env_steps,
-        "stretch": first.stretch,
-        "seeds": [work.run.seed for work in works],
-        "carries": [work.carry for work in works],
-        "position": position,
-        "watches": [work.watch for work in works],
-    }
-    if isinstance(first.arena, HostedEnvironment):
-        stretches = members_compiled(first.agent, first.arena.functional, **told)
-    else:
-        hosts = [work.host for work in works if work.host is not None]
-        told["obs"] = [work.obs for work in works]
-        stretches = members_host(first.agent, hosts, **told)
     going = dict(group)
-    for turns in stretches:
+    for turns in _turns(works, position):
         for (index, work), turn in zip(group.items(), turns, strict=True):
             if index not in going:
                 continue
@@ -172,3 +161,30 @@ def _train(
         if not going:
             return
         on_progress(next(t.env_steps for t in turns if not isinstance(t, Exception)))
+
+
+def _turns(works: Sequence[Any], position: Position) -> Iterator[tuple[Any, ...]]:
+    """Choose the loop that suits the runs, and begin it."""
+    first = works[0]
+    told: dict[str, Any] = {
+        "env_steps": first.run.env_steps,
+        "seeds": [work.run.seed for work in works],
+        "position": position,
+        "watches": [work.watch for work in works],
+    }
+    if isinstance(first, ReplayRun):
+        return members_replay(
+            first.agent,
+            [work.environments for work in works],
+            [work.replay for work in works],
+            first.config,
+            states=[work.state for work in works],
+            obs=[work.obs for work in works],
+            wanted=first.wants,
+            **told,
+        )
+    told |= {"stretch": first.stretch, "carries": [work.carry for work in works]}
+    if isinstance(first.arena, HostedEnvironment):
+        return members_compiled(first.agent, first.arena.functional, **told)
+    hosts = [work.host for work in works]
+    return members_host(first.agent, hosts, obs=[work.obs for work in works], **told)

@@ -85,84 +85,116 @@ def run_one(
     files.write_status("finished")
 
 
+class ReplayRun:
+    """One run that learns from a replay: what it trains, what it writes, where it goes on from.
+
+    Args:
+        run: What to do.
+        files: Where its files go; lines later than the newest checkpoint are cut off.
+    """
+
+    def __init__(self, run: Run, files: RunFolder) -> None:
+        config: Any = run.train
+        self.run, self.files, self.config = run, files, config
+        self.environments = VectorEnvironment(
+            [make(run.task, config.action_repeat) for _ in range(config.environments)],
+            seed=run.seed,
+        )
+        self._arena = make(run.task, config.action_repeat)
+        spec = self.environments.spec
+        self.agent = AGENTS[run.agent].agent(spec, run.config)
+        self.state = self.agent.init(jax.random.key(run.seed))
+        self.replay = Replay(config.replay_capacity, spec)
+        self.watch = Stopwatch()
+        self._log = Log(
+            files,
+            self.agent,
+            self.replay,
+            self.watch,
+            seed=run.seed,
+            evaluation_episodes=config.evaluation_episodes,
+            probe_batch=config.probe_batch,
+            samples=config.batch_size,
+        )
+
+        saved = checkpoint.load_latest(files.checkpoint)
+        if saved is None:
+            files.truncate(dict.fromkeys(files.sizes(), 0))
+            self.position, self.obs = Position(), self.environments.reset()
+            self._log.networks(self.state)
+            self._log.evaluation(self.state, self._arena, 0, self.position)
+        else:
+            self.state = checkpoint.from_arrays(self.state, saved.arrays["agent"])
+            self.replay.load(saved.arrays["replay"])
+            self.obs = self.environments.restore(saved.arrays["environments"])
+            self.position = Position(*saved.facts["position"])
+            self.watch.seconds.update(saved.facts["seconds"])
+            files.truncate(saved.facts["sizes"])
+
+    def wants(self, env_steps: int) -> bool:
+        """Whether anything of the agent is to be written down at this moment."""
+        every = (
+            self.config.log_every,
+            self.config.probe_every,
+            self.config.evaluate_every,
+            self.config.checkpoint_every,
+        )
+        return any(self._due(env_steps, each) for each in every)
+
+    def _due(self, env_steps: int, every: int) -> bool:
+        last = env_steps >= self.run.env_steps
+        per_turn = self.environments.action_repeat * len(self.environments)
+        return every > 0 and (last or env_steps % every < per_turn)
+
+    def write(self, turn: Turn) -> None:
+        """Write down what a turn did, and evaluate, probe and save where that is due."""
+        config, log, at, where = self.config, self._log, turn.env_steps, turn.position
+        log.episodes((at, episode) for episode in turn.episodes)
+        if turn.metrics is not None and self._due(at, config.log_every):
+            log.update(at, where, turn.metrics)
+        if turn.metrics is not None and self._due(at, config.probe_every):
+            log.probe(turn.state, at, where)
+        if self._due(at, config.evaluate_every):
+            log.evaluation(turn.state, self._arena, at, where)
+        if self._due(at, config.log_every):
+            log.timing(at, where)
+        if self._due(at, config.checkpoint_every):
+            self._save(turn)
+
+    def _save(self, turn: Turn) -> None:
+        last = turn.env_steps >= self.run.env_steps
+        arrays = {"agent": checkpoint.to_arrays(turn.state)}
+        if not last:  # a finished run needs no way to continue
+            arrays["replay"] = self.replay.arrays()
+            arrays["environments"] = self.environments.snapshot()
+        facts = {
+            "position": turn.position,
+            "sizes": self.files.sizes(),
+            "seconds": self.watch.seconds,
+        }
+        checkpoint.save(
+            self.files.checkpoint,
+            f"{turn.env_steps:012d}",
+            checkpoint.Checkpoint(arrays, facts),
+            keep=1 if last else checkpoint.KEEP,
+        )
+
+
 def _train(run: Run, files: RunFolder, on_progress: Callable[[int], None]) -> None:
-    config: Any = run.train
-    environments = VectorEnvironment(
-        [make(run.task, config.action_repeat) for _ in range(config.environments)], seed=run.seed
-    )
-    arena = make(run.task, config.action_repeat)
-    spec = environments.spec
-    agent = AGENTS[run.agent].agent(spec, run.config)
-    state = agent.init(jax.random.key(run.seed))
-    replay = Replay(config.replay_capacity, spec)
-    watch = Stopwatch()
-    log = Log(
-        files,
-        agent,
-        replay,
-        watch,
-        seed=run.seed,
-        evaluation_episodes=config.evaluation_episodes,
-        probe_batch=config.probe_batch,
-        samples=config.batch_size,
-    )
-
-    saved = checkpoint.load_latest(files.checkpoint)
-    if saved is None:
-        files.truncate(dict.fromkeys(files.sizes(), 0))
-        position, obs = Position(), environments.reset()
-        log.networks(state)
-        log.evaluation(state, arena, 0, position)
-    else:
-        state = checkpoint.from_arrays(state, saved.arrays["agent"])
-        replay.load(saved.arrays["replay"])
-        obs = environments.restore(saved.arrays["environments"])
-        position = Position(*saved.facts["position"])
-        watch.seconds.update(saved.facts["seconds"])
-        files.truncate(saved.facts["sizes"])
-
-    per_turn = environments.action_repeat * len(environments)
-
-    def due(turn: Turn, every: int) -> bool:
-        return every > 0 and turn.env_steps % every < per_turn
-
+    work = ReplayRun(run, files)
     for turn in interact(
-        agent,
-        environments,
-        replay,
-        config,
+        work.agent,
+        work.environments,
+        work.replay,
+        work.config,
         env_steps=run.env_steps,
         seed=run.seed,
-        state=state,
-        obs=obs,
-        position=position,
-        watch=watch,
+        state=work.state,
+        obs=work.obs,
+        position=work.position,
+        watch=work.watch,
     ):
-        last = turn.env_steps >= run.env_steps
-        log.episodes((turn.env_steps, episode) for episode in turn.episodes)
-        if turn.metrics is not None and (last or due(turn, config.log_every)):
-            log.update(turn.env_steps, turn.position, turn.metrics)
-        if turn.metrics is not None and (last or due(turn, config.probe_every)):
-            log.probe(turn.state, turn.env_steps, turn.position)
-        if last or due(turn, config.evaluate_every):
-            log.evaluation(turn.state, arena, turn.env_steps, turn.position)
-        if last or due(turn, config.log_every):
-            log.timing(turn.env_steps, turn.position)
-        if config.checkpoint_every and (last or due(turn, config.checkpoint_every)):
-            arrays = {"agent": checkpoint.to_arrays(turn.state)}
-            if not last:  # a finished run needs no way to continue
-                arrays |= {"replay": replay.arrays(), "environments": environments.snapshot()}
-            facts = {
-                "position": turn.position,
-                "sizes": files.sizes(),
-                "seconds": watch.seconds,
-            }
-            checkpoint.save(
-                files.checkpoint,
-                f"{turn.env_steps:012d}",
-                checkpoint.Checkpoint(arrays, facts),
-                keep=1 if last else checkpoint.KEEP,
-            )
+        work.write(turn)
         on_progress(turn.env_steps)
 
 

@@ -6,15 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kanbatsu.agents.sac import SACConfig
 from kanbatsu.agents.stream_ac import StreamACConfig
 from kanbatsu.agents.stream_q import StreamQConfig
 from kanbatsu.envs.vector import EnvironmentFault, VectorEnvironment
+from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.nn.stream import StreamNetworkConfig
 from kanbatsu.study.file import study_from_dict
 from kanbatsu.study.population import run_population, run_populations
 from kanbatsu.study.run import Run, run_one
 from kanbatsu.study.store import RunFolder, StudyFolder
-from kanbatsu.train.config import StreamTrainConfig
+from kanbatsu.train.config import StreamTrainConfig, TrainConfig
 
 SMALL = StreamNetworkConfig(width=8, blocks=1, initial_sparsity=0.5, sparsity=0.5)
 SCHEDULE = StreamTrainConfig(
@@ -28,6 +30,28 @@ SCHEDULE = StreamTrainConfig(
 RUNS = {
     "compiled": Run("jax/cartpole", "stream_q", 3, 300, StreamQConfig(SMALL), SCHEDULE),
     "host": Run("gym/Pendulum-v1", "stream_ac", 3, 300, StreamACConfig(SMALL, SMALL), SCHEDULE),
+    "replay": Run(
+        "gym/Pendulum-v1",
+        "sac",
+        3,
+        300,
+        SACConfig(
+            actor=NetworkConfig(width=8, blocks=1),
+            critic=CriticConfig(width=8, blocks=1, sparsity=0.5),
+        ),
+        TrainConfig(
+            batch_size=8,
+            warmup_interactions=60,
+            replay_capacity=200,
+            evaluate_every=300,
+            evaluation_episodes=1,
+            probe_every=100,
+            probe_batch=64,
+            log_every=50,
+            checkpoint_every=100,
+            environments=2,
+        ),
+    ),
 }
 
 
@@ -110,7 +134,7 @@ def test_one_that_fails_is_stored_and_the_others_go_on(tmp_path, monkeypatch):
     assert "Traceback" in status["traceback"]
 
 
-def test_a_study_is_carried_out_arm_by_arm_and_the_rest_is_left_alone(tmp_path, monkeypatch):
+def test_a_study_is_carried_out_arm_by_arm(tmp_path, monkeypatch):
     table = {
         "question": "?",
         "tasks": ["jax/cartpole"],
@@ -128,10 +152,10 @@ def test_a_study_is_carried_out_arm_by_arm_and_the_rest_is_left_alone(tmp_path, 
 
     monkeypatch.setattr("kanbatsu.study.population.run_population", pretend)
     run_populations(study, tmp_path, "kanbatsu study", said.append)
-    assert [seeds for seeds, _, _ in seen] == [[0, 1, 2], [0, 1, 2]]
+    assert [seeds for seeds, _, _ in seen] == [[0, 1, 2], [0, 1, 2], [0, 1, 2]]
     widths = [config.critic.width for _, (config,), _ in seen]
-    assert widths == [32, 64]
-    planned = {run.run_id for run in study.runs() if run.arm != "sac"}
+    assert widths == [32, 64, 512]
+    planned = {run.run_id for run in study.runs()}
     assert {folder.name for _, _, folders in seen for folder in folders} == planned
     assert StudyFolder(tmp_path).read_study()["question"] == "?"
     assert said[:2] == ["3 seeds of q on jax/cartpole, side by side ...", "2 finished, 1 failed"]
