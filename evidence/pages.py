@@ -21,7 +21,7 @@ import numpy as np
 from kanbatsu.report.effect import effect, improvement
 from kanbatsu.report.language import texts
 from kanbatsu.report.results import ArmResults, StudyResults, read_study
-from kanbatsu.report.words import compact, describe, round_to
+from kanbatsu.report.words import agent_name, compact, describe, round_to
 
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "docs" / "evidence"
@@ -222,7 +222,7 @@ def _arms(study: StudyResults) -> str:
             if isinstance(value, Mapping) and "width" in value
         ]
         kept = [f"{name} {network['kept']:,}" for name, network in sorted(counted.items())]
-        rows.append([arm.name, arm.agent.upper(), "; ".join(shapes), "; ".join(kept)])
+        rows.append([arm.name, agent_name(arm.agent), "; ".join(shapes), "; ".join(kept)])
     return table(["arm", "agent", "networks", "weights kept"], rows)
 
 
@@ -307,9 +307,9 @@ def _cost(study: StudyResults) -> str:
         rows.append(
             [
                 arm.name,
-                round_to(statistics.median(updates)) if updates else "",
-                round_to(statistics.median(hours)) if hours else "",
-                round_to(sum(hours)),
+                f"{statistics.median(updates):.2g}" if updates else "",
+                f"{statistics.median(hours):.2g}" if hours else "",
+                f"{sum(hours):.2g}",
             ]
         )
     facts = [run.machine for run in study.runs if run.machine is not None]

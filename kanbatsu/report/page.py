@@ -129,7 +129,7 @@ def _opening(study: StudyResults, finished: int, t: Texts) -> str:
     return t(
         "opening.sentence",
         arms=arms,
-        agents=t.listed(sorted({arm.agent.upper() for arm in study.arms})),
+        agents=t.listed(sorted({words.agent_name(arm.agent) for arm in study.arms})),
         tasks=tasks,
         seeds=t.count("seeds", len(study.seeds)),
         each=t(f"opening.{each}") if each else "",

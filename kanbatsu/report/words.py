@@ -20,6 +20,17 @@ DASH = "\u2013"
 TIMES = "\u00d7"
 
 
+def agent_name(agent: str) -> str:
+    """Write an agent's name as papers do.
+
+    Example:
+        >>> [agent_name(name) for name in ("sac", "stream_ac", "stream_q")]
+        ['SAC', 'Stream AC', 'Stream Q']
+    """
+    family, _, kind = agent.partition("_")
+    return f"{family.capitalize()} {kind.upper()}" if kind else agent.upper()
+
+
 def compact(value: float | int, _position: int | None = None) -> str:
     """Write a number in few characters, as axes need it.
 
