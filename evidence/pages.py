@@ -115,10 +115,7 @@ def page(evidence: Evidence) -> str:
         f"{study.env_steps:,} env steps, {plural(len(study.seeds), 'seed')} planned. "
         f"{len(ended)} of {plural(len(study.runs), 'run')} finished.",
         "## Results",
-        "Final return: the mean of the last evaluation's episodes. Differences are of means, with "
-        "Welch's interval; P is the probability that a run of the arm returns more than one of the "
-        "control. The intervals hold together at 95 % (Bonferroni's correction for "
-        f"{plural(_comparisons(study), 'comparison')}).",
+        _how_to_read(study),
         *(
             f"### {task}\n\n{_results(study, task)}\n\n{_curves(study, task)}"
             for task in study.tasks
@@ -138,12 +135,27 @@ def page(evidence: Evidence) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _how_to_read(study: StudyResults) -> str:
+    text = "Final return: the mean of the last evaluation's episodes."
+    if not (compared := _comparisons(study)):
+        return text
+    return (
+        f"{text} Differences are of means, with Welch's interval; P is the probability that a run "
+        "of the arm returns more than one of the control. The intervals hold together at 95 % "
+        f"(Bonferroni's correction for {plural(compared, 'comparison')})."
+    )
+
+
 def sentences(study: StudyResults) -> Iterator[str]:
-    """Say what each comparison with the control shows, and no more."""
+    """Say what each comparison with the control shows, and no more; without one, each mean."""
     control = next((arm for arm in study.arms if arm.name == study.control), None)
     for task in study.tasks:
         for arm in study.arms:
-            if control is not None and arm is not control:
+            if control is None:
+                x = finals(arm, task)
+                over = plural(x.size, "seed")
+                yield f"{task}: **{arm.name}** returns {_mean_and_spread(x)}, {over}."
+            elif arm is not control:
                 yield f"{task}: {sentence(arm, control, task, confidence_of_each(study))}"
 
 

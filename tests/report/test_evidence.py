@@ -93,6 +93,12 @@ def test_a_sentence_claims_no_more_than_its_interval(make_study, tmp_path, shift
     assert any(sentence in line for line in pages.sentences(read_study(tmp_path / "out")))
 
 
+def test_a_study_without_a_control_compares_nothing(make_study, tmp_path):
+    make_study(tmp_path / "out", control=None)
+    said = list(pages.sentences(read_study(tmp_path / "out")))
+    assert "dmc/walker-walk: **sparse-256** returns 122 ± 1.58, 5 seeds." in said
+
+
 def test_one_finished_run_decides_nothing(evidence):
     for run in (evidence / "thinning" / "runs").glob("sparse-256-*"):
         if not run.name.endswith("-0"):
