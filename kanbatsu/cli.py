@@ -300,8 +300,10 @@ def _carry_out(
 ) -> int:
     """Check a study, run what is missing of it, and write its report."""
     from kanbatsu.machine import usable_cores
+    from kanbatsu.study.budget import came_out
     from kanbatsu.study.engine import run_study
     from kanbatsu.study.plan import check_study
+    from kanbatsu.study.store import read_json
 
     _plan_on_cpu()
     console = Console()
@@ -315,6 +317,8 @@ def _carry_out(
             run_populations(study, out, command, console.print)
         complete = run_study(study, out, place, command, tracker=tracker)
     _write_report(out, lang)
+    for line in came_out(study, read_json(out / "timing.json")["arms"]):
+        console.print(escape(line), highlight=False, soft_wrap=True)
     if not complete:
         _say_error("some runs failed; the report names them, and the same command tries them again")
     return 0 if complete else FAILED

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kanbatsu.study.store import RunFolder, StudyFolder, reaches
+from kanbatsu.study.store import RunFolder, StudyFolder, ends_at, reaches
 
 Series = Mapping[int, float]
 """Values by env steps, in rising order; NaN where a measurement was not finite."""
@@ -120,18 +120,12 @@ def read_study(out: Path) -> StudyResults:
 def _read_arm(folder: StudyFolder, name: str, study: Mapping[str, Any]) -> ArmResults:
     arm = study["arms"][name]
     runs = [
-        _read_run(folder, run_id, name, task, int(seed), _end(study, arm, task))
+        _read_run(folder, run_id, name, task, int(seed), ends_at(study, arm, task))
         for task in study["tasks"]
         for seed, run_id in sorted(arm["runs"].get(task, {}).items(), key=lambda item: int(item[0]))
     ]
     matched = (arm.get("match") or {}).get("what", "env_steps")
     return ArmResults(name, arm["agent"], arm["config"], arm.get("train", {}), matched, tuple(runs))
-
-
-def _end(study: Mapping[str, Any], arm: Mapping[str, Any], task: str) -> int:
-    """Return the env steps of an arm's runs: the study's, or what its match came to."""
-    solved = arm.get("solved") or {}
-    return solved[task]["env_steps"] if task in solved else study["env_steps"]
 
 
 def _read_run(

@@ -87,6 +87,24 @@ def matches(study: Study) -> Iterator[str]:
             yield f"{name} is matched to {arm.match.to} in {arm.match.what}{where}: {solved.says}"
 
 
+def came_out(study: Study, timed: Mapping[str, Any]) -> Iterator[str]:
+    """Say how every match of time came out, a line each.
+
+    Args:
+        study: Solved, and carried out.
+        timed: What `timing.json` has in `arms`: the median `seconds` of each arm's runs.
+    """
+    for name, arm in study.arms.items():
+        if arm.match is None or arm.match.what != "time":
+            continue
+        took, other = timed[name]["seconds"], timed[arm.match.to]["seconds"]
+        if took and other:
+            yield (
+                f"{name} was to take as long as {arm.match.to}: {took:.0f} s a run against "
+                f"{other:.0f} s, {abs(took / other - 1):.0%} {'more' if took > other else 'less'}"
+            )
+
+
 def total_flops(arm: Arm, task: str, env_steps: int) -> int:
     """Return the operations of a run, as its layers really compute on this machine."""
     spec, repeat = task_facts(task, arm.agent, arm.config, arm.train)

@@ -156,7 +156,7 @@ class _Engine:
         """Hand over, watch and tell, until nothing is left."""
         self.glance = Glance(
             self.folder,
-            {run.run_id: self.study.env_steps for run in self.study.runs()},
+            {run.run_id: run.run.env_steps for run in self.study.runs()},
             missing={run.run_id for run in self.waiting},
         )
         try:

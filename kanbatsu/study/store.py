@@ -188,6 +188,23 @@ class StudyFolder:
         _replace(self.path / name, text)
 
 
+def ends_at(study: Mapping[str, Any], arm: Mapping[str, Any], task: str) -> int:
+    """Return the env steps of an arm's runs on a task: the study's, or what its match came to.
+
+    Args:
+        study: What `study.json` holds.
+        arm: The arm's entry in it.
+        task: One of the study's.
+
+    Example:
+        >>> ends_at({"env_steps": 100}, {"solved": {"a": {"env_steps": 130}}}, "a")
+        130
+    """
+    solved = arm.get("solved") or {}
+    steps: int = solved[task]["env_steps"] if task in solved else study["env_steps"]
+    return steps
+
+
 def reaches(metrics: Sequence[Mapping[str, Any]], env_steps: int) -> bool:
     """Whether the last evaluation in `metrics` is at the end of a run of `env_steps`.
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from kanbatsu.study.claim import is_owned
 from kanbatsu.study.glance import Glance
 from kanbatsu.study.progress import Display, make_display
-from kanbatsu.study.store import StudyFolder
+from kanbatsu.study.store import StudyFolder, ends_at
 from kanbatsu.study.track import TrackerName, make_tracker
 
 
@@ -44,9 +44,9 @@ def watch(arguments: WatchArguments, display: Display | None = None) -> None:
     folder = StudyFolder(arguments.out)
     study = folder.read_study()
     runs = {
-        run_id: study["env_steps"]
+        run_id: ends_at(study, arm, task)
         for arm in study["arms"].values()
-        for by_seed in arm["runs"].values()
+        for task, by_seed in arm["runs"].items()
         for run_id in by_seed.values()
     }
     tracker = make_tracker(arguments.tracker, folder, runs)

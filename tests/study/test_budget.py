@@ -10,7 +10,7 @@ import kanbatsu
 from kanbatsu.agents.sac import SAC, SACConfig
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.sparsity.flops import multiplied
-from kanbatsu.study.budget import matches, solve, total_flops
+from kanbatsu.study.budget import came_out, matches, solve, total_flops
 from kanbatsu.study.file import study_from_dict
 from kanbatsu.study.operations import Operations, counts, operations
 from kanbatsu.study.plan import check_study, study_record
@@ -118,6 +118,11 @@ def test_a_solution_is_kept_with_the_study():
 
     found = solve(measured, seconds=cost)
     assert found.runs()[1].run.env_steps == 200
+    timed = {"dense": {"seconds": 50.0}, "thin": {"seconds": 55.0}}
+    assert list(came_out(found, timed)) == [
+        "thin was to take as long as dense: 55 s a run against 50 s, 10% more"
+    ]
+    assert list(came_out(found, timed | {"thin": {"seconds": None}})) == []
     with pytest.raises(RecordError, match="needs a measurement"):
         solve(measured)
     assert solve(measured, study_record(found, "")).runs()[1].run.env_steps == 200
