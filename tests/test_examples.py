@@ -43,6 +43,9 @@ def test_every_example_is_tested():
         "07_deploy_torch_policy.py",
         "08_flax_linen.py",
         "09_sbx.py",
+        "10_robotics.toml",
+        "11_process_control.py",
+        "11_process_control.toml",
     ]
 
 
