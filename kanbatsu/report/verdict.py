@@ -126,7 +126,7 @@ def _gained(gains: Mapping[str, Pair | None], names: Mapping[str, str], t: Texts
     if (flops := gains["flops"]) and _known(flops) and _differ(flops):
         parts.append(t("summary.computes", share=_share(flops)))
     if (updates := gains.get("update_milliseconds")) and _known(updates) and _differ(updates):
-        both = {f"{side}_value": words.round_to(updates[side]) for side in ("arm", "control")}
+        both = {f"{side}_value": _number(updates[side]) for side in ("arm", "control")}
         parts.append(t("summary.updates", **both))
     return _sentences(parts, t) if parts else t("summary.nothing_known")
 
@@ -280,6 +280,8 @@ def _amount(name: str, pair: Pair) -> Amount:
 
 
 def _number(value: float | int) -> str:
+    if 0 < abs(value) < 0.1:
+        return f"{value:.2g}"
     return words.compact(value) if abs(value) >= 1e7 else words.round_to(value)
 
 

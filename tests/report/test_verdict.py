@@ -182,6 +182,12 @@ def test_a_rule_that_asks_for_no_loss_says_what_is_saved(make_verdict: MakeVerdi
     assert said.threshold == -0.05
 
 
+def test_small_times_keep_two_digits(make_verdict: MakeVerdict) -> None:
+    gains = {"gains": {"update_milliseconds": {"arm": 0.0123, "control": 0.0456}}}
+    line = in_words(make_verdict(), gains, EN).lines[1][1]
+    assert line.endswith("An update takes 0.012 ms instead of 0.046 ms.")
+
+
 def test_amounts_stand_beside_the_controls(make_verdict: MakeVerdict) -> None:
     said = in_words(make_verdict(), {}, EN)
     assert [(row.name, row.arm, row.control, row.ratio) for row in said.gained] == [
