@@ -18,6 +18,9 @@ from kanbatsu.study.store import StudyFolder
 
 pytest.importorskip("ray", reason="Ray is an extra: pip install 'kanbatsu[ray]'")
 
+# Ray forks to start a cluster's processes, which JAX, in use by now, warns of; they never use JAX.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
 
 @pytest.fixture
 def cluster(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:

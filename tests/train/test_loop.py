@@ -143,11 +143,11 @@ def test_the_stopwatch_adds_up():
     assert watch.total() >= watch.seconds["a"] / 2
 
 
-def learned(agent_name, sparsity, task, turns=500):
+def learned(agent_name, sparsity, task, turns=500, width=32):
     """Train on a probe environment; return the agent, its state, and value and action functions."""
     config = AGENTS[agent_name].config(
-        actor=NetworkConfig("mlp", width=32, blocks=1, sparsity=sparsity),
-        critic=CriticConfig("mlp", width=32, blocks=1, sparsity=sparsity),
+        actor=NetworkConfig("mlp", width=width, blocks=1, sparsity=sparsity),
+        critic=CriticConfig("mlp", width=width, blocks=1, sparsity=sparsity),
         learning_rate=5e-3,
         tau=0.1,
         discount=0.5,
@@ -204,5 +204,6 @@ class TestKnownValues:
         assert value(0.0, action=-0.5) == pytest.approx(0.0, abs=0.3)
 
     def test_suits_its_action_to_what_it_sees(self, agent, sparsity):
-        _, act = learned(agent, sparsity, "observed_action_reward", turns=1_500)
-        assert (act(-1.0), act(1.0)) == pytest.approx((-0.5, 0.5), abs=0.25)
+        # Half of 32 units' weights are too few for it: SAC then acts 0.75 where 0.5 is best.
+        _, act = learned(agent, sparsity, "observed_action_reward", turns=1_500, width=128)
+        assert (act(-1.0), act(1.0)) == pytest.approx((-0.5, 0.5), abs=0.1)
