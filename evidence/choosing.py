@@ -17,7 +17,7 @@ from pages import CONFIDENCE, ENGLISH, MEASURE, Evidence, finals, read, signed, 
 
 from kanbatsu.report.effect import effect
 from kanbatsu.report.results import ArmResults, StudyResults
-from kanbatsu.report.words import DASH, describe, round_to
+from kanbatsu.report.words import DASH, agent_name, describe, round_to
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "choosing-a-sparsity.md"
@@ -99,7 +99,7 @@ def rows(evidence: Evidence) -> Iterator[tuple[str, Sequence[str]]]:
             yield (
                 task,
                 [
-                    f"{pair.dense.agent.upper()}, {size(pair.dense)}",
+                    f"{agent_name(pair.dense.agent)}, {size(pair.dense)}",
                     removed(pair.sparse),
                     f"{x.size} and {y.size}",
                     round_to(float(y.mean())),
