@@ -101,7 +101,14 @@ def decide(found: effects.Effect, threshold: float, obstacles: Iterable[str] = (
 
 
 def threshold_of(rule: Mapping[str, Any]) -> float:
-    """Return the effect that an arm's whole interval must lie above to be adopted."""
+    """Return the effect that an arm's whole interval must lie above to be adopted.
+
+    Example:
+        >>> threshold_of({"goal": "better", "minimum_effect": 5.0})
+        5.0
+        >>> threshold_of({"goal": "no_worse", "maximal_regression": 3.0})
+        -3.0
+    """
     if rule["goal"] == "better":
         return rule["minimum_effect"]
     return -rule["maximal_regression"]

@@ -37,13 +37,6 @@ class DecisionRule:
     arms: tuple[str, ...] = ()
     """The arms that may be adopted; all but the control by default."""
 
-    @property
-    def threshold(self) -> float:
-        """The effect that the interval must leave below it for an arm to be adopted."""
-        if self.goal == "better":
-            return self.minimum_effect
-        return -(self.maximal_regression or 0.0)
-
 
 def rule_problems(
     rule: DecisionRule, control: str | None, arms: Iterable[str], tasks: Sequence[str]

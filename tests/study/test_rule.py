@@ -18,11 +18,9 @@ TABLE = {
 
 def test_a_rule_is_kept_with_the_study():
     study = study_from_dict(TABLE | {"decision": {"minimum_effect": 5, "arms": ["sparse"]}})
-    assert study.decision.minimum_effect == study.decision.threshold == 5.0
+    assert study.decision.minimum_effect == 5.0
     assert study_record(study, "")["decision"]["arms"] == ["sparse"]
     assert study_record(study_from_dict(TABLE), "")["decision"] is None
-    same = {"goal": "no_worse", "maximal_regression": 3.0}
-    assert study_from_dict(TABLE | {"decision": same}).decision.threshold == -3.0
 
 
 @pytest.mark.parametrize(
