@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Sequence
 from ctypes import c_float, c_int32, c_int64, c_void_p
 
@@ -39,6 +40,18 @@ class Step(ctypes.Structure):
     )
 
 
+class _Single(threading.local):
+    """One thread's arrays for a single observation, and the call that uses them.
+
+    Addresses take longer to find than a small network to multiply, so they are found once.
+    """
+
+    def __init__(self, address: int, count: int, obs_dim: int, action_dim: int) -> None:
+        self.obs = np.empty(obs_dim, np.float32)
+        self.action = np.empty(action_dim, np.float32)
+        self.call = (address, count, _address(self.obs), _address(self.action), 1)
+
+
 class Program:
     """The policy as a function of observations; it runs on the thread that calls it.
 
@@ -64,6 +77,7 @@ class Program:
         self._steps, self._count = (Step * len(steps))(*steps), len(steps)
         self._address = ctypes.addressof(self._steps)
         self._action_dim = width
+        self._single = _Single(self._address, self._count, steps[0].inputs, width)
         self._run = library.kanbatsu_policy_run
         self._run.argtypes = (c_void_p, c_int64, c_void_p, c_void_p, c_int64)
         check = library.kanbatsu_policy_check
@@ -79,6 +93,14 @@ class Program:
         if self._run(self._address, self._count, _address(obs), _address(actions), batch):
             raise MemoryError(f"there is no memory for a batch of {batch}")
         return actions
+
+    def one(self, observation: np.ndarray) -> np.ndarray:
+        """Map numbers `[obs_dim]`, in any order in memory, to float32 `[action_dim]`."""
+        single = self._single
+        single.obs[:] = observation
+        if self._run(*single.call):
+            raise MemoryError("there is no memory for one observation")
+        return single.action.copy()
 
     def _step(self, layer: Layer) -> Step:
         match layer:

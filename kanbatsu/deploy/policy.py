@@ -15,6 +15,9 @@ from kanbatsu.deploy.native import Program
 from kanbatsu.kernels.shared import shared_library
 
 
+Function = Callable[[np.ndarray], np.ndarray]
+
+
 class Policy:
     """A function from observations to greedy actions; `load` returns one.
 
@@ -27,6 +30,7 @@ class Policy:
         assert isinstance(begin, Normalise) and isinstance(end, Squash)  # noqa: PT018
         self.obs_dim: int = begin.mean.size
         """Length of an observation."""
+        self._shape = (self.obs_dim,)
         self.action_dim: int = end.low.size
         """Length of an action."""
         self.low: np.ndarray = end.low
@@ -34,7 +38,7 @@ class Policy:
         self.high: np.ndarray = end.high
         """Highest value of each entry of an action."""
         try:
-            self._act = _function_of(layers)
+            self._act, self._act_one = _functions_of(layers)
         except ValueError as error:
             raise PolicyError(f"{folder} does not describe a policy: {error}; {AGAIN}") from None
 
@@ -51,29 +55,34 @@ class Policy:
         Raises:
             ValueError: for another shape.
         """
+        if isinstance(observation, np.ndarray) and observation.shape == self._shape:
+            return self._act_one(observation)
         obs = np.asarray(observation, np.float32, order="C")
         if obs.ndim not in (1, 2) or obs.shape[-1] != self.obs_dim:
             raise ValueError(
                 f"an observation of this policy is [{self.obs_dim}], or [batch, {self.obs_dim}]: "
                 f"got {list(obs.shape)}"
             )
-        if obs.ndim == 2:
-            return self._act(obs)
-        return self._act(obs[None])[0]
+        return self._act(obs) if obs.ndim == 2 else self._act_one(obs)
 
     def __repr__(self) -> str:
         return f"Policy(obs_dim={self.obs_dim}, action_dim={self.action_dim})"
 
 
-def _function_of(layers: list[Layer]) -> Callable[[np.ndarray], np.ndarray]:
+def _functions_of(layers: list[Layer]) -> tuple[Function, Function]:
+    """What maps a batch of observations, and what maps one."""
     library = shared_library()
     if library is not None:
-        return Program(library, layers)
+        program = Program(library, layers)
+        return program, program.one
     dense = [
         layer._replace(weight=Dense(to_dense(layer))) if isinstance(layer, Linear) else layer
         for layer in layers
     ]
-    return lambda obs: run(dense, obs)
+    return (
+        lambda obs: run(dense, obs),
+        lambda obs: run(dense, np.asarray(obs, np.float32)[None])[0],
+    )
 
 
 def load(path: str | os.PathLike[str]) -> Policy:

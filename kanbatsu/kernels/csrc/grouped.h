@@ -272,12 +272,25 @@ void grouped_vector_of(const GroupedLayer& layer, const float* values, const Fin
   UNROLL for (int c = 1; c < kChains; ++c) {
     UNROLL for (int v = 0; v < kVectors; ++v) sums[0][v] += sums[c][v];
   }
-  const Index members = std::min(layer.size, layer.outputs - group * layer.size);
+  const Index first = group * kSize, members = std::min<Index>(kSize, layer.outputs - first);
+  if (members == kSize) {
+    UNROLL for (int v = 0; v < kVectors; ++v) {
+      const Index output = first + v * kN;
+      Vector<kN> out = sums[0][v];
+      if (finish.bias != nullptr) out += load<kN>(finish.bias + output);
+      if (finish.beside != nullptr) out += load<kN>(finish.beside + output);
+      if (finish.relu) out = rectify<kN>(out);
+      if (finish.gate != nullptr) {
+        out = load<kN>(finish.gate + output) > Vector<kN>{} ? out : Vector<kN>{};
+      }
+      store<kN>(y + output, out);
+    }
+    return;
+  }
   float out[kSize];
   UNROLL for (int v = 0; v < kVectors; ++v) store<kN>(out + v * kN, sums[0][v]);
   for (Index j = 0; j < members; ++j) {
-    const Index output = group * kSize + j;
-    y[output] = finish.end_one(output, out[j] + finish.start_one(output));
+    y[first + j] = finish.end_one(first + j, out[j] + finish.start_one(first + j));
   }
 }
 

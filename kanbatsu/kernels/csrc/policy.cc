@@ -50,7 +50,22 @@ constexpr Index kLanes = std::max(kPackedLanes, kGroupedLanes);
 // 128 to 2048 at sparsity 0.9 (see docs/deploy.md).
 constexpr Index kFewestPacked = 3, kFewestGrouped = 8;
 
+// to[columns][rows] of from[rows][columns].
+void transpose(const float* from, float* to, Index rows, Index columns) {
+  if (rows == 1 || columns == 1) {
+    std::memcpy(to, from, rows * columns * sizeof(float));
+    return;
+  }
+  for (Index r = 0; r < rows; ++r) {
+    for (Index c = 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
+  }
+}
+
 void normalise(const Step& step, float* x, Index lanes) {
+  if (lanes == 1) {
+    for (Index i = 0; i < step.outputs; ++i) x[i] = (x[i] - step.first[i]) / step.second[i];
+    return;
+  }
   for (Index i = 0; i < step.outputs; ++i) {
     for (Index b = 0; b < lanes; ++b) {
       x[i * lanes + b] = (x[i * lanes + b] - step.first[i]) / step.second[i];
@@ -195,15 +210,9 @@ int kanbatsu_policy_run(const Step* steps, Index count, const float* obs, float*
   float *y = x + widest * most, *kept = y + widest * most, *rest = kept + widest * most;
   for (Index first = 0; first < batch; first += most) {
     const Index lanes = std::min(most, batch - first);
-    for (Index b = 0; b < lanes; ++b) {
-      for (Index i = 0; i < obs_dim; ++i) x[i * lanes + b] = obs[(first + b) * obs_dim + i];
-    }
+    transpose(obs + first * obs_dim, x, lanes, obs_dim);
     const float* out = forward(steps, count, lanes, x, y, kept, rest);
-    for (Index b = 0; b < lanes; ++b) {
-      for (Index i = 0; i < action_dim; ++i) {
-        actions[(first + b) * action_dim + i] = out[i * lanes + b];
-      }
-    }
+    transpose(out, actions + first * action_dim, action_dim, lanes);
   }
   return 0;
 }
