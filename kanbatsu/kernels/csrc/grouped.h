@@ -9,24 +9,33 @@ namespace kanbatsu {
 namespace KANBATSU_ISA {
 namespace {
 
-// Add to `kOutputs` members of a group, out[member][lanes], what `kept` of its inputs contribute.
+// Activations are asked for this many inputs before they are used.
+constexpr Index kAhead = 32;
+
+// Add to `kOutputs` members of a group, out[member][lanes], what `kept` of its inputs contribute;
+// `listed` sources may be read, those of later groups among them.
 template <int kOutputs>
 inline void multiply_members(const float* weights, Index size, const std::int32_t* sources,
-                             Index kept, const float* tile, float* out) {
+                             Index kept, Index listed, const float* tile, float* out) {
   constexpr int kVectors = kGroupedLanes / kWidth;
   Vector<kWidth> sums[kOutputs][kVectors];
   UNROLL for (int j = 0; j < kOutputs; ++j) {
     load_row<kGroupedLanes>(out + j * kGroupedLanes, sums[j], kGroupedLanes);
   }
-  for (Index k = 0; k < kept; ++k) {
-    const float* row = tile + sources[k] * kGroupedLanes;
+  const auto multiply = [&](Index k) {
     Vector<kWidth> inputs[kVectors];
-    load_row<kGroupedLanes>(row, inputs, kGroupedLanes);
+    load_row<kGroupedLanes>(tile + sources[k] * kGroupedLanes, inputs, kGroupedLanes);
     UNROLL for (int j = 0; j < kOutputs; ++j) {
       const float value = weights[k * size + j];
       UNROLL for (int v = 0; v < kVectors; ++v) sums[j][v] += inputs[v] * value;
     }
+  };
+  Index k = 0;
+  for (const Index last = std::min(kept, listed - kAhead); k < last; ++k) {
+    __builtin_prefetch(tile + sources[k + kAhead] * kGroupedLanes);
+    multiply(k);
   }
+  for (; k < kept; ++k) multiply(k);
   UNROLL for (int j = 0; j < kOutputs; ++j) {
     store_row<kGroupedLanes>(out + j * kGroupedLanes, sums[j], kGroupedLanes);
   }
@@ -34,11 +43,12 @@ inline void multiply_members(const float* weights, Index size, const std::int32_
 
 // The same for all members of a group.
 inline void multiply_group(const float* weights, Index size, const std::int32_t* sources,
-                           Index kept, const float* tile, float* out) {
+                           Index kept, Index listed, const float* tile, float* out) {
   constexpr int kOutputs = kMostInFlight / (kGroupedLanes / kWidth);
   Index j = 0;
   const auto members = [&](auto count) {
-    multiply_members<count>(weights + j, size, sources, kept, tile, out + j * kGroupedLanes);
+    multiply_members<count>(weights + j, size, sources, kept, listed, tile,
+                            out + j * kGroupedLanes);
     j += count;
   };
   while (j + kOutputs <= size) members(std::integral_constant<int, kOutputs>{});
@@ -50,8 +60,9 @@ inline void multiply_group(const float* weights, Index size, const std::int32_t*
 
 void grouped_product(const GroupedLayer& layer, const float* values, const Finish& finish,
                      const float* x, float* y, Index batch, Index first, float* tile) {
-  // Inputs whose activations and weights stay in the first cache for all members of a group.
-  constexpr Index kRun = 64;
+  // Inputs at a time: where the members of a group take turns, as many as have activations and
+  // weights that stay in the first cache.
+  const Index run = layer.size * kGroupedLanes > kMostInFlight * kWidth ? 64 : layer.kept;
   const Index lanes = std::min(kGroupedLanes, batch - first);
   const float* rows = x;
   float* out = tile + layer.inputs * kGroupedLanes;
@@ -71,9 +82,10 @@ void grouped_product(const GroupedLayer& layer, const float* values, const Finis
       }
       store_row<kGroupedLanes>(out + j * kGroupedLanes, row, kGroupedLanes);
     }
-    for (Index k = 0; k < layer.kept; k += kRun) {
+    const Index listed = (layer.groups - group) * layer.kept;
+    for (Index k = 0; k < layer.kept; k += run) {
       multiply_group(weights + k * layer.size, layer.size, sources + k,
-                     std::min(kRun, layer.kept - k), rows, out);
+                     std::min(run, layer.kept - k), listed - k, rows, out);
     }
     for (Index j = 0; j < members; ++j) {
       Vector<kWidth> row[kGroupedLanes / kWidth];
@@ -85,9 +97,9 @@ void grouped_product(const GroupedLayer& layer, const float* values, const Finis
 }
 
 // Add to the rows of `kRows` inputs what one group's errors ([size][kGroupedLanes]) pass back.
-template <int kRows>
-inline void pass_back(const float* weights, Index members, Index size,
-                      const std::int32_t* sources, const float* errors, float* tile) {
+template <int kRows, class Count>
+inline void pass_back(const float* weights, Count members, Count size, const std::int32_t* sources,
+                      const float* errors, float* tile) {
   constexpr int kVectors = kGroupedLanes / kWidth;
   Vector<kWidth> sums[kRows][kVectors];
   UNROLL for (int r = 0; r < kRows; ++r) {
@@ -112,6 +124,20 @@ inline void pass_back(const float* weights, Index members, Index size,
   }
 }
 
+// Call `use(members, size)` with constants where a group is full: loops over it are unrolled.
+template <class Use>
+inline void with_size(Index members, Index size, const Use& use) {
+  using std::integral_constant;
+  if (members == size) {
+    switch (size) {
+      case 8: return use(integral_constant<Index, 8>{}, integral_constant<Index, 8>{});
+      case 16: return use(integral_constant<Index, 16>{}, integral_constant<Index, 16>{});
+      case 32: return use(integral_constant<Index, 32>{}, integral_constant<Index, 32>{});
+    }
+  }
+  use(members, size);
+}
+
 void grouped_input_gradient(const GroupedLayer& layer, const float* values, const Finish& finish,
                             const float* dy, float* dx, Index batch, Index first, float* tile) {
   constexpr int kRows = std::min<int>(8, kMostInFlight / (kGroupedLanes / kWidth));
@@ -129,18 +155,20 @@ void grouped_input_gradient(const GroupedLayer& layer, const float* values, cons
       load_tile<kGroupedLanes>(passed, members, batch, first, errors);
       passed = errors;
     }
-    Index k = 0;
-    for (; k + kRows <= layer.kept; k += kRows) {
-      if (k + 2 * kRows <= layer.kept) {
-        UNROLL for (int r = 0; r < kRows; ++r) {
-          __builtin_prefetch(rows + sources[k + kRows + r] * kGroupedLanes, 1);
+    with_size(members, layer.size, [&](auto members, auto size) {
+      Index k = 0;
+      for (; k + kRows <= layer.kept; k += kRows) {
+        if (k + 2 * kRows <= layer.kept) {
+          UNROLL for (int r = 0; r < kRows; ++r) {
+            __builtin_prefetch(rows + sources[k + kRows + r] * kGroupedLanes, 1);
+          }
         }
+        pass_back<kRows>(weights + k * size, members, size, sources + k, passed, rows);
       }
-      pass_back<kRows>(weights + k * layer.size, members, layer.size, sources + k, passed, rows);
-    }
-    for (; k < layer.kept; ++k) {
-      pass_back<1>(weights + k * layer.size, members, layer.size, sources + k, passed, rows);
-    }
+      for (; k < layer.kept; ++k) {
+        pass_back<1>(weights + k * size, members, size, sources + k, passed, rows);
+      }
+    });
   }
   if (is_tile && finish.gate == nullptr) return;
   for (Index i = 0; i < layer.inputs; ++i) {
@@ -152,16 +180,19 @@ void grouped_input_gradient(const GroupedLayer& layer, const float* values, cons
 }
 
 // Add to the weights of `kRows` inputs ([kRows][kSize]) the products of their activations, from a
-// tile on, with the errors of a group, [count][kSize]. The activations of `next` come after.
-template <int kRows, int kSize>
+// tile on, with the errors of a group, [count][kSize], in `kChains` sums. The activations of `next`
+// come after.
+template <int kRows, int kSize, int kChains>
 inline void correlate(const Samples& x, Index tile, const std::int32_t* sources,
                       const std::int32_t* next, const float* errors, Index count,
                       float* dweights) {
   constexpr int kN = std::min(kWidth, kSize);
   constexpr int kVectors = kSize / kN;
-  Vector<kN> sums[kRows][kVectors];
+  Vector<kN> sums[kChains][kRows][kVectors] = {};
   UNROLL for (int r = 0; r < kRows; ++r) {
-    UNROLL for (int v = 0; v < kVectors; ++v) sums[r][v] = load<kN>(dweights + r * kSize + v * kN);
+    UNROLL for (int v = 0; v < kVectors; ++v) {
+      sums[0][r][v] = load<kN>(dweights + r * kSize + v * kN);
+    }
   }
   for (; count > 0; ++tile, count -= kGroupedLanes, errors += kGroupedLanes * kSize) {
     const float* rows[kRows];
@@ -169,17 +200,27 @@ inline void correlate(const Samples& x, Index tile, const std::int32_t* sources,
       rows[r] = x.at(sources[r], tile);
       __builtin_prefetch(x.at(next[r], tile));
     }
-    for (Index b = 0; b < std::min(count, kGroupedLanes); ++b) {
+    const auto sample = [&](Index b, int chain) {
       Vector<kN> error[kVectors];
       UNROLL for (int v = 0; v < kVectors; ++v) error[v] = load<kN>(errors + b * kSize + v * kN);
       UNROLL for (int r = 0; r < kRows; ++r) {
         const float activation = rows[r][b];
-        UNROLL for (int v = 0; v < kVectors; ++v) sums[r][v] += error[v] * activation;
+        UNROLL for (int v = 0; v < kVectors; ++v) sums[chain][r][v] += error[v] * activation;
       }
+    };
+    if (count >= kGroupedLanes) {
+      for (Index b = 0; b < kGroupedLanes; b += kChains) {
+        UNROLL for (int c = 0; c < kChains; ++c) sample(b + c, c);
+      }
+    } else {
+      for (Index b = 0; b < count; ++b) sample(b, 0);
     }
   }
   UNROLL for (int r = 0; r < kRows; ++r) {
-    UNROLL for (int v = 0; v < kVectors; ++v) store<kN>(dweights + r * kSize + v * kN, sums[r][v]);
+    UNROLL for (int v = 0; v < kVectors; ++v) {
+      UNROLL for (int c = 1; c < kChains; ++c) sums[0][r][v] += sums[c][r][v];
+      store<kN>(dweights + r * kSize + v * kN, sums[0][r][v]);
+    }
   }
 }
 
@@ -199,7 +240,9 @@ template <int kSize>
 void grouped_weight_gradient_of(const GroupedLayer& layer, const Samples& x, const Samples& dy,
                                 float* dvalues, Index batch, Index group, float* tile) {
   constexpr int kVectors = kSize / std::min(kWidth, kSize);
-  constexpr int kRows = kMostInFlight / kVectors;
+  // More rows than eight would need more registers for their addresses than there are.
+  constexpr int kRows = std::min(8, kMostInFlight / kVectors);
+  constexpr int kChains = std::max(1, kMostInFlight / (kRows * kVectors));
   constexpr Index kTiles = kGradientBatch / kGroupedLanes;
   const std::int32_t* sources = layer.sources + group * layer.kept;
   const Index members = std::min(layer.size, layer.outputs - group * layer.size);
@@ -228,11 +271,11 @@ void grouped_weight_gradient_of(const GroupedLayer& layer, const Samples& x, con
     Index k = 0;
     for (; k + kRows <= layer.kept; k += kRows) {
       const Index next = std::min(k + kRows, layer.kept - kRows);
-      correlate<kRows, kSize>(x, first, sources + k, sources + next, tile, count,
+      correlate<kRows, kSize, kChains>(x, first, sources + k, sources + next, tile, count,
                               dweights + k * kSize);
     }
     for (; k < layer.kept; ++k) {
-      correlate<1, kSize>(x, first, sources + k, sources + k, tile, count, dweights + k * kSize);
+      correlate<1, kSize, 1>(x, first, sources + k, sources + k, tile, count, dweights + k * kSize);
     }
   }
 }
