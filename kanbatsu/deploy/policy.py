@@ -14,7 +14,6 @@ from kanbatsu.deploy.layers import Dense, Layer, Linear, Normalise, Squash, run,
 from kanbatsu.deploy.native import Program
 from kanbatsu.kernels.shared import shared_library
 
-
 Function = Callable[[np.ndarray], np.ndarray]
 
 
