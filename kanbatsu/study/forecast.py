@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from kanbatsu.machine import usable_cores
 from kanbatsu.study.budget import matches, solve
+from kanbatsu.study.check import task_facts
 from kanbatsu.study.estimate import GIB, Estimate, Limits, Range, estimate, obstacles
 from kanbatsu.study.file import load_study
 from kanbatsu.study.pilot import Speeds, measure
@@ -49,6 +50,8 @@ class EstimateArguments:
     """GiB of disk that there are; what is free here by default."""
     seconds: float = PILOT_SECONDS
     """About as long as each arm is timed on each task."""
+    alike: tuple[str, ...] = ()
+    """TASK,TASK,... each: tasks that take equally long, of which only the first is timed."""
     measured: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
     """Take the speeds from what --json stored, and time nothing: for a cluster of such machines."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
@@ -69,9 +72,10 @@ def forecast(asked: EstimateArguments, console: Console) -> Estimate:
     for name in ("hours", "memory", "disk", "seconds"):
         if getattr(asked, name) is not None and not getattr(asked, name) > 0:
             raise RecordError(f"--{name} must be greater than 0, not {getattr(asked, name)}")
+    alike = same_time(study, asked.alike)
     if asked.measured is None:
         with console.status("timing a few seconds of every arm ..."):
-            study, speeds = measured(study, workers, asked.seconds)
+            study, speeds = measured(study, workers, asked.seconds, alike=alike)
         each = max(cores / workers, 1.0)
         limits = Limits(
             asked.hours,
@@ -108,7 +112,11 @@ def forecast(asked: EstimateArguments, console: Console) -> Estimate:
 
 
 def measured(
-    study: Study, workers: int, seconds: float, old: Mapping[str, Any] | None = None
+    study: Study,
+    workers: int,
+    seconds: float,
+    old: Mapping[str, Any] | None = None,
+    alike: Mapping[str, str] | None = None,
 ) -> tuple[Study, Speeds]:
     """Solve a study's matches and time its arms.
 
@@ -117,14 +125,48 @@ def measured(
         workers: Runs at the same time.
         seconds: About as long as each arm is timed on each task.
         old: What `study.json` holds already.
+        alike: Tasks that are not timed, and the task of which each has the speeds.
 
     Raises:
         RecordError: A match cannot be met, or a run cannot work.
     """
     kept = solve(_without_time(study), old)
     check_study(kept)
-    speeds = measure(kept, workers, seconds)
+    alike = alike or {}
+    timed = tuple(task for task in kept.tasks if task not in alike)
+    speeds = dict(measure(dataclasses.replace(kept, tasks=timed), workers, seconds))
+    speeds |= {(arm, task): speeds[arm, as_] for arm in kept.arms for task, as_ in alike.items()}
     return solve(study, old, _timer(speeds, study)), speeds
+
+
+def same_time(study: Study, groups: Sequence[str]) -> dict[str, str]:
+    """Return the tasks that need not be timed, each with the one that is.
+
+    Args:
+        study: What is asked about.
+        groups: Comma-separated tasks each; the first one is timed.
+
+    Raises:
+        RecordError: A task is not the study's, is in two groups, or differs in what an agent sees
+            or does.
+    """
+    found: dict[str, str] = {}
+    named: set[str] = set()
+    for group in groups:
+        first, *rest = tasks = group.split(",")
+        for task in tasks:
+            if task not in study.tasks:
+                raise RecordError(f"--alike: the study has no task {task}")
+            if task in named:
+                raise RecordError(f"--alike: {task} is named twice")
+            named.add(task)
+        for arm in study.arms.values():
+            specs = [task_facts(task, arm.agent, arm.config, arm.train) for task in tasks]
+            for task, spec in zip(tasks, specs, strict=True):
+                if spec != specs[0]:
+                    raise RecordError(f"--alike: {task} has other sizes than {first}: time it too")
+        found |= dict.fromkeys(rest, first)
+    return found
 
 
 def _without_time(study: Study) -> Study:

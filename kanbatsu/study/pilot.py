@@ -29,7 +29,9 @@ WARM_UP = 64
 """Decisions of a pilot before it learns."""
 PER_SECOND = 3e10
 """Operations that a core may do in a second; only how long the pilot lasts depends on it."""
-FEWEST_TURNS, MOST_TURNS = 64, 4_000
+FEWEST_TURNS, MOST_TURNS = 16, 4_000
+APART = 4.0
+"""Arms of which one takes so many times the operations of another have pilots of their own."""
 
 Speeds = Mapping[tuple[str, str], Speed]
 """By arm and task."""
@@ -40,18 +42,10 @@ def pilot(study: Study, seconds: float, workers: int) -> Study:
 
     Args:
         study: With matches of kept weights solved.
-        seconds: About as long as a run is to learn.
+        seconds: About as long as a run of the costliest arm is to learn.
         workers: Runs at the same time.
     """
-    costs = []
-    for arm in study.arms.values():
-        for task in study.tasks:
-            config = arm.solved[task].config if task in arm.solved else arm.config
-            spec, _ = task_facts(task, arm.agent, config, arm.train)
-            batch = getattr(arm.train, "batch_size", 1)
-            each = operations_of(arm.agent, config, batch, spec).update
-            per_turn = getattr(arm.train, "updates_per_interaction", 1)
-            costs.append(each * per_turn * getattr(arm.train, "environments", 1))
+    cost = max(_operations(arm, study) for arm in study.arms.values())
     repeat = max(
         task_facts(task, arm.agent, arm.config, arm.train)[1]
         * getattr(arm.train, "environments", 1)
@@ -59,7 +53,7 @@ def pilot(study: Study, seconds: float, workers: int) -> Study:
         for task in study.tasks
     )
     most = min(MOST_TURNS, study.env_steps // repeat)
-    turns = max(FEWEST_TURNS, min(most, int(seconds * PER_SECOND / max(costs))))
+    turns = max(FEWEST_TURNS, min(most, int(seconds * PER_SECOND / cost)))
     env_steps = (WARM_UP + turns) * repeat
     # As many runs beside each other as in the study itself.
     seeds = math.ceil(workers / (len(study.arms) * len(study.tasks)))
@@ -73,6 +67,29 @@ def pilot(study: Study, seconds: float, workers: int) -> Study:
         },
         decision=None,
     )
+
+
+def _operations(arm: Arm, study: Study) -> float:
+    """What an arm's updates after one decision take, on the task where they take most."""
+    costs = []
+    for task in study.tasks:
+        config = arm.solved[task].config if task in arm.solved else arm.config
+        spec, _ = task_facts(task, arm.agent, config, arm.train)
+        each = operations_of(arm.agent, config, getattr(arm.train, "batch_size", 1), spec).update
+        per_turn = getattr(arm.train, "updates_per_interaction", 1)
+        costs.append(each * per_turn * getattr(arm.train, "environments", 1))
+    return float(max(costs))
+
+
+def by_cost(study: Study) -> list[Study]:
+    """Part a study whose arms take more and less, so that the pilot of each part is long enough."""
+    parts: list[tuple[float, dict[str, Arm]]] = []
+    costs = {name: _operations(arm, study) for name, arm in study.arms.items()}
+    for name in sorted(costs, key=costs.__getitem__, reverse=True):
+        if not parts or parts[-1][0] > APART * costs[name]:
+            parts.append((costs[name], {}))
+        parts[-1][1][name] = study.arms[name]
+    return [dataclasses.replace(study, arms=arms, control=None) for _, arms in parts]
 
 
 def _short(arm: Arm, task: str, turns: int, env_steps: int) -> Arm:
@@ -108,24 +125,27 @@ def measure(
     Args:
         study: With matches of kept weights solved.
         workers: Runs at the same time.
-        seconds: About as long as each run is to learn.
+        seconds: About as long as each run is to learn; those of cheap arms may take less.
         display: Where progress goes; nowhere by default.
 
     Raises:
         RecordError: A run failed; the message is its own.
     """
-    short = pilot(study, seconds, workers)
-    with tempfile.TemporaryDirectory(prefix="kanbatsu-pilot-") as place:
-        out = Path(place)
-        began = time.monotonic()
-        run_study(
-            short,
-            out,
-            PlaceConfig(workers=workers),
-            "",
-            display or LineDisplay(Console(quiet=True)),
-        )
-        return read_speeds(short, out, workers * (time.monotonic() - began))
+    found: dict[tuple[str, str], Speed] = {}
+    for part in by_cost(study):
+        short = pilot(part, seconds, workers)
+        with tempfile.TemporaryDirectory(prefix="kanbatsu-pilot-") as place:
+            out = Path(place)
+            began = time.monotonic()
+            run_study(
+                short,
+                out,
+                PlaceConfig(workers=workers),
+                "",
+                display or LineDisplay(Console(quiet=True)),
+            )
+            found |= read_speeds(short, out, workers * (time.monotonic() - began))
+    return found
 
 
 def read_speeds(study: Study, out: Path, worker_seconds: float | None = None) -> Speeds:

@@ -61,7 +61,7 @@ class Speed:
         )
         low, high = (self.start + learning + evaluating for evaluating in (short, long))
         # Agents that learn make episodes longer on some tasks and shorter on others.
-        return low * (1 - self.spread), (low + high) / 2, high * (1 + self.spread)
+        return low / (1 + self.spread), (low + high) / 2, high * (1 + self.spread)
 
     def replay_bytes(self, train: Any, env_steps: int) -> int:
         """Return what the replay holds at the end of a run."""

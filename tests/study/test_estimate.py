@@ -6,7 +6,9 @@ import pytest
 
 from kanbatsu.study.estimate import Limits, estimate, makespan, obstacles
 from kanbatsu.study.file import study_from_dict
-from kanbatsu.study.pilot import pilot
+from kanbatsu.study.forecast import same_time
+from kanbatsu.study.pilot import by_cost, pilot
+from kanbatsu.study.record import RecordError
 from kanbatsu.study.speed import Speed, speed
 from kanbatsu.train.config import TrainConfig
 from kanbatsu.types import Spec
@@ -45,7 +47,7 @@ def test_the_time_of_a_run_adds_up():
     learning = 10.0 + 1.0 + 18.0 + 0.5 * 5
     short, long = (0.002 * 4 * 5 * decisions for decisions in (50, 150))
     low, expected, high = SPEED.seconds("sac", TRAIN, 2_000)
-    assert low == pytest.approx(0.8 * (learning + short))
+    assert low == pytest.approx((learning + short) / 1.2)
     assert expected == pytest.approx(learning + (short + long) / 2)
     assert high == pytest.approx(1.2 * (learning + long))
     assert SPEED.replay_bytes(TRAIN, 2_000) == 1_000 * (4 * (2 * 3 + 1 + 1) + 2)
@@ -122,3 +124,26 @@ def test_a_pilot_is_short_and_as_crowded_as_the_study():
     assert short.arms["a"].train.warmup_interactions < short.env_steps / 3
     wide = pilot(planned(arm={"a": {"critic": {"width": 2048}}}), seconds=0.1, workers=1)
     assert wide.env_steps < short.env_steps
+
+
+def test_cheap_arms_are_not_timed_as_briefly_as_dear_ones():
+    arms = {name: {"critic": {"width": width}} for name, width in (("a", 8), ("b", 512), ("c", 9))}
+    dear, cheap = by_cost(planned(arm=arms))
+    assert list(dear.arms) == ["b"]
+    assert sorted(cheap.arms) == ["a", "c"]
+    seconds = 0.1
+    assert pilot(cheap, seconds, 1).env_steps > pilot(dear, seconds, 1).env_steps
+
+
+def test_tasks_alike_are_timed_once_and_must_be_alike():
+    names = [f"dmc/cartpole-{name}" for name in ("balance", "swingup", "swingup_sparse")]
+    study = planned(tasks=[*names, TASK])
+    assert same_time(study, [",".join(names)]) == {names[1]: names[0], names[2]: names[0]}
+    assert same_time(study, []) == {}
+    for wrong, said in (
+        ("dmc/cartpole-balance,dmc/walker-run", "no task dmc/walker-run"),
+        (f"{names[0]},{names[0]}", "is named twice"),
+        (f"{names[0]},{TASK}", "has other sizes than dmc/cartpole-balance"),
+    ):
+        with pytest.raises(RecordError, match=said):
+            same_time(study, [wrong])
