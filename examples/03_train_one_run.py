@@ -6,7 +6,8 @@ from pathlib import Path
 from kanbatsu.agents.sac import SACConfig
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.study.check import check
-from kanbatsu.study.run import Run, run_one
+from kanbatsu.study.run import Run
+from kanbatsu.study.run_one import run_one
 from kanbatsu.study.store import RunFolder
 from kanbatsu.train.config import TrainConfig
 

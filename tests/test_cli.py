@@ -128,7 +128,7 @@ def test_a_study_from_file_to_report(study: Path, capsys: pytest.CaptureFixture[
 
     assert cli.main([*words, "--lang", "ja"]) == 0
     printed = capsys.readouterr().out
-    assert "all 2 runs are finished already" in printed
+    assert "all 2 runs are finished." in printed
     assert "report: out/report.ja.html" in printed
     japanese = Path("out/report.ja.html").read_text()
     Path("out/report.ja.html").unlink()

@@ -68,7 +68,7 @@ def run_study(
         missing = _missing(study, folder)
         shown.say(study.question)
         if not missing:
-            shown.say(f"{_size(study, folder)}: all {len(study.runs())} runs are finished already.")
+            shown.say(f"{_size(study, folder)}: all {len(study.runs())} runs are finished.")
             return True
         with _place(config, study, folder) as place:
             done = len(study.runs()) - len(missing)

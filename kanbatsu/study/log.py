@@ -1,9 +1,9 @@
-"""What happens in a run's loop, as lines of its files."""
+"""What happens in a run's loop, as lines of its files and as checkpoints."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from resource import RUSAGE_SELF, getrusage
 from typing import Any
@@ -19,6 +19,7 @@ from kanbatsu.replay import Replay
 from kanbatsu.sparsity.count import count, parameters
 from kanbatsu.study.operations import Operations, operations
 from kanbatsu.study.store import RunFolder
+from kanbatsu.train import checkpoint
 from kanbatsu.train.evaluate import evaluate, evaluate_compiled
 from kanbatsu.train.loop import Position, Stopwatch
 from kanbatsu.types import Agent
@@ -36,7 +37,7 @@ def _programs(agent: Agent | StreamingAgent) -> tuple[Any, Any]:
 
 
 class Log:
-    """Writes the lines of one run.
+    """Writes the lines and the checkpoints of one run.
 
     Args:
         files: Where they go.
@@ -176,6 +177,22 @@ class Log:
             }
         )
         updates.clear()
+
+    def save(
+        self,
+        env_steps: int,
+        position: Position,
+        arrays: Mapping[str, Mapping[str, np.ndarray]],
+        last: bool,
+    ) -> None:
+        """Save what the run continues from; of the last checkpoint no older one is kept."""
+        facts = {"position": position, "sizes": self.files.sizes(), "seconds": self.watch.seconds}
+        checkpoint.save(
+            self.files.checkpoint,
+            f"{env_steps:012d}",
+            checkpoint.Checkpoint(arrays, facts),
+            keep=1 if last else checkpoint.KEEP,
+        )
 
     def _time_an_action(self, state: Any) -> None:
         """Time the greedy choice of one action, which the evaluation has compiled."""

@@ -20,8 +20,11 @@ from kanbatsu.machine import machine_facts
 from kanbatsu.study.claim import claim, lock, own
 from kanbatsu.study.plan import PlannedRun, Study, study_record
 from kanbatsu.study.record import to_dict
-from kanbatsu.study.run import ReplayRun, Run, StreamRun, run_one
+from kanbatsu.study.replay_run import ReplayRun
+from kanbatsu.study.run import Run
+from kanbatsu.study.run_one import run_one
 from kanbatsu.study.store import RunFolder, StudyFolder
+from kanbatsu.study.stream_run import StreamRun
 from kanbatsu.train.loop import Position
 from kanbatsu.train.members import members_compiled, members_host
 from kanbatsu.train.replay_members import members_replay

@@ -196,7 +196,7 @@ def main() -> int:
     # Here and not above: the engine needs this module, but none of what a run needs.
     from kanbatsu.study.claim import own
     from kanbatsu.study.plan import run_from_dict
-    from kanbatsu.study.run import run_one
+    from kanbatsu.study.run_one import run_one
 
     last = 0.0
 

@@ -17,7 +17,8 @@ from kanbatsu.deploy import export, export_policy, load, write
 from kanbatsu.deploy.layers import Dense, Grouped, Packed
 from kanbatsu.deploy.network import smallest
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.study.run import Run, run_one
+from kanbatsu.study.run import Run
+from kanbatsu.study.run_one import run_one
 from kanbatsu.study.store import RunFolder
 from kanbatsu.train.checkpoint import from_arrays, load_latest
 from kanbatsu.train.config import TrainConfig

@@ -11,7 +11,8 @@ import pytest
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.study.run import Run, run_one
+from kanbatsu.study.run import Run
+from kanbatsu.study.run_one import run_one
 from kanbatsu.study.store import RunFolder
 from kanbatsu.train.config import TrainConfig
 

@@ -102,7 +102,7 @@ def test_a_finished_study_starts_no_worker(
     paper = Paper()
     assert run_study(study, out, PlaceConfig(workers=1), command="", display=paper)
     assert contents(out) == before
-    assert paper.lines[-1].endswith("all 1 runs are finished already.")
+    assert paper.lines[-1].endswith("all 1 runs are finished.")
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path, make_tiny_study: Callable[..., Study]) -> None:

@@ -14,7 +14,8 @@ from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.nn.stream import StreamNetworkConfig
 from kanbatsu.study.file import study_from_dict
 from kanbatsu.study.population import run_population, run_populations
-from kanbatsu.study.run import Run, run_one
+from kanbatsu.study.run import Run
+from kanbatsu.study.run_one import run_one
 from kanbatsu.study.store import RunFolder, StudyFolder
 from kanbatsu.train.config import StreamTrainConfig, TrainConfig
 

@@ -17,7 +17,8 @@ from kanbatsu.envs.vector import EnvironmentFault
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.study.check import check
 from kanbatsu.study.record import to_dict
-from kanbatsu.study.run import Run, run_one
+from kanbatsu.study.run import Run
+from kanbatsu.study.run_one import run_one
 from kanbatsu.study.store import RunFolder
 from kanbatsu.train.config import TrainConfig
 
@@ -91,7 +92,7 @@ def test_a_killed_run_ends_with_the_metrics_of_the_uninterrupted_one(finished, t
     script = f"""
         from pathlib import Path
         from kanbatsu.study.plan import run_from_dict
-        from kanbatsu.study.run import run_one
+        from kanbatsu.study.run_one import run_one
         import json
         run_one(run_from_dict(json.loads({json.dumps(to_dict(RUN))!r})), Path({str(folder)!r}))
     """

@@ -13,7 +13,8 @@ from kanbatsu.study.check import check
 from kanbatsu.study.file import study_from_dict
 from kanbatsu.study.plan import run_from_dict
 from kanbatsu.study.record import RecordError, to_dict
-from kanbatsu.study.run import Run, run_one
+from kanbatsu.study.run import Run
+from kanbatsu.study.run_one import run_one
 from kanbatsu.study.store import RunFolder
 from kanbatsu.train.config import StreamTrainConfig, TrainConfig
 
