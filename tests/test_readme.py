@@ -36,7 +36,7 @@ COMMANDS = [
     (page, line)
     for page in PAGES
     for block in blocks(page, "sh")
-    for line in block.splitlines()
+    for line in block.replace("\\\n", "").splitlines()
     if line.strip()
 ]
 

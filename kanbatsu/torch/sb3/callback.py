@@ -45,7 +45,8 @@ class ProbeCallback(BaseCallback):
 
     Example:
         >>> from stable_baselines3 import SAC
-        >>> model = SAC("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, batch_size=4)
+        >>> kwargs = {"net_arch": [8]}
+        >>> model = SAC("MlpPolicy", "Pendulum-v1", policy_kwargs=kwargs, batch_size=4, seed=0)
         >>> callback = ProbeCallback(every=100, batch=32)
         >>> _ = model.learn(200, callback=callback)
         >>> sorted(name for name in callback.latest["critic"] if "/" not in name)[:3]
