@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kanbatsu.agents.streaming import Outcome, StreamingAgent
+from kanbatsu.agents.streaming import Outcome, StreamingAgent, choose
 from kanbatsu.envs.functional import FunctionalEnvironment
 from kanbatsu.types import Key, Transition
 
@@ -80,17 +80,18 @@ def advance(
     key: Key,
     decisions: int,
 ) -> tuple[Carry, Steps]:
-    """Act, learn and act again, `decisions` times; what is not used of `Steps` costs nothing."""
+    """Act, learn and act again, `decisions` times; what is not used of `Steps` costs nothing.
+
+    All that is random and does not depend on the state is drawn before the loop, a new episode for
+    each decision included: drawing inside, decision by decision, took most of a small step.
+    """
     noise_key, world_key = jax.random.split(key)
 
-    def turn(carry: Carry, draws: tuple[Any, Key]) -> tuple[Carry, Steps]:
-        noise, world_key = draws
-        step_key, reset_key = jax.random.split(world_key)
+    def turn(carry: Carry, draws: tuple[Any, Key, Any]) -> tuple[Carry, Steps]:
+        noise, step_key, fresh = draws
         world, step = environment.step(carry.world, carry.action, step_key)
         ended = step.terminated | step.truncated
-        world, obs = jax.lax.cond(
-            ended, lambda: environment.reset(reset_key), lambda: (world, step.obs)
-        )
+        world, obs = choose(ended, fresh, (world, step.obs))
         outcome = Outcome(step.reward, step.terminated, step.truncated, step.obs, obs)
         state, action = agent.step(carry.state, outcome, noise)
         return_, length = carry.return_ + step.reward, carry.length + 1
@@ -107,7 +108,9 @@ def advance(
         )
         return after, Steps(transition, ended, return_, length)
 
-    draws = (agent.noise(noise_key, decisions), jax.random.split(world_key, decisions))
+    world_keys = jax.vmap(jax.random.split)(jax.random.split(world_key, decisions))
+    fresh = jax.vmap(environment.reset)(world_keys[:, 1])
+    draws = (agent.noise(noise_key, decisions), world_keys[:, 0], fresh)
     return jax.lax.scan(turn, carry, draws)
 
 
