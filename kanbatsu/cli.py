@@ -67,8 +67,9 @@ class StudyArguments:
     """Where the runs go."""
     tracker: Literal["tensorboard", "wandb"] | None = None
     """Send the results to it as they grow; both work offline."""
-    population: bool = False
-    """Train the seeds of each arm side by side in one program, one arm and task after the other."""
+    population: Literal["auto", "arm"] | None = None
+    """Train runs side by side in one program: all runs on a task whose networks have the same shape
+    (auto), or the seeds of one arm after the other (arm)."""
     lang: Literal["en", "ja"] = "en"
     """Language of the report."""
 
@@ -295,7 +296,7 @@ def _carry_out(
     place: PlaceConfig,
     command: str,
     lang: Literal["en", "ja"] = "en",
-    population: bool = False,
+    population: Literal["auto", "arm"] | None = None,
     tracker: Literal["tensorboard", "wandb"] | None = None,
 ) -> int:
     """Check a study, run what is missing of it, and write its report."""
@@ -311,10 +312,11 @@ def _carry_out(
         study = _matched(study, out, place.workers or len(usable_cores()), console)
         counts = check_study(study)
         console.print(_kept_table(counts))
-        if population:
+        if population is not None:
             from kanbatsu.study.population import run_populations
 
-            run_populations(study, out, command, console.print)
+            by: Literal["shape", "arm"] = "shape" if population == "auto" else "arm"
+            run_populations(study, out, command, console.print, by)
         complete = run_study(study, out, place, command, tracker=tracker)
     _write_report(out, lang)
     for line in came_out(study, read_json(out / "timing.json")["arms"]):

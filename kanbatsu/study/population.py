@@ -1,7 +1,8 @@
-"""Several runs that differ in their seed alone, side by side in one program and one process.
+"""Several runs with networks of one shape, side by side in one program and one process.
 
-Each leaves the folder that it would leave alone. That is far cheaper than a process for each where
-networks are small: most of a small step is overhead, which all members share.
+They differ in their seeds and in what is pruned; each leaves the folder that it would leave alone.
+That is far cheaper than a process for each where networks are small: most of a small step is
+overhead, which all members share.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kanbatsu.agents import STREAMING
 from kanbatsu.envs.functional import HostedEnvironment
 from kanbatsu.machine import machine_facts
+from kanbatsu.nn.config import NetworkConfig
+from kanbatsu.nn.stream import StreamNetworkConfig
 from kanbatsu.study.claim import claim, lock, own
 from kanbatsu.study.plan import PlannedRun, Study, study_record
 from kanbatsu.study.record import to_dict
@@ -28,13 +31,24 @@ from kanbatsu.study.stream_run import StreamRun
 from kanbatsu.train.loop import Position
 from kanbatsu.train.members import members_compiled, members_host
 from kanbatsu.train.replay_members import members_replay
+from kanbatsu.train.stacking import shape_of
+
+PRUNING: dict[str, Any] = {
+    "sparsity": 0.0,
+    "distribution": "erk",
+    "pattern": "element",
+    "group_size": 16,
+    "compute": "masked",
+    "initial_sparsity": 0.0,
+}
+"""What networks of one population may differ in: it decides their first weights and no more."""
 
 Work = StreamRun | ReplayRun
 """What trains and writes one run."""
 
 
 def fits(runs: Sequence[Run]) -> bool:
-    """Whether these runs may be one population: they differ in seed alone.
+    """Whether these runs may be one population: they differ in seed and in pruning alone.
 
     Example:
         >>> from kanbatsu.agents.stream_q import StreamQConfig
@@ -43,7 +57,20 @@ def fits(runs: Sequence[Run]) -> bool:
         >>> fits([run, replace(run, seed=1)]), fits([run, replace(run, env_steps=20)])
         (True, False)
     """
-    return len({replace(run, seed=0) for run in runs}) == 1
+    return len({_unpruned(run) for run in runs}) == 1
+
+
+def _unpruned(run: Run) -> Run:
+    """Return what a run has in common with all that fit beside it."""
+    config: Any = run.config
+    if getattr(config, "kappa_by_density", False):  # then the density is a number in the program
+        return replace(run, seed=0)
+    networks = {
+        each.name: replace(network, **{k: x for k, x in PRUNING.items() if hasattr(network, k)})
+        for each in fields(config)
+        if isinstance(network := getattr(config, each.name), NetworkConfig | StreamNetworkConfig)
+    }
+    return replace(run, seed=0, config=replace(config, **networks))
 
 
 def run_population(
@@ -57,7 +84,8 @@ def run_population(
     a checkpoint, go on together. One that fails is stored as failed, and the others go on.
 
     Args:
-        runs: that `fits`.
+        runs: that `fits`. Packed weights go side by side with equally many packed ones only; runs
+            that do not match form populations of their own.
         folders: each run's own.
         on_progress: called with the env steps done, after every stretch.
 
@@ -65,10 +93,10 @@ def run_population(
         For each run what went wrong, or None.
 
     Raises:
-        ValueError: The runs differ in more than their seed.
+        ValueError: The runs differ in more than seed and pruning.
     """
     if not fits(runs):
-        raise ValueError("a population is of runs that differ in seed alone")
+        raise ValueError("a population is of runs that differ in seed and in pruning alone")
     if len(runs) == 1:
         try:
             run_one(runs[0], folders[0], on_progress)
@@ -83,7 +111,7 @@ def run_population(
         files[index].write_status("failed", f"{type(error).__name__}: {error}", told)
         errors[index] = error
 
-    standing: dict[Position, dict[int, Work]] = defaultdict(dict)
+    standing: dict[tuple[Position, Hashable], dict[int, Work]] = defaultdict(dict)
     for index, (run, folder) in enumerate(zip(runs, files, strict=True)):
         if folder.finished:
             continue
@@ -92,10 +120,11 @@ def run_population(
         folder.write_machine(machine_facts())
         try:
             work: Work = (StreamRun if run.agent in STREAMING else ReplayRun)(run, folder)
-            standing[work.position][index] = work
+            trained = work.carry if isinstance(work, StreamRun) else work.state
+            standing[work.position, shape_of(trained)][index] = work
         except Exception as error:
             fail(index, error)
-    for position, group in standing.items():
+    for (position, _), group in standing.items():
         _train(group, position, fail, on_progress)
     for index, folder in enumerate(files):
         if index not in errors:
@@ -104,9 +133,13 @@ def run_population(
 
 
 def run_populations(
-    study: Study, out: Path, command: str, say: Callable[[str], None] = lambda line: None
+    study: Study,
+    out: Path,
+    command: str,
+    say: Callable[[str], None] = lambda line: None,
+    by: Literal["shape", "arm"] = "shape",
 ) -> None:
-    """Carry out each arm on each task of a study as one population, one after the other, here.
+    """Carry out a study as populations, one after the other, here.
 
     What is no population, and what failed, is left for `kanbatsu.study.engine.run_study`.
 
@@ -115,22 +148,26 @@ def run_populations(
         out: The study's folder; made where there is none.
         command: What a user types to get the study again; stored with it.
         say: Called with a line of progress when a population begins and when it has ended.
+        by: `shape`, of all runs on a task whose networks have the same shape; `arm`, of the seeds
+            of an arm on a task.
 
     Raises:
         StudyError: The folder holds a different study, or another engine works in it.
     """
     folder = StudyFolder(out)
-    groups: dict[tuple[str, str], list[PlannedRun]] = defaultdict(list)
+    groups: dict[Hashable, list[PlannedRun]] = defaultdict(list)
     for planned in study.runs():
-        groups[planned.arm, planned.task].append(planned)
+        arm = planned.arm if by == "arm" else None
+        groups[arm, _unpruned(planned.run)].append(planned)
     with lock(out):
         claim(folder, study_record(study, command))
-        for (arm, task), group in groups.items():
+        for group in groups.values():
             runs = [planned.run for planned in group]
             folders = [folder.run_folder(planned.run_id) for planned in group]
             if len(group) < 2 or not fits(runs) or all(each.finished for each in folders):
                 continue
-            say(f"{len(group)} seeds of {arm} on {task}, side by side ...")
+            arms = ", ".join(dict.fromkeys(planned.arm for planned in group))
+            say(f"{len(group)} runs of {arms} on {group[0].task}, side by side ...")
             with contextlib.ExitStack() as stack:
                 for each in folders:
                     stack.enter_context(own(each.path))

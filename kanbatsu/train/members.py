@@ -1,4 +1,6 @@
-"""The loops of `kanbatsu.train.stream` for several agents that differ in their seed, in lockstep.
+"""The loops of `kanbatsu.train.stream` for several agents in lockstep.
+
+They differ in their seeds, and may differ in which of their weights exist.
 
 One compiled program learns, normalises and acts for all of them. A member is the run that it would
 be alone: its draws, its simulator and its episodes are its own. Only rounding may differ, because
@@ -22,27 +24,12 @@ from kanbatsu.envs.functional import FunctionalEnvironment
 from kanbatsu.envs.vector import EnvironmentFault, VectorEnvironment
 from kanbatsu.train.loop import Position, Stopwatch
 from kanbatsu.train.scan import Carry, Steps, advance
+from kanbatsu.train.stacking import side_by_side
 from kanbatsu.train.stream import HostCarry, StreamTurn, compiled_turn, stretches
 from kanbatsu.types import Transition
 
 Told = tuple[StreamTurn | Exception, ...]
 """What each member did in a stretch, or why it stopped; it then stays stopped."""
-
-
-def stack(trees: Sequence[Any]) -> Any:
-    """Lay trees of one structure side by side, along a new first axis.
-
-    Example:
-        >>> stack([{"w": jnp.zeros(2)}, {"w": jnp.ones(2)}])["w"].shape
-        (2, 2)
-    """
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-@partial(jax.jit, static_argnums=1)
-def unstack(tree: Any, members: int) -> list[Any]:
-    """Take what `stack` laid side by side apart again."""
-    return [jax.tree.map(itemgetter(index), tree) for index in range(members)]
 
 
 @lru_cache(maxsize=8)
@@ -91,10 +78,11 @@ def members_host(
         For each member its turn. One whose environment failed is stepped no more.
     """
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    carry: HostCarry = stack(carries)
-    leaves, structure = jax.tree.flatten(carry.state)
+    state, apart = side_by_side([each.state for each in carries])
+    leaves, structure = jax.tree.flatten(state)
     draw, learn = _programs(agent, structure)  # type: ignore[arg-type]  # agents hash
-    action, members = np.asarray(carry.action), len(environments)
+    action = np.stack([np.asarray(each.action) for each in carries])
+    members = len(environments)
     last: Any = np.concatenate(obs)
     failed: list[Exception | None] = [None] * members
     repeat = environments[0].action_repeat
@@ -135,7 +123,7 @@ def members_host(
             watch.book("environment", world)
             watch.update_milliseconds.append(1e3 * watch.book("update", learning) / decisions)
         done = begin + decisions
-        states = unstack(jax.tree.unflatten(structure, leaves), members)
+        states = apart(jax.tree.unflatten(structure, leaves))
         yield tuple(
             failed[member]
             or StreamTurn(
@@ -192,7 +180,7 @@ def members_compiled(
         For each member its turn. One that is no longer finite has stopped; the others go on.
     """
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    carry, members = stack(carries), len(carries)
+    carry, apart = side_by_side(carries)
     failed: dict[int, Exception] = {}
     for begin, decisions in stretches(env_steps, 1, stretch, position):
         started = time.perf_counter()
@@ -203,7 +191,7 @@ def members_compiled(
         for watch in watches:
             watch.update_milliseconds.append(1e3 * watch.book("update", spent) / decisions)
         turns: list[StreamTurn | Exception] = []
-        for member, each in enumerate(unstack(carry, members)):
+        for member, each in enumerate(apart(carry)):
             if member not in failed:
                 own = jax.tree.map(itemgetter(member), host)
                 try:

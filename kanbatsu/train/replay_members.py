@@ -1,4 +1,6 @@
-"""The loop of `kanbatsu.train.loop` for several agents that differ in their seed, in lockstep.
+"""The loop of `kanbatsu.train.loop` for several agents in lockstep.
+
+They differ in their seeds, and may differ in which of their weights exist.
 
 One compiled program acts for all of them, and one learns. A member is the run that it would be
 alone: its draws, its simulators and its replay are its own. Only rounding may differ, because a
@@ -20,7 +22,7 @@ from kanbatsu.envs.vector import EnvironmentFault, VectorEnvironment
 from kanbatsu.replay import Replay
 from kanbatsu.train.config import TrainConfig
 from kanbatsu.train.loop import Position, Stopwatch, Turn
-from kanbatsu.train.members import stack, unstack
+from kanbatsu.train.stacking import side_by_side
 from kanbatsu.types import Agent, Key, Transition
 
 Told = tuple[Turn | Exception, ...]
@@ -85,7 +87,7 @@ def members_replay(
     split = [jax.random.split(jax.random.key(seed)) for seed in seeds]
     act_keys, update_keys = (jnp.stack([keys[i] for keys in split]) for i in (0, 1))
     act, update = _programs(agent)  # type: ignore[arg-type]  # agents hash
-    stacked, seen = stack(states), np.stack(obs)
+    (stacked, apart), seen = side_by_side(states), np.stack(obs)
     failed: list[Exception | None] = [None] * members
     episodes: list[Any] = [()] * members
     interactions, updates = position
@@ -140,7 +142,7 @@ def members_replay(
                 watch.update_milliseconds.append(1e3 * booked / updates_per_turn)
 
         look = wanted(done)
-        own = unstack(stacked, members) if look else [None] * members
+        own = apart(stacked) if look else [None] * members
         host = None if metrics is None or not look else jax.device_get(metrics)
         yield tuple(
             failed[member]

@@ -56,12 +56,28 @@ RUNS = {
 }
 
 
+DENSE = {"sparsity": 0.0, "compute": "masked"}
+GROUPED = {"sparsity": 0.5, "pattern": "grouped", "group_size": 4, "compute": "masked"}
+OTHERS = {  # the shapes of RUNS, thinned otherwise
+    "compiled": StreamQConfig(replace(SMALL, initial_sparsity=0.0, **DENSE)),
+    "host": StreamACConfig(replace(SMALL, **DENSE), replace(SMALL, **GROUPED)),
+    "replay": SACConfig(
+        actor=NetworkConfig(width=8, blocks=1, **GROUPED),
+        critic=CriticConfig(width=8, blocks=1, **DENSE),
+    ),
+}
+
+
 class Killed(Exception):
     """What the test raises in the middle of a population."""
 
 
 def two(kind):
     return [RUNS[kind], replace(RUNS[kind], seed=4)]
+
+
+def three(kind):
+    return [*two(kind), replace(RUNS[kind], config=OTHERS[kind])]
 
 
 def numbers(record):
@@ -84,12 +100,12 @@ def numbers(record):
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_a_member_leaves_the_run_that_it_would_be_alone_and_continues_exactly(kind, tmp_path):
-    runs = two(kind)
-    together = [tmp_path / "together" / str(run.seed) for run in runs]
-    assert run_population(runs, together) == [None, None]
+    runs, places = three(kind), range(3)
+    together = [tmp_path / "together" / str(place) for place in places]
+    assert run_population(runs, together) == [None, None, None]
     for run, folder in zip(runs, together, strict=True):
-        run_one(run, tmp_path / "alone" / str(run.seed))
-        alone = RunFolder(tmp_path / "alone" / str(run.seed))
+        alone = RunFolder(tmp_path / "alone" / folder.name)
+        run_one(run, alone.path)
         ours, theirs = RunFolder(folder).metrics(), alone.metrics()
         assert RunFolder(folder).read_config() == alone.read_config()
         assert RunFolder(folder).finished
@@ -99,13 +115,15 @@ def test_a_member_leaves_the_run_that_it_would_be_alone_and_continues_exactly(ki
             assert facts == other_facts
             # Not to the bit: a product of two members rounds otherwise than that of one.
             np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
-    assert ours != RunFolder(together[0]).metrics()  # seeds differ
+    records = [RunFolder(folder).metrics() for folder in together]
+    assert records[0] != records[1]  # seeds differ
+    assert records[0] != records[2]  # masks do
 
     def kill(env_steps):
         if env_steps == 250:
             raise Killed
 
-    again = [tmp_path / "killed" / str(run.seed) for run in runs]
+    again = [tmp_path / "killed" / str(place) for place in places]
     with pytest.raises(Killed):
         run_population(runs, again, kill)
     run_population(runs, again)
@@ -135,34 +153,66 @@ def test_one_that_fails_is_stored_and_the_others_go_on(tmp_path, monkeypatch):
     assert "Traceback" in status["traceback"]
 
 
-def test_a_study_is_carried_out_arm_by_arm(tmp_path, monkeypatch):
-    table = {
-        "question": "?",
-        "tasks": ["jax/cartpole"],
-        "env_steps": 100,
-        "seeds": 3,
-        "arm": {"q": {"agent": "stream_q"}, "wide": {"agent": "stream_q", "critic": {"width": 64}}},
-    }
-    sac = {"agent": "sac", "train": {"warmup_interactions": 10}}
-    study = study_from_dict(table | {"arm": table["arm"] | {"sac": sac}, "tasks": ["jax/cartpole"]})
-    seen, said = [], []
+@pytest.fixture
+def carried_out(tmp_path, monkeypatch):
+    """Populations that a study's runs are put into, without training them."""
 
-    def pretend(runs, folders):
-        seen.append(([run.seed for run in runs], {run.config for run in runs}, folders))
-        return [None, ValueError("no"), None]
+    def carry_out(table, by):
+        study, seen, said = study_from_dict(table), [], []
+        names = {planned.run_id: (planned.arm, planned.run.seed) for planned in study.runs()}
 
-    monkeypatch.setattr("kanbatsu.study.population.run_population", pretend)
-    run_populations(study, tmp_path, "kanbatsu study", said.append)
-    assert [seeds for seeds, _, _ in seen] == [[0, 1, 2], [0, 1, 2], [0, 1, 2]]
-    widths = [config.critic.width for _, (config,), _ in seen]
-    assert widths == [32, 64, 512]
-    planned = {run.run_id for run in study.runs()}
-    assert {folder.name for _, _, folders in seen for folder in folders} == planned
-    assert StudyFolder(tmp_path).read_study()["question"] == "?"
-    assert said[:2] == ["3 seeds of q on jax/cartpole, side by side ...", "2 finished, 1 failed"]
+        def pretend(runs, folders):
+            seen.append([names[folder.name] for folder in folders])
+            return [None] * (len(runs) - 1) + [ValueError("no")]
+
+        monkeypatch.setattr("kanbatsu.study.population.run_population", pretend)
+        run_populations(study, tmp_path, "kanbatsu study", said.append, by)
+        assert StudyFolder(tmp_path).read_study()["question"] == "?"
+        return seen, said
+
+    return carry_out
+
+
+TABLE = {
+    "question": "?",
+    "tasks": ["jax/cartpole"],
+    "env_steps": 100,
+    "seeds": 2,
+    "arm": {
+        "q": {"agent": "stream_q"},
+        "thin": {"agent": "stream_q", "critic": {"sparsity": 0.5}},
+        "wide": {"agent": "stream_q", "critic": {"width": 64}},
+        "sac": {"agent": "sac", "train": {"warmup_interactions": 10}},
+    },
+}
+
+
+def test_runs_of_one_shape_go_side_by_side(carried_out):
+    seen, said = carried_out(TABLE, "shape")
+    assert [sorted(group) for group in seen] == [
+        [("q", 0), ("q", 1), ("thin", 0), ("thin", 1)],
+        [("wide", 0), ("wide", 1)],
+        [("sac", 0), ("sac", 1)],
+    ]
+    assert said[:2] == [
+        "4 runs of q, thin on jax/cartpole, side by side ...",
+        "3 finished, 1 failed",
+    ]
+
+
+def test_a_step_that_knows_the_density_needs_a_program_of_its_own(carried_out):
+    by_density = {"agent": "stream_q", "kappa_by_density": True}
+    arms = {"q": by_density, "thin": by_density | {"critic": {"sparsity": 0.5}}}
+    seen, _ = carried_out(TABLE | {"arm": arms}, "shape")
+    assert seen == [[("q", 0), ("q", 1)], [("thin", 0), ("thin", 1)]]
+
+
+def test_seeds_of_one_arm_go_side_by_side(carried_out):
+    seen, _ = carried_out(TABLE, "arm")
+    assert seen == [[(arm, 0), (arm, 1)] for arm in TABLE["arm"]]
 
 
 def test_what_is_no_population_is_refused(tmp_path):
     runs = [RUNS["compiled"], RUNS["host"]]
-    with pytest.raises(ValueError, match="runs that differ in seed alone"):
+    with pytest.raises(ValueError, match="runs that differ in seed and in pruning alone"):
         run_population(runs, [tmp_path / "a", tmp_path / "b"])
