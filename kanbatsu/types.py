@@ -53,8 +53,15 @@ class Agent(Protocol):
     passes: Mapping[str, int]
     """Products with each kernel of a network per update and sample."""
 
-    def init(self, key: Key) -> Any:
-        """Draw the networks, prune them once, and return the whole training state."""
+    def masks(self, key: Key) -> Any:
+        """Draw the masks that `init` draws for this key, on the host."""
+        ...
+
+    def init(self, key: Key, masks: Any = None) -> Any:
+        """Draw the networks, prune them once, and return the whole training state.
+
+        With masks given, this is a pure function: `jax.vmap(agent.init)(keys, stacked_masks)`.
+        """
         ...
 
     def act(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,6 +13,7 @@ import optax
 from jaxtyping import Array, Float
 
 from kanbatsu.agents.common import (
+    Recipes,
     apply_gradient,
     discount_for,
     move_towards,
@@ -21,8 +21,8 @@ from kanbatsu.agents.common import (
     with_gradient,
 )
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.nn.heads import TanhHead, ValueHead
-from kanbatsu.nn.network import Network, make_network
+from kanbatsu.nn.heads import TanhHead
+from kanbatsu.nn.network import Network
 from kanbatsu.nn.normaliser import Normaliser
 from kanbatsu.probes.health import network_health
 from kanbatsu.probes.norms import tree_norm
@@ -132,24 +132,23 @@ class DDPG:
         """Discount per decision."""
         return discount_for(self.config.discount, self.spec)
 
-    def init(self, key: Key) -> DDPGState:
-        """Draw the networks, prune them once, and start every target as a copy."""
-        actor_key, critic_key = jax.random.split(key)
-        obs_dim, action_dim = self.spec.obs_dim, self.spec.action_dim
-        actor = make_network(
-            self.config.actor, obs_dim, partial(TanhHead, action_dim=action_dim), key=actor_key
-        )
-        critics = tuple(
-            make_network(self.config.critic, obs_dim + action_dim, ValueHead, key=member_key)
-            for member_key in jax.random.split(critic_key, self.config.critic.members)
-        )
+    def masks(self, key: Key) -> dict[str, Any]:
+        """Draw the masks that `init` draws for this key, on the host."""
+        return self._recipes(key).masks()
+
+    def init(self, key: Key, masks: Any = None) -> DDPGState:
+        """Draw the networks, prune them once, and start every target as a copy.
+
+        With masks given, this is a pure function: `jax.vmap(agent.init)(keys, stacked_masks)`.
+        """
+        actor, critics = self._recipes(key).networks(masks)
         return DDPGState(
             actor=actor,
             critics=critics,
             targets=jax.tree.map(jnp.copy, critics),
             actor_moments=self._optimizer().init(trainable(actor)),
             critic_moments=self._optimizer().init(trainable(critics)),
-            normaliser=Normaliser.identity(obs_dim),
+            normaliser=Normaliser.identity(self.spec.obs_dim),
         )
 
     def act(self, state: DDPGState, obs: Array, key: Key) -> tuple[DDPGState, Array]:
@@ -236,6 +235,9 @@ class DDPG:
     def networks(self, state: DDPGState) -> Mapping[str, Any]:
         """Return the actor and the critics."""
         return {"actor": state.actor, "critic": state.critics}
+
+    def _recipes(self, key: Key) -> Recipes:
+        return Recipes.of(self.config.actor, self.config.critic, self.spec, TanhHead, key)
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.adamw(self.config.learning_rate, weight_decay=self.config.weight_decay)

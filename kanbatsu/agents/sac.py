@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,6 +14,7 @@ import optax
 from jaxtyping import Array, Float
 
 from kanbatsu.agents.common import (
+    Recipes,
     apply_gradient,
     discount_for,
     move_towards,
@@ -22,8 +22,8 @@ from kanbatsu.agents.common import (
     with_gradient,
 )
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.nn.heads import GaussianHead, ValueHead, sample_tanh_normal
-from kanbatsu.nn.network import Network, make_network
+from kanbatsu.nn.heads import GaussianHead, sample_tanh_normal
+from kanbatsu.nn.network import Network
 from kanbatsu.nn.normaliser import Normaliser
 from kanbatsu.probes.health import network_health
 from kanbatsu.probes.norms import tree_norm
@@ -153,20 +153,16 @@ class SAC:
         """The entropy that the temperature steers to."""
         return self.config.target_entropy_per_action * self.spec.action_dim
 
-    def init(self, key: Key) -> SACState:
-        """Draw the networks, prune them once, and start every target as a copy."""
-        actor_key, critic_key = jax.random.split(key)
-        obs_dim, action_dim = self.spec.obs_dim, self.spec.action_dim
-        actor = make_network(
-            self.config.actor,
-            obs_dim,
-            partial(GaussianHead, action_dim=action_dim),
-            key=actor_key,
-        )
-        critics = tuple(
-            make_network(self.config.critic, obs_dim + action_dim, ValueHead, key=member_key)
-            for member_key in jax.random.split(critic_key, self.config.critic.members)
-        )
+    def masks(self, key: Key) -> dict[str, Any]:
+        """Draw the masks that `init` draws for this key, on the host."""
+        return self._recipes(key).masks()
+
+    def init(self, key: Key, masks: Any = None) -> SACState:
+        """Draw the networks, prune them once, and start every target as a copy.
+
+        With masks given, this is a pure function: `jax.vmap(agent.init)(keys, stacked_masks)`.
+        """
+        actor, critics = self._recipes(key).networks(masks)
         log_temperature = jnp.float32(math.log(self.config.temperature))
         return SACState(
             actor=actor,
@@ -176,7 +172,7 @@ class SAC:
             actor_moments=self._optimizer().init(trainable(actor)),
             critic_moments=self._optimizer().init(trainable(critics)),
             temperature_moments=self._temperature_optimizer().init(log_temperature),
-            normaliser=Normaliser.identity(obs_dim),
+            normaliser=Normaliser.identity(self.spec.obs_dim),
         )
 
     def act(self, state: SACState, obs: Array, key: Key) -> tuple[SACState, Array]:
@@ -283,6 +279,9 @@ class SAC:
     def networks(self, state: SACState) -> Mapping[str, Any]:
         """Return the actor and the critics."""
         return {"actor": state.actor, "critic": state.critics}
+
+    def _recipes(self, key: Key) -> Recipes:
+        return Recipes.of(self.config.actor, self.config.critic, self.spec, GaussianHead, key)
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.adamw(self.config.learning_rate, weight_decay=self.config.weight_decay)

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 from kanbatsu.nn.config import NetworkConfig
 from kanbatsu.nn.mlp import MLP
 from kanbatsu.nn.simba import SimBa
-from kanbatsu.sparsity.prune import prune
+from kanbatsu.sparsity.prune import make_masks, prune
+from kanbatsu.sparsity.weight import with_masks
 from kanbatsu.types import Key
 
 ENCODERS: dict[str, type[SimBa | MLP]] = {"simba": SimBa, "mlp": MLP}
@@ -37,17 +38,25 @@ class Network(eqx.Module):
 
 
 def make_network(
-    config: NetworkConfig, inputs: int, make_head: Callable[..., eqx.Module], *, key: Key
+    config: NetworkConfig,
+    inputs: int,
+    make_head: Callable[..., eqx.Module],
+    *,
+    key: Key,
+    masks: Any = None,
 ) -> Network:
-    """Initialise a network and prune it as its configuration says.
+    """Initialise a network and prune it, as its configuration says or with masks given.
 
-    The same key draws the same initial weights whatever the sparsity.
+    The same key draws the same initial weights whatever the sparsity. Masks are drawn on the host;
+    inside `jit` or `vmap` they must be given, as `make_network_masks` draws them.
 
     Args:
         config: shape and sparsity.
         inputs: length of all inputs together.
         make_head: called with the width of the features and `key=`.
-        key: draws the weights and the masks.
+        key: draws the weights, and the masks where none are given.
+        masks: a tree like the network, with a mask in place of each kernel and None elsewhere;
+            the configuration's own sparsity is then not read.
 
     Raises:
         ValueError: for a sparsity that the network cannot meet.
@@ -62,17 +71,46 @@ def make_network(
         >>> kanbatsu.count(critic).sparsity
         0.5
     """
-    encoder_key, head_key, mask_key = jax.random.split(key, 3)
-    network = Network(
+    network = _initial(config, inputs, make_head, key)
+    if masks is not None:
+        return with_masks(network, masks)
+    return prune(network, compute=config.compute, **_pruning(config, key))
+
+
+def make_network_masks(
+    config: NetworkConfig, inputs: int, make_head: Callable[..., eqx.Module], *, key: Key
+) -> Any:
+    """Draw the masks that `make_network` draws for this key.
+
+    Args: as for `make_network`.
+
+    Returns:
+        Its `masks`; of several keys, they may be stacked for `vmap`. A dense network's are True
+        throughout.
+
+    Raises:
+        ValueError: as for `make_network`.
+    """
+    return make_masks(_initial(config, inputs, make_head, key), **_pruning(config, key))
+
+
+def _initial(
+    config: NetworkConfig, inputs: int, make_head: Callable[..., eqx.Module], key: Key
+) -> Network:
+    """Draw a network that is not pruned yet."""
+    encoder_key, head_key, _ = jax.random.split(key, 3)
+    return Network(
         ENCODERS[config.network](inputs, config.width, config.blocks, key=encoder_key),
         make_head(config.width, key=head_key),
     )
-    return prune(
-        network,
-        config.sparsity,
-        key=mask_key,
-        distribution=config.distribution,
-        pattern=config.pattern,
-        group_size=config.group_size,
-        compute=config.compute,
-    )
+
+
+def _pruning(config: NetworkConfig, key: Key) -> dict[str, Any]:
+    """Return what `prune` and `make_masks` are told."""
+    return {
+        "sparsity": config.sparsity,
+        "key": jax.random.split(key, 3)[2],
+        "distribution": config.distribution,
+        "pattern": config.pattern,
+        "group_size": config.group_size,
+    }

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from kanbatsu.nn.config import Compute, Distribution, Pattern
 from kanbatsu.nn.layers import Linear
 from kanbatsu.sparsity.prune import make_masks, prune
-from kanbatsu.sparsity.weight import Masked
+from kanbatsu.sparsity.weight import with_masks
 from kanbatsu.types import Key
 
 EPSILON = 1e-5
@@ -168,12 +168,7 @@ def make_stream_network(
     """
     network = _initial(config, inputs, make_head, key)
     if masks is not None:
-        return jax.tree.map(
-            lambda mask, leaf: leaf if mask is None else Masked.of(leaf, mask),
-            masks,
-            network,
-            is_leaf=lambda node: node is None,
-        )
+        return with_masks(network, masks)
     return prune(network, compute=config.compute, **_pruning(config, key))
 
 

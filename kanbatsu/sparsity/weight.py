@@ -100,6 +100,27 @@ class Masked(eqx.Module):
         return x @ self.array
 
 
+def with_masks(model: Any, masks: Any) -> Any:
+    """Prune a model with masks that are given: a pure function, inside `jit` and `vmap` as well.
+
+    Args:
+        model: a tree of arrays.
+        masks: a tree like it, with a mask in place of each kernel and None elsewhere, as
+            `kanbatsu.make_masks` draws them.
+
+    Example:
+        >>> pruned = with_masks({"w": jnp.ones(2)}, {"w": jnp.array([True, False])})
+        >>> pruned["w"].value.tolist()
+        [1.0, 0.0]
+    """
+    return jax.tree.map(
+        lambda mask, leaf: leaf if mask is None else Masked.of(leaf, mask),
+        masks,
+        model,
+        is_leaf=lambda node: node is None,
+    )
+
+
 Pruned = Masked | Packed | Grouped
 Weight = Float[Array, "..."] | Pruned
 

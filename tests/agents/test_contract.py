@@ -80,6 +80,24 @@ def test_init_is_a_function_of_the_key(agent, run):
     assert not same(run.init(1), run.init())
 
 
+def test_masks_given_are_the_masks_drawn(agent, run):
+    key = jax.random.key(1)
+    given, drawn = jax.jit(agent.init)(key, agent.masks(key)), run.init(1)
+    alike, own = jax.tree.map(np.asarray, (dense_leaves(given), dense_leaves(drawn)))
+    np.testing.assert_equal(alike, own)
+
+
+def dense_leaves(state):
+    """A state with dense arrays in place of masked ones."""
+    return jax.tree.leaves(
+        jax.tree.map(
+            lambda node: node.value if isinstance(node, Masked) else node,
+            state,
+            is_leaf=lambda node: isinstance(node, Masked),
+        )
+    )
+
+
 def test_structure_is_stable_and_nothing_compiles_twice(agent):
     update, before = jax.jit(agent.update), agent.init(KEY)
     state = before
