@@ -1,12 +1,13 @@
-"""What survives a kill: workers, drivers and Ray nodes are ended at random moments of a study.
+"""What survives a fault: workers, drivers and Ray nodes are killed, and clocks jump, in a study.
 
     python benchmarks/faults.py                                   # 20 of each kind
     python benchmarks/faults.py --repetitions 2 --kinds worker
 
 A repetition takes a study of 12 tiny runs at a random moment: 7 to 10 of them are finished already,
-which saves time, and the others are trained while something is killed with SIGKILL, up to three
-times. Afterwards the same command completes the study, and every file of results is compared, byte
-for byte, with those of a study that nothing happened to. The row goes to results/faults.jsonl.
+which saves time, and the others are trained while, up to three times, something is killed with
+SIGKILL, or the clock jumps by days (`clock.c`, preloaded). Afterwards the same command completes
+the study, and every file of results is compared, byte for byte, with those of a study that nothing
+happened to. The row goes to results/faults.jsonl.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -96,7 +98,8 @@ def drive(out: Path, engine: str, address: str | None) -> None:
     from kanbatsu.study.store import StudyFolder
 
     # The same cores for each run under both engines: numerical libraries round by their number.
-    config = PlaceConfig(engine=engine, workers=2, retries=5, address=address)  # type: ignore[arg-type]
+    told: dict[str, Any] = {"engine": engine, "workers": 2, "retries": 5, "address": address}
+    config = PlaceConfig(**told, run_timeout=300.0)  # which a clock that jumps must not reach
     if not run_study(study(), out, config, command="faults"):
         sys.exit("a run failed")
     StudyFolder(out).write_summary(summarise(read_study(out)))
@@ -104,12 +107,17 @@ def drive(out: Path, engine: str, address: str | None) -> None:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Kill things, and compare what is left."""
+    """Disturb studies, and compare what is left."""
 
     repetitions: int = 20
     """Of each kind."""
-    kinds: tuple[Literal["worker", "driver", "node"], ...] = ("worker", "driver", "node")
-    """What is killed."""
+    kinds: tuple[Literal["worker", "driver", "node", "clock"], ...] = (
+        "worker",
+        "driver",
+        "node",
+        "clock",
+    )
+    """What is killed, or jumps."""
     seed: int = 0
     """Of the moments."""
     results: Path = HERE / "results" / "faults.jsonl"
@@ -139,12 +147,35 @@ class Nodes:
         self.nodes.append(self.cluster.add_node(num_cpus=1))
 
 
-def begin(out: Path, address: str | None) -> subprocess.Popen[bytes]:
+class Clock:
+    """The date that a driver and its workers are told; monotonic clocks are as they were."""
+
+    def __init__(self, place: Path) -> None:
+        library = place / "clock.so"
+        words = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(HERE / "clock.c"), "-ldl"]
+        subprocess.run(words, check=True)
+        self._offset = place / "clock"
+        self._offset.write_bytes(bytes(8))
+        self.variables = {"LD_PRELOAD": str(library), "KANBATSU_CLOCK": str(self._offset)}
+
+    def jump(self, rng: random.Random) -> None:
+        """Set the clock to another day."""
+        seconds = 86_400 * rng.choice([-30, -1, 1, 30])
+        with self._offset.open("r+b") as file:  # mapped by those who look at the clock
+            file.write(struct.pack("=q", seconds))
+        words = [sys.executable, "-c", "import time; print(time.time())"]
+        told = subprocess.check_output(words, env={**os.environ, **self.variables})
+        if abs(float(told) - time.time() - seconds) > 60:
+            raise SystemExit(f"the clock did not jump by {seconds} seconds")
+
+
+def begin(out: Path, address: str | None, clock: Clock | None = None) -> subprocess.Popen[bytes]:
     """Start a driver."""
     words = [sys.executable, str(HERE / "faults.py"), "--drive", str(out)]
     words += ["--address", address] if address else []
     log = (out.parent / f"{out.name}.log").open("ab")
-    return subprocess.Popen(words, stdout=log, stderr=log)
+    variables = {**os.environ, **(clock.variables if clock else {})}
+    return subprocess.Popen(words, stdout=log, stderr=log, env=variables)
 
 
 def lines(out: Path) -> int:
@@ -165,20 +196,20 @@ def workers_of(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def moments(rng: random.Random, out: Path, end: int) -> Iterator[float]:
-    """Yield how far the study is to be when something is killed next, in lines of results."""
+    """Yield how far the study is to be at the next fault, in lines of results."""
     done = lines(out)
     yield from sorted(rng.uniform(done, 0.95 * end) for _ in range(rng.randint(1, 3)))
 
 
 def disturb(kind: str, whole: Path, out: Path, rng: random.Random, nodes: Nodes | None) -> int:
-    """Complete a half-finished study while something is killed; return how often it was."""
+    """Complete a half-finished study while something happens to it; return how often it did."""
     runs = sorted(path.name for path in (whole / "runs").iterdir())
     finished = rng.sample(runs, rng.randint(7, 10))
     for run in finished:
         shutil.copytree(whole / "runs" / run, out / "runs" / run)
     address = nodes.cluster.address if nodes else None
-    end = lines(whole)
-    kills, driver = 0, begin(out, address)
+    end, clock = lines(whole), Clock(out.parent) if kind == "clock" else None
+    faults, driver = 0, begin(out, address, clock)
     for at in moments(rng, out, end):
         while lines(out) < at and driver.poll() is None:
             time.sleep(0.02)
@@ -189,19 +220,21 @@ def disturb(kind: str, whole: Path, out: Path, rng: random.Random, nodes: Nodes 
             alive = workers_of(driver)
             if alive:
                 rng.choice(alive).kill()
-                kills += 1
-        elif kind == "node":
-            assert nodes is not None
+                faults += 1
+        elif nodes is not None:
             nodes.kill_one(rng)
-            kills += 1
+            faults += 1
+        elif clock is not None:
+            clock.jump(rng)
+            faults += 1
         else:
             driver.kill()
             driver.wait()
-            kills += 1
+            faults += 1
             driver = begin(out, address)
     if driver.wait() != 0:
-        raise SystemExit(f"the study did not complete: see {out}.log")
-    return kills
+        raise SystemExit(f"the study did not complete:\n{Path(f'{out}.log').read_text()}")
+    return faults
 
 
 def compare(whole: Path, out: Path) -> dict[str, int]:
@@ -236,11 +269,11 @@ def main(arguments: Arguments) -> None:
             raise SystemExit((Path(place) / "whole.log").read_text())
         for kind in arguments.kinds:
             nodes = Nodes() if kind == "node" else None
-            total = {"repetitions": 0, "kills": 0}
+            total = {"repetitions": 0, "faults": 0}
             total |= {"lost": 0, "doubled": 0, "different": 0, "summary_different": 0}
             for repetition in range(arguments.repetitions):
                 out = Path(place) / f"{kind}-{repetition}"
-                total["kills"] += disturb(kind, whole, out, rng, nodes)
+                total["faults"] += disturb(kind, whole, out, rng, nodes)
                 total["repetitions"] += 1
                 for name, count in compare(whole, out).items():
                     total[name] += count
@@ -255,7 +288,7 @@ def store(arguments: Arguments, kind: str, total: dict[str, int]) -> None:
     """Add a line to the results."""
     record = {
         "date": datetime.now(UTC).date().isoformat(),
-        "killed": kind,
+        "disturbed": kind,
         "runs": 12,
         **total,
         "seed": arguments.seed,
