@@ -12,6 +12,7 @@ from kanbatsu.agents.stream_q import StreamQConfig
 from kanbatsu.envs.vector import EnvironmentFault, VectorEnvironment
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.nn.stream import StreamNetworkConfig
+from kanbatsu.study import population
 from kanbatsu.study.file import study_from_dict
 from kanbatsu.study.population import run_population, run_populations
 from kanbatsu.study.run import Run
@@ -129,6 +130,23 @@ def test_a_member_leaves_the_run_that_it_would_be_alone_and_continues_exactly(ki
     run_population(runs, again)
     for a, b in zip(together, again, strict=True):
         assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
+
+
+def test_packed_weights_are_trained_beside_their_like(tmp_path, monkeypatch):
+    packed = StreamQConfig(replace(SMALL, compute="packed"))
+    runs = [replace(run, env_steps=50) for run in three("compiled")]
+    runs += [replace(run, config=packed) for run in runs[:2]]
+    seen = []
+    train = population._train
+    monkeypatch.setattr(
+        population, "_train", lambda group, *rest: seen.append(list(group)) or train(group, *rest)
+    )
+    folders = [tmp_path / str(place) for place in range(5)]
+    assert run_population(runs, folders) == [None] * 5
+    assert seen == [[0, 1, 2], [3, 4]]
+    for folder, like in ((folders[3], folders[0]), (folders[4], folders[1])):
+        (mine, _), (other, _) = (numbers(RunFolder(f).metrics()) for f in (folder, like))
+        np.testing.assert_allclose(mine, other, rtol=2e-3, atol=2e-4)
 
 
 def test_one_that_fails_is_stored_and_the_others_go_on(tmp_path, monkeypatch):
