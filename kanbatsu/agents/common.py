@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -12,63 +12,42 @@ import optax
 
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.nn.heads import ValueHead
-from kanbatsu.nn.network import Network, make_network, make_network_masks
 from kanbatsu.types import Key, Spec
 
 Tree = TypeVar("Tree")
 
 
-class Recipes(NamedTuple):
-    """What `make_network` and `make_network_masks` are told of an actor and its critics."""
+def actor_and_critics(
+    make: Callable[..., Any],
+    actor: NetworkConfig,
+    critic: CriticConfig,
+    spec: Spec,
+    actor_head: Callable[..., eqx.Module],
+    key: Key,
+) -> dict[str, Any]:
+    """Share a key out over an actor and its critics.
 
-    actor: dict[str, Any]
-    critics: tuple[dict[str, Any], ...]
+    Args:
+        make: `make_network` for networks pruned as configured, `make_dense_network`, or
+            `make_network_masks` for the masks alone.
+        actor: shape and sparsity of the policy.
+        critic: shape, sparsity and number of the value networks.
+        spec: sizes of observation and action.
+        actor_head: called with the width, `action_dim=` and `key=`.
+        key: decides everything.
 
-    @classmethod
-    def of(
-        cls,
-        actor: NetworkConfig,
-        critic: CriticConfig,
-        spec: Spec,
-        actor_head: Callable[..., eqx.Module],
-        key: Key,
-    ) -> Recipes:
-        """Share a key out over the actor and the critics."""
-        actor_key, critic_key = jax.random.split(key)
-        of_critic = {
-            "config": critic,
-            "inputs": spec.obs_dim + spec.action_dim,
-            "make_head": ValueHead,
-        }
-        return cls(
-            {
-                "config": actor,
-                "inputs": spec.obs_dim,
-                "make_head": partial(actor_head, action_dim=spec.action_dim),
-                "key": actor_key,
-            },
-            tuple(
-                of_critic | {"key": each} for each in jax.random.split(critic_key, critic.members)
-            ),
-        )
-
-    def masks(self) -> dict[str, Any]:
-        """Draw the masks of all of them, on the host."""
-        return {
-            "actor": make_network_masks(**self.actor),
-            "critic": tuple(make_network_masks(**each) for each in self.critics),
-        }
-
-    def networks(self, masks: Any = None) -> tuple[Network, tuple[Network, ...]]:
-        """Draw the actor and the critics, pruned as they say or with masks given."""
-        own = (None,) * len(self.critics) if masks is None else masks["critic"]
-        return (
-            make_network(**self.actor, masks=masks and masks["actor"]),
-            tuple(
-                make_network(**each, masks=of_each)
-                for each, of_each in zip(self.critics, own, strict=True)
-            ),
-        )
+    Returns:
+        What `make` made: `actor`, and a tuple `critic`.
+    """
+    actor_key, critic_key = jax.random.split(key)
+    head = partial(actor_head, action_dim=spec.action_dim)
+    return {
+        "actor": make(actor, spec.obs_dim, head, key=actor_key),
+        "critic": tuple(
+            make(critic, spec.obs_dim + spec.action_dim, ValueHead, key=each)
+            for each in jax.random.split(critic_key, critic.members)
+        ),
+    }
 
 
 def trainable(tree: Any) -> Any:

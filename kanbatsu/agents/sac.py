@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Float
 
 from kanbatsu.agents.common import (
-    Recipes,
+    actor_and_critics,
     apply_gradient,
     discount_for,
     move_towards,
@@ -23,10 +23,16 @@ from kanbatsu.agents.common import (
 )
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.nn.heads import GaussianHead, sample_tanh_normal
-from kanbatsu.nn.network import Network
+from kanbatsu.nn.network import (
+    Network,
+    make_dense_network,
+    make_network,
+    make_network_masks,
+)
 from kanbatsu.nn.normaliser import Normaliser
 from kanbatsu.probes.health import network_health
 from kanbatsu.probes.norms import tree_norm
+from kanbatsu.sparsity.weight import with_masks
 from kanbatsu.types import Key, Spec, Transition
 
 Scalar = Float[Array, ""]
@@ -155,14 +161,18 @@ class SAC:
 
     def masks(self, key: Key) -> dict[str, Any]:
         """Draw the masks that `init` draws for this key, on the host."""
-        return self._recipes(key).masks()
+        return self._draw(make_network_masks, key)
 
     def init(self, key: Key, masks: Any = None) -> SACState:
         """Draw the networks, prune them once, and start every target as a copy.
 
         With masks given, this is a pure function: `jax.vmap(agent.init)(keys, stacked_masks)`.
         """
-        actor, critics = self._recipes(key).networks(masks)
+        if masks is None:
+            drawn = self._draw(make_network, key)
+        else:
+            drawn = with_masks(self._draw(make_dense_network, key), masks)
+        actor, critics = drawn["actor"], drawn["critic"]
         log_temperature = jnp.float32(math.log(self.config.temperature))
         return SACState(
             actor=actor,
@@ -280,8 +290,9 @@ class SAC:
         """Return the actor and the critics."""
         return {"actor": state.actor, "critic": state.critics}
 
-    def _recipes(self, key: Key) -> Recipes:
-        return Recipes.of(self.config.actor, self.config.critic, self.spec, GaussianHead, key)
+    def _draw(self, make: Callable[..., Any], key: Key) -> dict[str, Any]:
+        config = self.config
+        return actor_and_critics(make, config.actor, config.critic, self.spec, GaussianHead, key)
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.adamw(self.config.learning_rate, weight_decay=self.config.weight_decay)

@@ -13,7 +13,6 @@ from kanbatsu.nn.config import NetworkConfig
 from kanbatsu.nn.mlp import MLP
 from kanbatsu.nn.simba import SimBa
 from kanbatsu.sparsity.prune import make_masks, prune
-from kanbatsu.sparsity.weight import with_masks
 from kanbatsu.types import Key
 
 ENCODERS: dict[str, type[SimBa | MLP]] = {"simba": SimBa, "mlp": MLP}
@@ -38,25 +37,17 @@ class Network(eqx.Module):
 
 
 def make_network(
-    config: NetworkConfig,
-    inputs: int,
-    make_head: Callable[..., eqx.Module],
-    *,
-    key: Key,
-    masks: Any = None,
+    config: NetworkConfig, inputs: int, make_head: Callable[..., eqx.Module], *, key: Key
 ) -> Network:
-    """Initialise a network and prune it, as its configuration says or with masks given.
+    """Initialise a network and prune it as its configuration says.
 
-    The same key draws the same initial weights whatever the sparsity. Masks are drawn on the host;
-    inside `jit` or `vmap` they must be given, as `make_network_masks` draws them.
+    The same key draws the same initial weights whatever the sparsity.
 
     Args:
         config: shape and sparsity.
         inputs: length of all inputs together.
         make_head: called with the width of the features and `key=`.
-        key: draws the weights, and the masks where none are given.
-        masks: a tree like the network, with a mask in place of each kernel and None elsewhere;
-            the configuration's own sparsity is then not read.
+        key: draws the weights and the masks.
 
     Raises:
         ValueError: for a sparsity that the network cannot meet.
@@ -71,38 +62,41 @@ def make_network(
         >>> kanbatsu.count(critic).sparsity
         0.5
     """
-    network = _initial(config, inputs, make_head, key)
-    if masks is not None:
-        return with_masks(network, masks)
+    network = make_dense_network(config, inputs, make_head, key=key)
     return prune(network, compute=config.compute, **_pruning(config, key))
 
 
-def make_network_masks(
+def make_dense_network(
     config: NetworkConfig, inputs: int, make_head: Callable[..., eqx.Module], *, key: Key
-) -> Any:
-    """Draw the masks that `make_network` draws for this key.
+) -> Network:
+    """Initialise the network that `make_network` prunes: a pure function of the key.
 
     Args: as for `make_network`.
-
-    Returns:
-        Its `masks`; of several keys, they may be stacked for `vmap`. A dense network's are True
-        throughout.
-
-    Raises:
-        ValueError: as for `make_network`.
     """
-    return make_masks(_initial(config, inputs, make_head, key), **_pruning(config, key))
-
-
-def _initial(
-    config: NetworkConfig, inputs: int, make_head: Callable[..., eqx.Module], key: Key
-) -> Network:
-    """Draw a network that is not pruned yet."""
     encoder_key, head_key, _ = jax.random.split(key, 3)
     return Network(
         ENCODERS[config.network](inputs, config.width, config.blocks, key=encoder_key),
         make_head(config.width, key=head_key),
     )
+
+
+def make_network_masks(
+    config: NetworkConfig, inputs: int, make_head: Callable[..., eqx.Module], *, key: Key
+) -> Any:
+    """Draw, on the host, the masks that `make_network` draws for this key.
+
+    Args: as for `make_network`.
+
+    Returns:
+        A tree like the network, with a mask in place of each kernel and None elsewhere, for
+        `kanbatsu.sparsity.weight.with_masks`; of several keys, they may be stacked for `vmap`. A
+        dense network's are True throughout.
+
+    Raises:
+        ValueError: as for `make_network`.
+    """
+    dense = make_dense_network(config, inputs, make_head, key=key)
+    return make_masks(dense, **_pruning(config, key))
 
 
 def _pruning(config: NetworkConfig, key: Key) -> dict[str, Any]:
