@@ -3,9 +3,10 @@
     python benchmarks/population.py                       # 8 members, on any device
     python benchmarks/population.py --members 64 --only "stream_q jax/cartpole"
 
-Separate runs are a study with as many workers as there are cores; a population is the same study in
-one process and one program. Both start Python, compile, train, evaluate, probe and write. A row is
-the seconds of each and their ratio, which is also the ratio per member. A line is added to
+A population is a study in one process and one program. It is compared with the same study by workers
+that share compiled programs, as many as there are cores, and with each seed as a study of its own,
+one command after the other. All start Python, compile, train, evaluate, probe and write. A row is
+the seconds of each and their ratios, which are also the ratios per member. A line is added to
 results/population.jsonl.
 """
 
@@ -81,9 +82,12 @@ def main(arguments: Arguments) -> None:
     load, rows = os.getloadavg()[0], []
     for name in arguments.only:
         table = {"question": "?", "seeds": arguments.members, "arm": {"one": {}}, **STUDIES[name]}
-        found = {how: seconds(table, how) for how in ("population", "separate")}
-        ratio = found["separate"] / found["population"]
-        rows.append({"name": name, **found, "ratio": ratio})
+        population, workers = seconds(table, "population"), seconds(table, "workers")
+        each = [seconds(table | {"seeds": [seed]}, "workers") for seed in range(arguments.members)]
+        row = {"name": name, "population": population, "workers": workers, "commands": sum(each)}
+        for how in ("workers", "commands"):
+            row[f"{how}_ratio"] = row[how] / population
+        rows.append(row)
         print(json.dumps(rows[-1]), flush=True)
     record = {
         "date": datetime.now(UTC).date().isoformat(),
