@@ -3,11 +3,11 @@
     python benchmarks/population.py                       # 8 members, on any device
     python benchmarks/population.py --members 64 --only "stream_q jax/cartpole"
 
-A population is a study in one process and one program. It is compared with the same study by workers
-that share compiled programs, as many as there are cores, and with each seed as a study of its own,
-one command after the other. All start Python, compile, train, evaluate, probe and write. A row is
-the seconds of each and their ratios, which are also the ratios per member. A line is added to
-results/population.jsonl.
+A population is a study in one process and one program. It is compared with the same study by
+workers that share compiled programs, as many as there are cores, and with each seed as a study of
+its own, one command after the other. All start Python, compile, train, evaluate, probe and write.
+A row is the seconds of each and their ratios, which are also the ratios per member. A line is added
+to results/population.jsonl.
 """
 
 from __future__ import annotations
