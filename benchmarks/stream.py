@@ -34,9 +34,9 @@ from kanbatsu.envs.timed import add_time
 from kanbatsu.envs.vector import VectorEnvironment
 from kanbatsu.machine import machine_facts
 from kanbatsu.nn.stream import StreamNetworkConfig
-from kanbatsu.train.members import members_compiled, members_host
-from kanbatsu.train.scan import start
 from kanbatsu.train.stream import start_host, stream_compiled, stream_host
+from kanbatsu.train.stream_members import members_compiled, members_host
+from kanbatsu.train.stream_scan import start
 
 HERE = Path(__file__).parent
 KINDS: dict[str, Any] = {

@@ -29,9 +29,9 @@ from kanbatsu.study.run_one import run_one
 from kanbatsu.study.store import RunFolder, StudyFolder
 from kanbatsu.study.stream_run import StreamRun
 from kanbatsu.train.loop import Position
-from kanbatsu.train.members import members_compiled, members_host
 from kanbatsu.train.replay_members import members_replay
 from kanbatsu.train.stacking import shape_of
+from kanbatsu.train.stream_members import members_compiled, members_host
 
 PRUNING: dict[str, Any] = {
     "sparsity": 0.0,

@@ -20,8 +20,8 @@ from kanbatsu.study.run import Run
 from kanbatsu.study.store import RunFolder
 from kanbatsu.train import checkpoint
 from kanbatsu.train.loop import Position, Stopwatch
-from kanbatsu.train.scan import start
 from kanbatsu.train.stream import StreamTurn, start_host, stream_compiled, stream_host, stretch_of
+from kanbatsu.train.stream_scan import start
 
 
 class StreamRun:

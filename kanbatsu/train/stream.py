@@ -20,7 +20,7 @@ from kanbatsu.envs.functional import FunctionalEnvironment
 from kanbatsu.envs.vector import Episode, VectorEnvironment
 from kanbatsu.train.config import StreamTrainConfig
 from kanbatsu.train.loop import Position, Stopwatch
-from kanbatsu.train.scan import Carry, Steps, advance, first_action
+from kanbatsu.train.stream_scan import Carry, Steps, advance, first_action
 from kanbatsu.types import Key, Transition
 
 
@@ -189,7 +189,7 @@ def stream_compiled(
         env_steps: decisions at which to stop.
         stretch: decisions per turn.
         seed: of exploration and environment.
-        carry: what `kanbatsu.train.scan.start` or an earlier turn returned.
+        carry: what `kanbatsu.train.stream_scan.start` or an earlier turn returned.
         position: where to begin.
         watch: books the time spent.
 

@@ -16,8 +16,8 @@ from kanbatsu.envs.vector import VectorEnvironment
 from kanbatsu.nn.stream import StreamNetworkConfig
 from kanbatsu.train.config import StreamTrainConfig
 from kanbatsu.train.loop import Position, Stopwatch
-from kanbatsu.train.scan import make_train, start
 from kanbatsu.train.stream import start_host, stream_compiled, stream_host, stretch_of
+from kanbatsu.train.stream_scan import make_train, start
 
 POLE = CartPole()
 SMALL = StreamNetworkConfig(width=8, blocks=1, initial_sparsity=0.5, sparsity=0.5)

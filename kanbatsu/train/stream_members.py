@@ -23,9 +23,9 @@ from kanbatsu.agents.streaming import Outcome, StreamingAgent
 from kanbatsu.envs.functional import FunctionalEnvironment
 from kanbatsu.envs.vector import EnvironmentFault, VectorEnvironment
 from kanbatsu.train.loop import Position, Stopwatch
-from kanbatsu.train.scan import Carry, Steps, advance
 from kanbatsu.train.stacking import side_by_side
 from kanbatsu.train.stream import HostCarry, StreamTurn, compiled_turn, stretches
+from kanbatsu.train.stream_scan import Carry, Steps, advance
 from kanbatsu.types import Transition
 
 Told = tuple[StreamTurn | Exception, ...]

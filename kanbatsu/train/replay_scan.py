@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from kanbatsu.agents.streaming import choose
 from kanbatsu.envs.functional import FunctionalEnvironment
 from kanbatsu.train.config import TrainConfig
-from kanbatsu.train.scan import Curve
+from kanbatsu.train.stream_scan import Curve
 from kanbatsu.types import Agent, Key, Spec, Transition
 
 

@@ -14,7 +14,7 @@ from kanbatsu.envs.classic import CartPole, Pendulum
 from kanbatsu.envs.functional import FunctionalStep
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.train.config import TrainConfig
-from kanbatsu.train.scan_replay import make_train
+from kanbatsu.train.replay_scan import make_train
 from kanbatsu.types import Spec
 
 ACTOR, CRITIC = NetworkConfig(width=8, blocks=1), CriticConfig(width=16, blocks=1, sparsity=0.5)
