@@ -61,7 +61,10 @@ class Tape:
 
         setattr(owner, name, recorded)
 
-    def init(self, key):
+    def masks(self, key):
+        return None
+
+    def init(self, key, masks=None):
         return jnp.float32(0.0)
 
     def act(self, state, obs, key):
