@@ -48,7 +48,7 @@ class Curve(NamedTuple):
     mean_return: Float[Array, " points"]
     """Of these episodes; NaN where there are none."""
     metrics: dict[str, Float[Array, " points"]]
-    """Averages over about the last thousand decisions."""
+    """As the agent tells them then."""
 
 
 def start(
@@ -83,7 +83,7 @@ def advance(
     """Act, learn and act again, `decisions` times; what is not used of `Steps` costs nothing.
 
     All that is random and does not depend on the state is drawn before the loop, a new episode for
-    each decision included: drawing inside, decision by decision, took most of a small step.
+    each decision included: drawing inside, decision by decision, took a fifth of a small step.
     """
     noise_key, world_key = jax.random.split(key)
 
