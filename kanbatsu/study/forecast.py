@@ -52,6 +52,8 @@ class EstimateArguments:
     """About as long as each arm is timed on each task."""
     alike: tuple[str, ...] = ()
     """TASK,TASK,... each: tasks that take equally long, of which only the first is timed."""
+    pilots: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """A folder for the timed runs: the same command again goes on where it was stopped."""
     measured: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
     """Take the speeds from what --json stored, and time nothing: for a cluster of such machines."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
@@ -75,7 +77,7 @@ def forecast(asked: EstimateArguments, console: Console) -> Estimate:
     alike = same_time(study, asked.alike)
     if asked.measured is None:
         with console.status("timing a few seconds of every arm ..."):
-            study, speeds = measured(study, workers, asked.seconds, alike=alike)
+            study, speeds = measured(study, workers, asked.seconds, alike=alike, place=asked.pilots)
         each = max(cores / workers, 1.0)
         limits = Limits(
             asked.hours,
@@ -117,6 +119,7 @@ def measured(
     seconds: float,
     old: Mapping[str, Any] | None = None,
     alike: Mapping[str, str] | None = None,
+    place: Path | None = None,
 ) -> tuple[Study, Speeds]:
     """Solve a study's matches and time its arms.
 
@@ -126,6 +129,7 @@ def measured(
         seconds: About as long as each arm is timed on each task.
         old: What `study.json` holds already.
         alike: Tasks that are not timed, and the task of which each has the speeds.
+        place: Folder of the timed runs, to go on from; by default none is kept.
 
     Raises:
         RecordError: A match cannot be met, or a run cannot work.
@@ -134,7 +138,8 @@ def measured(
     check_study(kept)
     alike = alike or {}
     timed = tuple(task for task in kept.tasks if task not in alike)
-    speeds = dict(measure(dataclasses.replace(kept, tasks=timed), workers, seconds))
+    timing = dataclasses.replace(kept, tasks=timed)
+    speeds = dict(measure(timing, workers, seconds, place=place))
     speeds |= {(arm, task): speeds[arm, as_] for arm in kept.arms for task, as_ in alike.items()}
     return solve(study, old, _timer(speeds, study)), speeds
 

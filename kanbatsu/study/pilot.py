@@ -6,7 +6,7 @@ import dataclasses
 import math
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,11 @@ def _short(arm: Arm, task: str, turns: int, env_steps: int) -> Arm:
 
 
 def measure(
-    study: Study, workers: int, seconds: float = 10.0, display: Display | None = None
+    study: Study,
+    workers: int,
+    seconds: float = 10.0,
+    display: Display | None = None,
+    place: Path | None = None,
 ) -> Speeds:
     """Run a pilot in a folder of its own and read off how fast every arm is on every task.
 
@@ -127,34 +131,40 @@ def measure(
         workers: Runs at the same time.
         seconds: About as long as each run is to learn; those of cheap arms may take less.
         display: Where progress goes; nowhere by default.
+        place: Folder for the runs, in which those that are finished are not run again; by default
+            one that is gone afterwards.
 
     Raises:
-        RecordError: A run failed; the message is its own.
+        RecordError: A run failed; the message is its own. Or the folder holds other runs.
     """
     found: dict[tuple[str, str], Speed] = {}
-    for part in by_cost(study):
-        short = pilot(part, seconds, workers)
-        with tempfile.TemporaryDirectory(prefix="kanbatsu-pilot-") as place:
-            out = Path(place)
+    quiet = display or LineDisplay(Console(quiet=True))
+    with tempfile.TemporaryDirectory(prefix="kanbatsu-pilot-") as passing:
+        for index, part in enumerate(by_cost(study)):
+            short = pilot(part, seconds, workers)
+            out = (place or Path(passing)) / f"{index:02d}"
+            runs = {planned.run_id for planned in short.runs()}
+            new = {name for name in runs if not StudyFolder(out).run_folder(name).finished}
             began = time.monotonic()
-            run_study(
-                short,
-                out,
-                PlaceConfig(workers=workers),
-                "",
-                display or LineDisplay(Console(quiet=True)),
-            )
-            found |= read_speeds(short, out, workers * (time.monotonic() - began))
+            if new:
+                run_study(short, out, PlaceConfig(workers=workers), "", quiet)
+            found |= read_speeds(short, out, workers * (time.monotonic() - began), new)
     return found
 
 
-def read_speeds(study: Study, out: Path, worker_seconds: float | None = None) -> Speeds:
+def read_speeds(
+    study: Study,
+    out: Path,
+    worker_seconds: float | None = None,
+    new: Collection[str] = (),
+) -> Speeds:
     """Read the speeds of arms off a study's finished runs.
 
     Args:
         study: The study, as it was carried out.
         out: Its folder.
         worker_seconds: That all workers were there, which tells how long processes take to begin.
+        new: Ids of the runs that they carried out meanwhile.
 
     Raises:
         RecordError: A run is missing; the message is its own, if it failed.
@@ -169,15 +179,15 @@ def read_speeds(study: Study, out: Path, worker_seconds: float | None = None) ->
             error = status.get("error") or "it did not finish"
             raise RecordError(f"arm {planned.arm} cannot be timed on {planned.task}: {error}")
         lines = run.timing()
-        took += lines[-1]["seconds"]
+        took += lines[-1]["seconds"] if planned.run_id in new else 0.0
         spec, repeat = task_facts(
             planned.task, planned.run.agent, planned.run.config, planned.run.train
         )
         size = sum(file.stat().st_size for file in run.checkpoint.rglob("*") if file.is_file())
         measured = speed(lines, run.metrics(), planned.run.train, spec, repeat, size)
         found.setdefault((planned.arm, planned.task), measured)
-    if worker_seconds is not None:
-        begins = max(worker_seconds - took, 0.0) / len(study.runs())
+    if worker_seconds is not None and new:
+        begins = max(worker_seconds - took, 0.0) / len(new)
         found = {
             key: dataclasses.replace(each, start=each.start + begins) for key, each in found.items()
         }
