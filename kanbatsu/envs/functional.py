@@ -91,10 +91,10 @@ class HostedEnvironment:
 
 
 def load(task: str) -> FunctionalEnvironment:
-    """Build the functional environment that `jax/<name>` or `gymnax/<name>` names.
+    """Build the functional environment of `jax/`, `gymnax/`, `brax/` or `playground/` with a name.
 
     Raises:
-        TaskError: No such name, or gymnax is missing.
+        TaskError: No such name, or the library is missing.
 
     Example:
         >>> load("jax/cartpole").spec
@@ -104,6 +104,10 @@ def load(task: str) -> FunctionalEnvironment:
         from kanbatsu.envs import gymnax
 
         return gymnax.load(task)
+    if task.startswith(("brax/", "playground/")):
+        from kanbatsu.envs import brax
+
+        return brax.load(task)
     from kanbatsu.envs.classic import CartPole, Pendulum
 
     makers: dict[str, Callable[[], FunctionalEnvironment]] = {

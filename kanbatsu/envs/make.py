@@ -15,15 +15,18 @@ from kanbatsu.envs import discrete as discrete_tasks
 from kanbatsu.envs import dmc, functional, gym, inventory
 from kanbatsu.envs.spec import Environment, TaskError, unknown_task
 
+FUNCTIONAL = ("jax/", "gymnax/", "brax/", "playground/")
+"""What names of tasks that are pure JAX functions begin with."""
+
 
 def make(task: str, action_repeat: int | None = None, *, discrete: bool = False) -> Environment:
     """Build the environment that a task names.
 
     Args:
-        task: `dmc/<domain>-<task>`, `gym/<id>`, `jax/<name>`, `gymnax/<name>`,
-            `inventory/<name>`, or `package.module:factory`, where `factory()` returns a Gymnasium
-            environment or a kanbatsu `Environment`. The module is looked for in the current folder
-            too.
+        task: `dmc/<domain>-<task>`, `gym/<id>`, `jax/<name>`, `gymnax/<name>`, `brax/<name>`,
+            `playground/<Name>`, `inventory/<name>`, or `package.module:factory`, where
+            `factory()` returns a Gymnasium environment or a kanbatsu `Environment`. The module is
+            looked for in the current folder too.
         action_repeat: Env steps per decision; None is the task's own: 2 for `dmc/`, 1 for
             Gymnasium, and what a kanbatsu `Environment` says itself.
         discrete: The agent chooses among a few actions; it gives them one-hot.
@@ -50,7 +53,7 @@ def make(task: str, action_repeat: int | None = None, *, discrete: bool = False)
     if task.startswith("gym/"):
         wrap = discrete_tasks.discrete if discrete else gym.GymEnvironment
         return wrap(gym.load(task), task, action_repeat or 1)
-    if task.startswith(("jax/", "gymnax/")):
+    if task.startswith(FUNCTIONAL):
         return _hosted(task, action_repeat, discrete)
     if task.startswith("inventory/"):
         return _inventory(task, action_repeat, discrete)

@@ -23,6 +23,7 @@ from kanbatsu.replay import Replay
 from kanbatsu.train.config import TrainConfig
 from kanbatsu.train.loop import Position, Stopwatch, Turn
 from kanbatsu.train.stacking import side_by_side
+from kanbatsu.train.threads import Threads
 from kanbatsu.types import Agent, Key, Transition
 
 Told = tuple[Turn | Exception, ...]
@@ -68,7 +69,7 @@ def members_replay(
 
     Args:
         agent: what acts and learns.
-        environments: each member's; they are stepped in turn.
+        environments: each member's; stepped in threads where a step takes long.
         replays: each member's.
         config: batch size, updates per interaction, warm-up.
         env_steps: simulator steps (before action repeat) at which to stop.
@@ -90,69 +91,75 @@ def members_replay(
     (stacked, apart), seen = side_by_side(states), np.stack(obs)
     failed: list[Exception | None] = [None] * members
     episodes: list[Any] = [()] * members
+
+    def step(actions: np.ndarray, seen: np.ndarray, member: int) -> None:
+        if failed[member] is not None:
+            return
+        try:
+            result = environments[member].step(actions[member])
+        except (EnvironmentFault, FloatingPointError) as fault:
+            failed[member] = fault
+            return
+        ends = (result.reward, result.terminated, result.truncated, result.next_obs)
+        replays[member].add(Transition(seen[member], actions[member], *ends))
+        seen[member], episodes[member] = result.obs, result.episodes
+
+    def draw(rngs: Sequence[np.random.Generator], member: int) -> Transition | None:
+        if failed[member] is not None:
+            return None
+        return replays[member].sample(rngs[member], updates_per_turn, config.batch_size)
+
     interactions, updates = position
     updates_per_turn = config.updates_per_interaction * n
-    while interactions * environments[0].action_repeat < env_steps:
-        rngs = [np.random.default_rng([seed, interactions]) for seed in seeds]
-        stacked, chosen = act(stacked, seen, act_keys, np.int32(interactions))
-        actions = np.array(chosen)
-        if interactions < config.warmup_interactions:
-            for member, rng in enumerate(rngs):
-                actions[member] = rng.uniform(-1.0, 1.0, actions[member].shape)
+    with Threads(members) as steps, Threads(members) as draws:
+        while interactions * environments[0].action_repeat < env_steps:
+            rngs = [np.random.default_rng([seed, interactions]) for seed in seeds]
+            stacked, chosen = act(stacked, seen, act_keys, np.int32(interactions))
+            actions = np.array(chosen)
+            if interactions < config.warmup_interactions:
+                for member, rng in enumerate(rngs):
+                    actions[member] = rng.uniform(-1.0, 1.0, actions[member].shape)
 
-        started = time.perf_counter()
-        seen = seen.copy()
-        for member, (environment, replay) in enumerate(zip(environments, replays, strict=True)):
-            if failed[member] is not None:
-                continue
-            try:
-                step = environment.step(actions[member])
-            except (EnvironmentFault, FloatingPointError) as fault:
-                failed[member] = fault
-                continue
-            ends = (step.reward, step.terminated, step.truncated, step.next_obs)
-            replay.add(Transition(seen[member], actions[member], *ends))
-            seen[member], episodes[member] = step.obs, step.episodes
-        spent = time.perf_counter() - started
-        interactions += n
-        done = interactions * environments[0].action_repeat
+            started = time.perf_counter()
+            seen = seen.copy()
+            steps.map(partial(step, actions, seen))
+            spent = time.perf_counter() - started
+            interactions += n
+            done = interactions * environments[0].action_repeat
 
-        metrics: Any = None
-        started = time.perf_counter()
-        if interactions >= config.warmup_interactions:
-            going = [member for member in range(members) if failed[member] is None]
-            drawn = {
-                member: replays[member].sample(rngs[member], updates_per_turn, config.batch_size)
-                for member in going
-            }
-            if not drawn:
-                yield tuple(fault for fault in failed if fault is not None)
-                return
-            # A member that has stopped learns from another's batches, and nobody looks.
-            filled = [drawn.get(member, drawn[going[0]]) for member in range(members)]
-            batches = Transition(*(np.stack(x) for x in zip(*filled, strict=True)))
-            stacked, metrics = update(stacked, batches, update_keys, np.int32(updates))
-            jax.block_until_ready(metrics)
-            updates += updates_per_turn
-        learning = time.perf_counter() - started
-        for watch in watches:
-            watch.book("environment", spent)
-            if metrics is not None:
-                booked = watch.book("update", learning)
-                watch.update_milliseconds.append(1e3 * booked / updates_per_turn)
+            metrics: Any = None
+            started = time.perf_counter()
+            if interactions >= config.warmup_interactions:
+                going = [member for member in range(members) if failed[member] is None]
+                if not going:
+                    yield tuple(fault for fault in failed if fault is not None)
+                    return
+                drawn = draws.map(partial(draw, rngs))
+                # A member that has stopped learns from another's batches, and nobody looks.
+                filled = [batches or drawn[going[0]] for batches in drawn]
+                batches = Transition(*(np.stack(x) for x in zip(*filled, strict=True)))
+                stacked, metrics = update(stacked, batches, update_keys, np.int32(updates))
+                jax.block_until_ready(metrics)
+                updates += updates_per_turn
+            learning = time.perf_counter() - started
+            for watch in watches:
+                watch.book("environment", spent)
+                if metrics is not None:
+                    booked = watch.book("update", learning)
+                    watch.update_milliseconds.append(1e3 * booked / updates_per_turn)
 
-        look = wanted(done)
-        own = apart(stacked) if look else [None] * members
-        host = None if metrics is None or not look else jax.device_get(metrics)
-        yield tuple(
-            failed[member]
-            or Turn(
-                env_steps=done,
-                position=Position(interactions, updates),
-                state=own[member],
-                obs=seen[member],
-                episodes=episodes[member],
-                metrics=None if host is None else {name: x[member] for name, x in host.items()},
+            look = wanted(done)
+            own = apart(stacked) if look else [None] * members
+            host = None if metrics is None or not look else jax.device_get(metrics)
+            yield tuple(
+                failed[member]
+                or Turn(
+                    env_steps=done,
+                    position=Position(interactions, updates),
+                    state=own[member],
+                    obs=seen[member],
+                    episodes=episodes[member],
+                    metrics=None if host is None else {name: x[member] for name, x in host.items()},
+                )
+                for member in range(members)
             )
-            for member in range(members)
-        )

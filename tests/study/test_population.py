@@ -18,6 +18,7 @@ from kanbatsu.study.population import run_population, run_populations
 from kanbatsu.study.run import Run
 from kanbatsu.study.run_one import run_one
 from kanbatsu.study.store import RunFolder, StudyFolder
+from kanbatsu.train import threads
 from kanbatsu.train.config import StreamTrainConfig, TrainConfig
 
 SMALL = StreamNetworkConfig(width=8, blocks=1, initial_sparsity=0.5, sparsity=0.5)
@@ -97,6 +98,17 @@ def numbers(record):
 
     walk(flat)
     return found, rest
+
+
+def test_threads_change_nothing(tmp_path, monkeypatch):
+    runs = two("replay")
+    monkeypatch.setattr(threads, "usable_cores", lambda: [0, 1])
+    for name, seconds in (("turns", float("inf")), ("threads", -1.0)):
+        monkeypatch.setattr(threads, "HANDOVER_SECONDS", seconds)
+        assert run_population(runs, [tmp_path / name / str(i) for i in range(2)]) == [None, None]
+    for i in range(2):
+        one, other = (RunFolder(tmp_path / name / str(i)) for name in ("turns", "threads"))
+        assert one.metrics() == other.metrics()
 
 
 @pytest.mark.parametrize("kind", RUNS)
