@@ -35,7 +35,8 @@ class TrainArguments(Generic[Config, Schedule]):
     """Train one agent on one task. The same command again continues where it was stopped."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """dmc/<domain>-<task>, gym/<id>, jax/<name>, inventory/<name>, or package.module:factory."""
+    """dmc/<domain>-<task>, gym/<id>, jax/, gymnax/, brax/, playground/ or inventory/<name>, or
+    package.module:factory."""
     config: Annotated[Config, tyro.conf.arg(name="")]
     """The algorithm's own configuration."""
     train: Schedule

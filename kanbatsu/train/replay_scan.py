@@ -139,8 +139,15 @@ def make_train(
             carry.worlds, action, jax.random.split(step_key, n)
         )
         ended, returns = step.terminated | step.truncated, carry.returns + step.reward
-        fresh = jax.vmap(environment.reset)(jax.random.split(reset_key, n))
-        worlds, obs = jax.vmap(choose)(ended, fresh, (worlds, step.obs))
+        worlds, obs = jax.lax.cond(
+            ended.any(),
+            lambda: jax.vmap(choose)(
+                ended,
+                jax.vmap(environment.reset)(jax.random.split(reset_key, n)),
+                (worlds, step.obs),
+            ),
+            lambda: (worlds, step.obs),
+        )
         ring = carry.ring.add(
             Transition(carry.obs, action, step.reward, step.terminated, step.truncated, step.obs)
         )

@@ -14,6 +14,9 @@ from kanbatsu.agents.streaming import Outcome, StreamingAgent, choose
 from kanbatsu.envs.functional import FunctionalEnvironment
 from kanbatsu.types import Key, Transition
 
+SMALL_BYTES = 4_096
+"""Of a simulator's state: as many of them as there are decisions in a stretch fit anywhere."""
+
 
 class Carry(NamedTuple):
     """All that goes from one decision to the next."""
@@ -82,16 +85,24 @@ def advance(
 ) -> tuple[Carry, Steps]:
     """Act, learn and act again, `decisions` times; what is not used of `Steps` costs nothing.
 
-    All that is random and does not depend on the state is drawn before the loop, a new episode for
-    each decision included: drawing inside, decision by decision, took a fifth of a small step.
+    All that is random and does not depend on the state is drawn before the loop. So is, where a
+    simulator is small, a new episode for each decision: drawing inside, decision by decision, took
+    a fifth of a small step. What begins is the same either way.
     """
     noise_key, world_key = jax.random.split(key)
+    beginning = jax.eval_shape(environment.reset, world_key)
+    small = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(beginning)) <= SMALL_BYTES
 
     def turn(carry: Carry, draws: tuple[Any, Key, Any]) -> tuple[Carry, Steps]:
         noise, step_key, fresh = draws
         world, step = environment.step(carry.world, carry.action, step_key)
         ended = step.terminated | step.truncated
-        world, obs = choose(ended, fresh, (world, step.obs))
+        if small:
+            world, obs = choose(ended, fresh, (world, step.obs))
+        else:
+            world, obs = jax.lax.cond(
+                ended, lambda: environment.reset(fresh), lambda: (world, step.obs)
+            )
         outcome = Outcome(step.reward, step.terminated, step.truncated, step.obs, obs)
         state, action = agent.step(carry.state, outcome, noise)
         return_, length = carry.return_ + step.reward, carry.length + 1
@@ -109,7 +120,7 @@ def advance(
         return after, Steps(transition, ended, return_, length)
 
     world_keys = jax.vmap(jax.random.split)(jax.random.split(world_key, decisions))
-    fresh = jax.vmap(environment.reset)(world_keys[:, 1])
+    fresh = jax.vmap(environment.reset)(world_keys[:, 1]) if small else world_keys[:, 1]
     draws = (agent.noise(noise_key, decisions), world_keys[:, 0], fresh)
     return jax.lax.scan(turn, carry, draws)
 

@@ -1,13 +1,15 @@
 """What a study will take: speeds by hand, and plans that cannot fit."""
 
 import dataclasses
+import shutil
 
 import pytest
 
+from kanbatsu.study import pilot as pilot_module
 from kanbatsu.study.estimate import Limits, estimate, makespan, obstacles
 from kanbatsu.study.file import study_from_dict
 from kanbatsu.study.forecast import same_time
-from kanbatsu.study.pilot import by_cost, pilot
+from kanbatsu.study.pilot import by_cost, measure, pilot
 from kanbatsu.study.record import RecordError
 from kanbatsu.study.speed import Speed, speed
 from kanbatsu.train.config import TrainConfig
@@ -133,6 +135,27 @@ def test_cheap_arms_are_not_timed_as_briefly_as_dear_ones():
     assert sorted(cheap.arms) == ["a", "c"]
     seconds = 0.1
     assert pilot(cheap, seconds, 1).env_steps > pilot(dear, seconds, 1).env_steps
+
+
+def test_pilots_that_are_kept_are_not_run_again(tmp_path, monkeypatch):
+    study = planned()
+    first = measure(study, 1, 0.05, place=tmp_path)
+    ended = {path: path.stat().st_mtime_ns for path in tmp_path.glob("00/runs/*/metrics.jsonl")}
+    assert len(ended) == 2
+    lost, kept = sorted(ended)
+    shutil.rmtree(lost.parent)
+    measure(study, 1, 0.05, place=tmp_path)
+    assert lost.exists()
+    assert kept.stat().st_mtime_ns == ended[kept]
+
+    def refuse(*told):
+        raise AssertionError("there is nothing to run")
+
+    monkeypatch.setattr(pilot_module, "run_study", refuse)
+    again = measure(study, 1, 0.05, place=tmp_path)
+    assert again.keys() == first.keys()
+    key = ("a", TASK) if "a_" in kept.parent.name else ("b", TASK)
+    assert again[key].update == first[key].update
 
 
 def test_tasks_alike_are_timed_once_and_must_be_alike():

@@ -14,6 +14,7 @@ from kanbatsu.envs.classic import CartPole
 from kanbatsu.envs.make import make
 from kanbatsu.envs.vector import VectorEnvironment
 from kanbatsu.nn.stream import StreamNetworkConfig
+from kanbatsu.train import stream_scan
 from kanbatsu.train.config import StreamTrainConfig
 from kanbatsu.train.loop import Position, Stopwatch
 from kanbatsu.train.stream import start_host, stream_compiled, stream_host, stretch_of
@@ -129,6 +130,22 @@ def test_a_population_of_seeds_and_masks_is_one_program():
     assert (weights[0][gone] != 0).any()
     with pytest.raises(ValueError, match="7 points do not divide"):
         make_train(agent, POLE, decisions=60, points=7)
+
+
+def test_simulators_that_are_large_begin_the_same_episodes(monkeypatch):
+    agent = StreamQ(CartPole.spec, StreamQConfig(SMALL, time=False))
+    assert stream_scan.SMALL_BYTES > 0
+    found = []
+    for limit in (stream_scan.SMALL_BYTES, 0):
+        monkeypatch.setattr(stream_scan, "SMALL_BYTES", limit)
+        train = jax.jit(make_train(agent, POLE, decisions=120, points=4))
+        _, curve = train(jax.random.key(2), agent.masks(jax.random.key(2)))
+        found.append(curve)
+    before, inside = found
+    assert before.episodes.sum() > 1
+    assert before.episodes.tolist() == inside.episodes.tolist()
+    for name, value in before.metrics.items():
+        np.testing.assert_allclose(value, inside.metrics[name], rtol=1e-4, err_msg=name)
 
 
 def test_a_stretch_ends_wherever_anything_may_be_due():
