@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 PACKAGES = (
@@ -59,6 +60,23 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def peak_resident_bytes() -> int:
+    """Return the most memory that this process has held.
+
+    Linux's own count begins with the program; `getrusage` would begin with its parent's peak.
+
+    Example:
+        >>> peak_resident_bytes() > 1 << 20
+        True
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return 1024 * getrusage(RUSAGE_SELF).ru_maxrss
 
 
 def usable_cores() -> list[int]:

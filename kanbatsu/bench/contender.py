@@ -6,13 +6,14 @@ A process per contender gives each its own peak memory; taking turns gives all t
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from kanbatsu.machine import peak_resident_bytes
 
 SIZES = {"4.4M": (128, 512), "17M": (256, 1024), "109M": (640, 2560)}
 """Width of the actor (one block) and of the critic (two blocks), by dense weights on humanoid."""
@@ -118,7 +119,7 @@ def main() -> None:
     for line in sys.stdin:
         calls = int(line)
         if calls == 0:
-            _say(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            _say(peak_resident_bytes())
         else:
             _say([_milliseconds(call) / units for _ in range(calls)])
 

@@ -201,7 +201,7 @@ def table(study: Study, speeds: Speeds) -> Table:
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("a run of")
     result.add_column("on")
-    for heading in ("env steps", "ms per update", "minutes", "between", "MiB"):
+    for heading in ("env steps", "ms per update", "takes", "between", "MiB"):
         result.add_column(heading, justify="right")
     seen = set()
     for planned in study.runs():
@@ -217,11 +217,29 @@ def table(study: Study, speeds: Speeds) -> Table:
             escape(planned.task),
             f"{run.env_steps:,}",
             f"{1e3 * each.update:.2f}",
-            f"{expected / 60:.1f}",
-            f"{low / 60:.1f} and {high / 60:.1f}",
+            lasting(expected),
+            f"{lasting(low)}, {lasting(high)}",
             f"{memory / 2**20:,.0f}",
         )
     return result
+
+
+def lasting(seconds: float) -> str:
+    """Say how long something takes, in a unit that suits it.
+
+    Example:
+        >>> [lasting(seconds) for seconds in (90.0, 600.0, 86_400.0, 5e6)]
+        ['90 s', '10 min', '24 h', '58 d']
+    """
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{_number(seconds / size)} {unit}"
+    return f"{_number(seconds)} s"
+
+
+def _number(value: float) -> str:
+    """Two digits, or as many as stand before the point."""
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
 
 
 def describe(found: Estimate) -> str:
@@ -238,7 +256,8 @@ def describe(found: Estimate) -> str:
     """
 
     def shown(number: Range, unit: str = "") -> str:
-        return f"{number.expected:.2g}{unit}  ({number.low:.2g} to {number.high:.2g})"
+        low, expected, high = (_number(value) for value in number)
+        return f"{expected}{unit}  ({low} to {high})"
 
     return "\n".join(
         (

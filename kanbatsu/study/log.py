@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from kanbatsu.agents.streaming import StreamingAgent
 from kanbatsu.envs.functional import HostedEnvironment
 from kanbatsu.envs.spec import Environment
 from kanbatsu.envs.vector import Episode
+from kanbatsu.machine import peak_resident_bytes
 from kanbatsu.replay import Replay
 from kanbatsu.sparsity.count import count, parameters
 from kanbatsu.study.operations import Operations, operations
@@ -168,7 +168,7 @@ class Log:
                 "seconds": self.watch.total(),  # of all sessions that this run took
                 "update_milliseconds": float(np.median(updates)) if updates else None,
                 "act_milliseconds": self._act_milliseconds,
-                "peak_resident_bytes": 1024 * getrusage(RUSAGE_SELF).ru_maxrss,
+                "peak_resident_bytes": peak_resident_bytes(),
             }
             | {
                 f"{kind}_seconds": spent
