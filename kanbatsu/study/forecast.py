@@ -51,7 +51,8 @@ class EstimateArguments:
     seconds: float = PILOT_SECONDS
     """About as long as each arm is timed on each task."""
     alike: tuple[str, ...] = ()
-    """TASK,TASK,... each: tasks that take equally long, of which only the first is timed."""
+    """TASK,TASK,... each: tasks that take equally long. Only the first is timed, or must be in the
+    file of --measured."""
     pilots: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """A folder for the timed runs: the same command again goes on where it was stopped."""
     measured: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
@@ -85,7 +86,7 @@ def forecast(asked: EstimateArguments, console: Console) -> Estimate:
             asked.disk or shutil.disk_usage(Path.cwd()).free / GIB,
         )
     else:
-        speeds = _read(asked.measured)
+        speeds = _as_alike(_read(asked.measured), study, alike)
         study = solve(study, seconds=_timer(speeds, study))
         check_study(study)
         each, limits = 1.0, Limits(asked.hours, asked.memory, asked.disk)
@@ -139,9 +140,19 @@ def measured(
     alike = alike or {}
     timed = tuple(task for task in kept.tasks if task not in alike)
     timing = dataclasses.replace(kept, tasks=timed)
-    speeds = dict(measure(timing, workers, seconds, place=place))
-    speeds |= {(arm, task): speeds[arm, as_] for arm in kept.arms for task, as_ in alike.items()}
+    speeds = _as_alike(measure(timing, workers, seconds, place=place), kept, alike)
     return solve(study, old, _timer(speeds, study)), speeds
+
+
+def _as_alike(speeds: Speeds, study: Study, alike: Mapping[str, str]) -> Speeds:
+    """Give tasks without a speed that of the task they are like."""
+    copied = {
+        (arm, task): speeds[arm, timed]
+        for arm in study.arms
+        for task, timed in alike.items()
+        if (arm, timed) in speeds
+    }
+    return copied | dict(speeds)
 
 
 def same_time(study: Study, groups: Sequence[str]) -> dict[str, str]:

@@ -1,16 +1,18 @@
 """What a study will take: speeds by hand, and plans that cannot fit."""
 
 import dataclasses
+import json
 import shutil
 
 import pytest
+from rich.console import Console
 
 from kanbatsu.study import pilot as pilot_module
 from kanbatsu.study.estimate import Limits, estimate, makespan, obstacles
 from kanbatsu.study.file import study_from_dict
-from kanbatsu.study.forecast import same_time
+from kanbatsu.study.forecast import EstimateArguments, forecast, same_time
 from kanbatsu.study.pilot import by_cost, measure, pilot
-from kanbatsu.study.record import RecordError
+from kanbatsu.study.record import RecordError, to_dict
 from kanbatsu.study.speed import Speed, speed
 from kanbatsu.train.config import TrainConfig
 from kanbatsu.types import Spec
@@ -156,6 +158,23 @@ def test_pilots_that_are_kept_are_not_run_again(tmp_path, monkeypatch):
     assert again.keys() == first.keys()
     key = ("a", TASK) if "a_" in kept.parent.name else ("b", TASK)
     assert again[key].update == first[key].update
+
+
+def test_a_stored_speed_serves_tasks_alike(tmp_path):
+    timed, like = "dmc/cartpole-balance", "dmc/cartpole-swingup"
+    file, measured = tmp_path / "study.toml", tmp_path / "speeds.json"
+    head = f'question = "?"\ntasks = ["{timed}", "{like}"]\nenv_steps = 10_000\nseeds = 2\n'
+    file.write_text(f"{head}[arm.a]\n[arm.b]\n")
+    rows = [{"arm": arm, "task": timed, **to_dict(SPEED)} for arm in "ab"]
+    measured.write_text(json.dumps({"speeds": rows}))
+    asked = EstimateArguments(file, workers=2, measured=measured)
+    console = Console(quiet=True)
+    with pytest.raises(RecordError, match=f"no speed of arm a on {like}"):
+        forecast(asked, console)
+    found = forecast(dataclasses.replace(asked, alike=(f"{timed},{like}",)), console)
+    assert found.runs == 8
+    alone = forecast(dataclasses.replace(asked, overrides=(f'tasks=["{timed}"]',)), console)
+    assert found.core_hours.expected == pytest.approx(8 / alone.runs * alone.core_hours.expected)
 
 
 def test_tasks_alike_are_timed_once_and_must_be_alike():
