@@ -118,7 +118,8 @@ def test_a_study_is_begun_here_and_finished_by_slurm(
         elif run.seed == 1:
             assert (files.machine() or {})["cores"] == 1
     # Three runs were missing: an array of two, and one more.
-    assert {path.name[0] for path in (out / "slurm").glob("[0-9]*")} == {"1", "2"}
+    # A task of an array gets a number of its own as it starts, so that numbers may have gaps.
+    assert len({path.name.split("_")[0] for path in (out / "slurm").glob("[0-9]*")}) == 2
 
 
 def test_a_job_that_was_cancelled_is_a_failure(
