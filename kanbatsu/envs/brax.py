@@ -32,9 +32,8 @@ class BraxEnvironment:
     """One environment; where it shows several observations, the one that its policies see.
 
     Example:
-        >>> from kanbatsu.envs.functional import FunctionalEnvironment
-        >>> isinstance(BraxEnvironment("brax/ant"), FunctionalEnvironment)  # doctest: +SKIP
-        True
+        >>> BraxEnvironment("brax/ant").discrete
+        False
 
     Reference:
         Freeman et al. 2021, "Brax - A Differentiable Physics Engine for Large Scale Rigid Body
