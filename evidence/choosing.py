@@ -2,14 +2,15 @@
 
     make evidence
 
-A sparse arm is set beside the arm of the same study that differs from it in sparsity alone and has
-none. Every number is computed here, from the studies beside this file.
+A sparse arm is set beside two kinds of dense arms of its study, which differ from it in their
+networks alone: those of its size, and those of its number of weights. Every number is computed
+here, from the studies beside this file.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,12 @@ from kanbatsu.report.words import DASH, agent_name, describe, round_to
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "choosing-a-sparsity.md"
-IGNORED = ("sparsity", "compute")
-"""Settings of a network in which a sparse arm and its dense twin may differ; `compute` changes no
+PRUNING = ("sparsity", "distribution", "pattern", "group_size", "compute")
+"""Settings of a network that say what is removed and how it is computed; `compute` changes no
 number but by rounding."""
+SHAPE = ("width", "blocks", *PRUNING)
+AS_MANY = 0.1
+"""Weights kept by two networks count as the same number up to this share of the dense one's."""
 
 ADVICE = """\
 # Choosing a sparsity
@@ -43,11 +47,23 @@ small sweep, and confirm one value with fresh seeds.
 
 ## What the stored studies say
 
-Each row is a sparse arm beside the arm that differs from it in sparsity alone and has none. The
+Each row is a sparse arm beside a dense one that differs from it in nothing but the networks. The
 difference is that of mean final returns with Welch's interval; the intervals of one study hold
-together at 95 % (Bonferroni). "Dormant" is the critic's dormant ratio (threshold 0.1) at the end,
-dense and sparse. A task or size that is not here was not measured.
+together at 95 % within a section (Bonferroni). "Dormant" is the critic's dormant ratio (threshold
+0.1) at the end, dense and sparse. A task or size that is not here was not measured.
 """
+
+HEAD = (
+    "dense",
+    "sparse",
+    "seeds",
+    "return, dense",
+    "sparse",
+    "difference",
+    "seen",
+    "dormant",
+    "study",
+)
 
 
 class Pair(NamedTuple):
@@ -65,27 +81,24 @@ def main() -> None:
 def render(root: Path) -> str:
     """Return the page's text."""
     stored = [read(path.parent) for path in sorted(root.glob("*/study.json"))]
-    by_task: dict[str, list[Sequence[str]]] = {}
-    for evidence in stored:
-        for task, row in rows(evidence):
-            by_task.setdefault(task, []).append(row)
-    head = [
-        "network",
-        "removed",
-        "seeds",
-        "dense",
-        "sparse",
-        "difference",
-        "seen",
-        "dormant",
-        "study",
-    ]
-    parts = [f"### {task}\n\n{table(head, by_task[task])}" for task in sorted(by_task)]
-    return "\n".join([ADVICE, "\n\n".join(parts) or "Nothing is stored yet."]) + "\n"
+    parts = [ADVICE.rstrip("\n")]
+    for title, pairs in (
+        ("The same size: a network with and without most of its weights", same_size),
+        ("The same number of weights: larger and sparse, or smaller and dense", same_weights),
+    ):
+        by_task: dict[str, list[Sequence[str]]] = {}
+        for evidence in stored:
+            for task, row in rows(evidence, pairs):
+                by_task.setdefault(task, []).append(row)
+        tables = [f"#### {task}\n\n{table(HEAD, by_task[task])}" for task in sorted(by_task)]
+        parts += [f"### {title}", *(tables or ["Nothing is stored yet."])]
+    return "\n\n".join(parts) + "\n"
 
 
-def rows(evidence: Evidence) -> Iterator[tuple[str, Sequence[str]]]:
-    """Compare every sparse arm of a study with its dense twin, task by task."""
+def rows(
+    evidence: Evidence, pairs: Callable[[StudyResults], list[Pair]]
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Compare the pairs of a study, task by task."""
     study = evidence.study
     found = pairs(study)
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(found) * len(study.tasks))
@@ -100,7 +113,7 @@ def rows(evidence: Evidence) -> Iterator[tuple[str, Sequence[str]]]:
                 task,
                 [
                     f"{agent_name(pair.dense.agent)}, {size(pair.dense)}",
-                    removed(pair.sparse),
+                    size(pair.sparse, beside=pair.dense),
                     f"{x.size} and {y.size}",
                     round_to(float(y.mean())),
                     round_to(float(x.mean())),
@@ -112,15 +125,24 @@ def rows(evidence: Evidence) -> Iterator[tuple[str, Sequence[str]]]:
             )
 
 
-def pairs(study: StudyResults) -> list[Pair]:
-    """Pair each sparse arm with its dense twin, where the study has one; the least sparse first."""
-    dense = [arm for arm in study.arms if not any(sparsities(arm).values())]
-    sparse = [arm for arm in study.arms if arm not in dense]
+def same_size(study: StudyResults) -> list[Pair]:
+    """Pair each sparse arm with the dense one that differs from it in what is removed alone.
+
+    The least sparse comes first.
+    """
     return [
         Pair(arm, twin)
-        for twin in dense
-        for arm in sorted(sparse, key=lambda arm: tuple(sparsities(arm).values()))
-        if _likeness(twin) == _likeness(arm)
+        for twin, arm in _candidates(study)
+        if _likeness(twin, PRUNING) == _likeness(arm, PRUNING)
+    ]
+
+
+def same_weights(study: StudyResults) -> list[Pair]:
+    """Pair each sparse arm with every smaller dense one whose networks keep as many weights."""
+    return [
+        Pair(arm, other)
+        for other, arm in _candidates(study)
+        if _likeness(other, SHAPE) == _likeness(arm, SHAPE) and _as_many(arm, other)
     ]
 
 
@@ -129,15 +151,11 @@ def sparsities(arm: ArmResults) -> dict[str, float]:
     return {name: network.get("sparsity") or 0.0 for name, network in _networks(arm)}
 
 
-def removed(arm: ArmResults) -> str:
-    """Say what share of which network is gone."""
-    gone = [f"{name} {100 * share:.4g} %" for name, share in sparsities(arm).items() if share]
-    return ENGLISH.listed(gone)
-
-
-def size(arm: ArmResults) -> str:
-    """Say the shape of each network."""
-    return "; ".join(f"{name} {describe(network, ENGLISH)}" for name, network in _networks(arm))
+def size(arm: ArmResults, beside: ArmResults | None = None) -> str:
+    """Say the shape of each network, or of those alone that differ from another arm's."""
+    known = {} if beside is None else dict(_networks(beside))
+    shown = [(name, network) for name, network in _networks(arm) if network != known.get(name)]
+    return "; ".join(f"{name} {describe(network, ENGLISH)}" for name, network in shown)
 
 
 def dormant(arm: ArmResults, task: str) -> str:
@@ -155,9 +173,30 @@ def _networks(arm: ArmResults) -> list[tuple[str, Mapping[str, Any]]]:
     ]
 
 
-def _likeness(arm: ArmResults) -> Any:
+def _candidates(study: StudyResults) -> Iterator[tuple[ArmResults, ArmResults]]:
+    """Give every dense arm with every sparse one, the least sparse first."""
+    dense = [arm for arm in study.arms if not any(sparsities(arm).values())]
+    sparse = [arm for arm in study.arms if arm not in dense]
+    for other in dense:
+        for arm in sorted(sparse, key=lambda arm: tuple(sparsities(arm).values())):
+            yield other, arm
+
+
+def _as_many(sparse: ArmResults, dense: ArmResults) -> bool:
+    kept, wanted = _kept(sparse), _kept(dense)
+    return bool(wanted) and all(
+        abs(kept.get(name, 0) - count) <= AS_MANY * count for name, count in wanted.items()
+    )
+
+
+def _kept(arm: ArmResults) -> dict[str, int]:
+    counted = next((run.networks for run in arm.runs if run.networks), {})
+    return {name: network["kept"] for name, network in counted.items()}
+
+
+def _likeness(arm: ArmResults, ignored: Sequence[str]) -> Any:
     config = {
-        name: {key: item for key, item in value.items() if key not in IGNORED}
+        name: {key: item for key, item in value.items() if key not in ignored}
         if isinstance(value, Mapping)
         else value
         for name, value in arm.config.items()

@@ -1,4 +1,4 @@
-"""Choosing a sparsity: the page is that of the stored data, and twins differ in sparsity alone."""
+"""Choosing a sparsity: the page is that of the stored data, and pairs differ in networks alone."""
 
 import sys
 from collections.abc import Callable
@@ -31,8 +31,16 @@ def test_the_page_is_that_of_the_stored_data(choosing: ModuleType) -> None:
 def test_a_sparse_arm_meets_the_dense_one_of_its_size(
     choosing: ModuleType, make_study: Callable, tmp_path: Path
 ) -> None:
-    (pair,) = choosing.pairs(read_study(make_study(tmp_path).path))
+    (pair,) = choosing.same_size(read_study(make_study(tmp_path).path))
     assert (pair.sparse.name, pair.dense.name) == ("sparse-256", "dense-256")
+
+
+def test_a_sparse_arm_meets_the_dense_one_of_its_weights(
+    choosing: ModuleType, make_study: Callable, tmp_path: Path
+) -> None:
+    # Planted: sparse-256 keeps 8,400, dense-64 has 9,000 (a tenth away at most), dense-256 140,000.
+    (pair,) = choosing.same_weights(read_study(make_study(tmp_path).path))
+    assert (pair.sparse.name, pair.dense.name) == ("sparse-256", "dense-64")
 
 
 def test_a_row_holds_what_the_runs_hold(
@@ -45,7 +53,8 @@ def test_a_row_holds_what_the_runs_hold(
     text = choosing.render(tmp_path / "evidence")
     # Planted: 110 to 114 and 120 to 124; Welch's interval of two times five runs, 10 -+ 2.31.
     assert "### dmc/walker-walk" in text
-    assert "| SAC, actor SimBa 32 × 1, dense; critic SimBa 256 × 2, dense | critic 94 % |" in text
+    assert "| SAC, actor SimBa 32 × 1, dense; critic SimBa 256 × 2, dense |" in text
+    assert "| critic SimBa 256 × 2, 94 % removed | 5 and 5 | 112 | 122 |" in text
     assert "| 5 and 5 | 112 | 122 | +10.0 [+7.69, +12.3] | higher | 0.12, 0.12 |" in text
 
 
@@ -54,7 +63,8 @@ def test_a_study_without_twins_says_nothing(
 ) -> None:
     arms = {
         "dense": {"width": 64, "sparsity": 0.0, "kept": 5, "total": 5},
-        "wide": {"width": 256, "sparsity": 0.9, "kept": 5, "total": 50},
+        "wide": {"width": 256, "sparsity": 0.9, "kept": 6, "total": 50},
     }
     study = make_study(tmp_path, arms=arms, control="dense", seeds=(0, 1))
-    assert choosing.pairs(read_study(study.path)) == []
+    assert choosing.same_weights(read_study(study.path)) == []  # 6 is a fifth more than 5
+    assert choosing.same_size(read_study(study.path)) == []
