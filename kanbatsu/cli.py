@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 import sys
@@ -164,9 +165,19 @@ def study(words: list[str]) -> int:
 
     out = asked.out or Path("out") / asked.file.stem
     command = ["kanbatsu", "study", str(asked.file), "--out", str(out), *asked.overrides]
+    if asked.population is not None:  # changes results by rounding
+        command += ["--population", asked.population]
     with _refusing():
         planned = load_study(asked.file, asked.overrides)
-    return _carry_out(planned, out, asked.place, shlex.join(command), asked.lang, asked.population)
+    return _carry_out(
+        planned,
+        out,
+        asked.place,
+        shlex.join(command),
+        asked.lang,
+        asked.population,
+        asked.tracker,
+    )
 
 
 def report(words: list[str]) -> int:
@@ -307,7 +318,10 @@ def _carry_out(
     from kanbatsu.study.plan import check_study
     from kanbatsu.study.store import read_json
 
-    _plan_on_cpu()
+    if population is None:
+        _plan_on_cpu()
+    else:  # it trains here, and leaves room on the accelerator for workers of the other runs
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     console = Console()
     with _refusing():
         study = _matched(study, out, place.workers or len(usable_cores()), console)

@@ -181,6 +181,29 @@ def test_a_single_run_is_a_study_of_one_and_failure_is_exit_code_1(
     assert cli.main(["report", str(out)]) == 0
 
 
+def test_a_study_sends_its_results_to_a_tracker(study: Path) -> None:
+    pytest.importorskip("tensorboard")
+    assert cli.main(["study", str(study), "--out", "out", "--tracker", "tensorboard"]) == 0
+    sent = {path.name for path in Path("out/tensorboard").iterdir()}
+    assert sent == {path.name for path in Path("out/runs").iterdir()}
+    assert len(sent) == 2
+
+
+def test_a_population_trains_where_jax_would(
+    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise AssertionError("it would train on the CPU of a machine with an accelerator")
+
+    monkeypatch.setattr(cli, "_plan_on_cpu", fail)
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # undone after the test
+    assert cli.main(["study", str(study), "--out", "out", "--population", "auto"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 runs of dense, sparse on kanbatsu.envs.probe:action_reward, side by side" in printed
+    command = json.loads(Path("out/study.json").read_text())["command"]
+    assert command == "kanbatsu study thin.toml --out out --population auto"
+
+
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_study_leaves_no_worker_behind(study: Path, sign: signal.Signals) -> None:
     Path("mine.py").write_text(
