@@ -10,11 +10,12 @@ here, from the studies beside this file.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pages import CONFIDENCE, ENGLISH, MEASURE, Evidence, finals, read, signed, table
+from pages import CONFIDENCE, ENGLISH, MEASURE, Evidence, finals, plural, read, signed, table
 
 from kanbatsu.report.effect import effect
 from kanbatsu.report.results import ArmResults, StudyResults
@@ -90,9 +91,20 @@ def render(root: Path) -> str:
         for evidence in stored:
             for task, row in rows(evidence, pairs):
                 by_task.setdefault(task, []).append(row)
+        every = [row for found in by_task.values() for row in found]
         tables = [f"#### {task}\n\n{table(HEAD, by_task[task])}" for task in sorted(by_task)]
-        parts += [f"### {title}", *(tables or ["Nothing is stored yet."])]
+        parts += [f"### {title}", tally(every), *tables]
     return "\n\n".join(parts) + "\n"
+
+
+def tally(every: Sequence[Sequence[str]]) -> str:
+    """Count what was seen."""
+    seen = Counter(row[HEAD.index("seen")] for row in every)
+    return (
+        f"Of {plural(len(every), 'comparison')}, the sparse network returned more in "
+        f"{seen['higher']} and less in {seen['lower']}; no difference could be seen in "
+        f"{seen['no difference']}."
+    )
 
 
 def rows(
