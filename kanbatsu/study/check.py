@@ -14,10 +14,11 @@ from kanbatsu.agents import EVERY
 from kanbatsu.envs.make import make
 from kanbatsu.envs.spec import TaskError
 from kanbatsu.envs.timed import add_time
+from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.prune import plan
 from kanbatsu.study.run import Run
-from kanbatsu.train.config import schedule_of
+from kanbatsu.train.config import TrainConfig, schedule_of
 from kanbatsu.types import Spec
 
 AT_LEAST_ZERO = (
@@ -65,11 +66,22 @@ def check(run: Run) -> dict[str, Count]:
         raise ValueError("env_steps must be at least 1, and seed at least 0")
     _check_ranges("train.", run.train)
     _check_ranges("", run.config)
+    if isinstance(run.train, TrainConfig) and run.train.replay_capacity < run.train.environments:
+        raise ValueError(
+            "train.replay_capacity must hold a transition of each environment "
+            f"({run.train.environments}): got {run.train.replay_capacity}"
+        )
     spec, _ = task_facts(run.task, run.agent, run.config, run.train)
     templates = _dense_templates(run, spec)
     counts = {}
     for name in templates:
         network = getattr(run.config, name)
+        grouped = network.sparsity > 0 and network.pattern == "grouped"
+        if grouped and network.compute == "packed" and network.group_size not in GROUP_SIZES:
+            raise ValueError(
+                f'{name}.group_size must be one of {GROUP_SIZES} with compute = "packed": got '
+                f"{network.group_size}"
+            )
         try:
             counts[name] = plan(
                 templates[name],
@@ -136,7 +148,7 @@ def _dense_templates(run: Run, spec: Spec) -> Mapping[str, Any]:
     """Return the shapes of the run's networks, unpruned, without drawing a number."""
     named = {name: getattr(run.config, name, None) for name in ("actor", "critic")}
     dense = {
-        name: dataclasses.replace(network, sparsity=0.0)
+        name: dataclasses.replace(network, sparsity=0.0, pattern="element")
         for name, network in named.items()
         if network is not None
     }

@@ -161,6 +161,20 @@ def test_a_failure_is_stored_with_the_step_and_the_traceback(tmp_path, monkeypat
             {"config": SACConfig(actor=NetworkConfig(width=2, blocks=1, sparsity=0.95))},
             "actor: sparsity 0.95 would keep .* highest sparsity that can be met",
         ),
+        (
+            {
+                "config": SACConfig(
+                    critic=CriticConfig(
+                        sparsity=0.5, pattern="grouped", group_size=5, compute="packed"
+                    )
+                )
+            },
+            r'critic.group_size must be one of \(8, 16, 32\) with compute = "packed": got 5',
+        ),
+        (
+            {"train": TrainConfig(environments=3, replay_capacity=2)},
+            r"replay_capacity must hold a transition of each environment \(3\): got 2",
+        ),
     ],
     ids=str,
 )
@@ -172,3 +186,11 @@ def test_what_cannot_work_is_refused_before_training(change, message):
 def test_check_says_what_will_be_kept():
     counts = check(RUN)
     assert counts["critic"].kept == round(0.3 * counts["critic"].total)
+
+
+@pytest.mark.parametrize("pattern", ["element", "grouped", "bernoulli"])
+@pytest.mark.parametrize("sparsity", [0.0, 0.5])
+def test_every_pattern_passes_the_check(pattern, sparsity):
+    network = CriticConfig(width=32, blocks=1, sparsity=sparsity, pattern=pattern)
+    counts = check(replace(RUN, config=SACConfig(critic=network)))
+    assert counts["critic"].kept == pytest.approx((1 - sparsity) * counts["critic"].total, abs=32)
