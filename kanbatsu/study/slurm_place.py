@@ -25,6 +25,9 @@ MINUTES = 240
 """Of a job, unless the user says `--slurm time=...`; one that needs longer is queued again and
 continues from its last checkpoint."""
 
+UNLIMITED_MINUTES = 10 * 365 * 24 * 60
+"""Of a job where there is no Slurm."""
+
 TIMEOUTS = 1_000
 """How often a job is queued again after it used up its time."""
 
@@ -43,7 +46,8 @@ class SlurmPlace:
         folder: The study's; all nodes must see it under the same path.
 
     Raises:
-        StudyError: submitit is not installed, or Slurm does not know an option.
+        StudyError: submitit is not installed, Slurm does not know an option, or a run is to have a
+            part of a GPU, which Slurm does not divide.
     """
 
     def __init__(self, config: PlaceConfig, folder: StudyFolder) -> None:
@@ -53,6 +57,8 @@ class SlurmPlace:
             raise StudyError(
                 f"--engine slurm needs submitit ({error}): pip install 'kanbatsu[slurm]'"
             ) from None
+        if config.gpus != int(config.gpus):
+            raise StudyError(f"--engine slurm gives whole GPUs only: --gpus {config.gpus:g}")
         self._config, self._folder = config, folder
         self._submitit: Any = submitit
         executor = submitit.AutoExecutor(
@@ -65,6 +71,8 @@ class SlurmPlace:
             "gpus_per_node": int(config.gpus) or None,
             "mem_gb": config.memory,
         }
+        if not self.real:  # it is Slurm's place to limit a job, and there is none here
+            declared["timeout_min"] = UNLIMITED_MINUTES
         try:
             executor.update_parameters(
                 name="kanbatsu",

@@ -18,6 +18,7 @@ from kanbatsu.study.engine import run_study
 from kanbatsu.study.place import PlaceConfig
 from kanbatsu.study.plan import Study
 from kanbatsu.study.progress import LineDisplay
+from kanbatsu.study.slurm_place import UNLIMITED_MINUTES, SlurmPlace
 from kanbatsu.study.store import StudyFolder
 
 pytest.importorskip("submitit", reason="submitit is an extra: pip install 'kanbatsu[slurm]'")
@@ -158,3 +159,17 @@ def test_without_slurm_the_jobs_run_on_this_machine(
     complete, said = carry_out(study, tasks / "out", PlaceConfig(engine="slurm"))
     assert complete
     assert "by submitit on this machine, for there is no Slurm here" in said
+
+
+def test_without_slurm_nothing_ends_a_long_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    config = PlaceConfig(engine="slurm", slurm=("time=600",))
+    place = SlurmPlace(config, StudyFolder(tmp_path))
+    assert place._executor._executor.parameters["timeout_min"] == UNLIMITED_MINUTES
+
+
+def test_a_part_of_a_gpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"whole GPUs only: --gpus 0\.5"):
+        SlurmPlace(PlaceConfig(engine="slurm", gpus=0.5), StudyFolder(tmp_path))
