@@ -25,7 +25,7 @@ def archive(out: Path, target: Path) -> int:
     The copy is a study's folder: `kanbatsu report` reads it, and `kanbatsu study` with the same
     file trains what is missing in it. A run that failed is a result and is copied too, without its
     traceback. Runs that are in the target already stay there, so that a study may be collected from
-    several machines.
+    several machines, and one that is finished there is not replaced by one that failed elsewhere.
 
     Args:
         out: The folder that `kanbatsu study --out` wrote.
@@ -45,7 +45,12 @@ def archive(out: Path, target: Path) -> int:
     if copy.holds_study and copy.read_study()["hash"] != record["hash"]:
         raise ArchiveError(f"{target} holds another study than {out}: name another folder")
     copy.write_study(record)
-    ended = [run.run_id for run in read_study(out).runs if run.state in ("finished", "failed")]
+    ended = [
+        run.run_id
+        for run in read_study(out).runs
+        if run.state == "finished"
+        or (run.state == "failed" and not copy.run_folder(run.run_id).finished)
+    ]
     for run_id in ended:
         _copy(source.run_folder(run_id), copy.run_folder(run_id))
     study = read_study(target)

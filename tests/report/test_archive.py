@@ -44,6 +44,16 @@ def test_what_is_not_finished_stays_out_and_a_failure_loses_its_traceback(make_s
     assert status == {"state": "failed", "error": "ValueError: no", "traceback": None}
 
 
+def test_a_failure_elsewhere_does_not_replace_a_finished_run(make_study, tmp_path):
+    run = ("dense-64", "dmc/walker-walk", 1)
+    make_study(tmp_path / "good")
+    make_study(tmp_path / "bad", stop={run: ("failed", "ValueError: no", 0.5)})
+    archive(tmp_path / "good", tmp_path / "kept")
+    assert archive(tmp_path / "bad", tmp_path / "kept") == 14
+    summary = json.loads((tmp_path / "kept" / "summary.json").read_text())
+    assert summary["missing"] == []
+
+
 def test_runs_of_two_machines_come_together_and_a_repetition_changes_nothing(make_study, tmp_path):
     make_study(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
