@@ -62,7 +62,8 @@ def judge(
     level = confidence_of_each(rule["confidence"], comparisons)
     found = effects.effect(x, y, rule["measure"], level)
     obstacles = list(_obstacles(arm, control, tasks, x, y, rule, seeds))
-    decision = decide(found, threshold, {reason["kind"] for reason in obstacles})
+    kinds = {reason["kind"] for reason in obstacles}
+    decision = decide(found, threshold, kinds)
     further = None
     if decision == "extend":
         needed = power.seeds_needed(
@@ -74,7 +75,7 @@ def judge(
             at_least=max(rule["seeds"], seeds),
         )
         further = None if needed is None else max(needed - seeds, 0) or None
-    reasons = obstacles + list(_overturns(decision, found, threshold, x, y, rule, level))
+    reasons = obstacles + list(_overturns(decision, kinds, found, threshold, x, y, rule, level))
     return Judged(arm, decision, seeds, found, effects.improvement(x, y, level), further, reasons)
 
 
@@ -163,6 +164,7 @@ def _obstacles(
 
 def _overturns(
     decision: Decision,
+    obstacles: set[str],
     found: effects.Effect,
     threshold: float,
     x: list[np.ndarray],
@@ -175,9 +177,9 @@ def _overturns(
     if decision == "extend":
         yield {"kind": "interval", "low": low, "high": high, "threshold": threshold}
         return
-    if decision == "reject":
+    if decision == "reject" and found.high < threshold:
         yield {"kind": "effect_above", "value": value, "high": high, "threshold": threshold}
-    else:
+    if decision == "adopt":
         likes = range(1, power.MOST_SEEDS + 1)
         enough = next((k for k in likes if _loses(x, y, k, threshold, rule, level)), None)
         yield {"kind": "seeds_like_control", "seeds": enough, "decision": "extend"}
@@ -185,7 +187,7 @@ def _overturns(
         without = [
             effects.effect(*sides, rule["measure"], level) for sides in _with_one_run_less(x, y)
         ]
-        changed = sum(decide(each, threshold) != decision for each in without)
+        changed = sum(decide(each, threshold, obstacles) != decision for each in without)
         if changed:
             yield {"kind": "one_run", "runs": changed, "of": len(without)}
 
