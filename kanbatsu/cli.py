@@ -68,7 +68,8 @@ class StudyArguments:
     place: Annotated[PlaceConfig, tyro.conf.arg(name="")] = field(default_factory=PlaceConfig)
     """Where the runs go."""
     tracker: Literal["tensorboard", "wandb"] | None = None
-    """Send the results to it as they grow; both work offline."""
+    """Send the results to it as they grow, those of a population when it has ended; both work
+    offline."""
     population: Literal["auto", "arm"] | None = None
     """Train runs side by side in one program: all runs on a task whose networks have the same shape
     (auto), or the seeds of one arm after the other (arm)."""
@@ -314,7 +315,7 @@ def _carry_out(
     """Check a study, run what is missing of it, and write its report."""
     from kanbatsu.machine import usable_cores
     from kanbatsu.study.budget import came_out
-    from kanbatsu.study.engine import run_study
+    from kanbatsu.study.engine import refuse, run_study
     from kanbatsu.study.plan import check_study
     from kanbatsu.study.store import read_json
 
@@ -324,6 +325,7 @@ def _carry_out(
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     console = Console()
     with _refusing():
+        refuse(place, tracker)
         study = _matched(study, out, place.workers or len(usable_cores()), console)
         counts = check_study(study)
         console.print(_kept_table(counts))
@@ -333,7 +335,8 @@ def _carry_out(
             by: Literal["shape", "arm"] = "shape" if population == "auto" else "arm"
             run_populations(study, out, command, console.print, by)
         complete = run_study(study, out, place, command, tracker=tracker)
-    _write_report(out, lang)
+    with _refusing():
+        _write_report(out, lang)
     for line in came_out(study, read_json(out / "timing.json")["arms"]):
         console.print(escape(line), highlight=False, soft_wrap=True)
     if not complete:
@@ -419,13 +422,15 @@ def _value_of(flag: str, words: Sequence[str]) -> str | None:
 @contextlib.contextmanager
 def _refusing() -> Iterator[None]:
     """Turn a mistake of the user's into one message and exit code 2; a bug stays a traceback."""
+    from kanbatsu.envs.spec import TaskError
     from kanbatsu.report.archive import ArchiveError
     from kanbatsu.study.claim import StudyError
     from kanbatsu.study.record import RecordError
+    from kanbatsu.study.store import DamagedFile
 
     try:
         yield
-    except (ArchiveError, RecordError, StudyError) as error:
+    except (ArchiveError, DamagedFile, RecordError, StudyError, TaskError) as error:
         _say_error(str(error))
     except OSError as error:
         named = error.filename is not None and error.strerror is not None

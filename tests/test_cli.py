@@ -189,6 +189,28 @@ def test_a_study_sends_its_results_to_a_tracker(study: Path) -> None:
     assert len(sent) == 2
 
 
+@pytest.mark.parametrize("option", [["--tracker", "wandb"], ["--workers", "0"]])
+def test_a_population_does_not_train_what_is_refused(
+    study: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert refused("study", str(study), "--out", "out", "--population", "auto", *option) == 2
+    assert not Path("out").exists()
+
+
+def test_a_damaged_file_is_one_message(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["study", str(study), "--out", "out"]) == 0
+    for path in Path("out/runs").glob("*/metrics.jsonl"):
+        path.write_text("{\n" + path.read_text())
+    again = ["study", str(study), "--out", "out"]
+    for words in (["report", "out"], ["watch", "out"], ["archive", "out", "kept"], again):
+        capsys.readouterr()
+        assert refused(*words) == 2
+        printed = "".join(capsys.readouterr())
+        assert "metrics.jsonl, line 1, is damaged" in printed
+        assert "Traceback" not in printed
+
+
 def test_a_population_trains_where_jax_would(
     study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import socket
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from kanbatsu.study.store import StudyFolder
+from kanbatsu.study.store import DamagedFile, StudyFolder
 
 LOCK = ".lock"
 """In the folder of a study, and in that of each run."""
@@ -95,13 +96,14 @@ def claim(folder: StudyFolder, record: Mapping[str, Any]) -> None:
         record: What `study.json` is to hold.
 
     Raises:
-        StudyError: The folder holds a study with a run that `record` does not plan.
+        StudyError: The folder holds a study with a run that `record` does not plan, or one that
+            was to be decided by another rule.
     """
     try:
         old = folder.read_study() if folder.holds_study else None
-    except ValueError as error:  # a damaged file; the message says which
+    except DamagedFile as error:
         raise StudyError(str(error)) from error
-    if old is not None and not _run_ids(old) <= _run_ids(record):
+    if old is not None and (_rule(old) != _rule(record) or not _run_ids(old) <= _run_ids(record)):
         raise StudyError(_refusal(folder.path, old, record))
     folder.write_study(record)
 
@@ -113,8 +115,18 @@ def _refusal(out: Path, old: Mapping[str, Any], record: Mapping[str, Any]) -> st
     return (
         f"{out} holds a different study:\n" + "\n".join(lines) + "\n"
         "Give another --out, or delete that folder if its results are not needed. "
-        "(Arms, tasks and seeds may be added to a study, but not changed or taken away.)"
+        "(Arms, tasks and seeds may be added to a study, but not changed or taken away, and the "
+        "rule that decides is written down before the runs.)"
     )
+
+
+def _rule(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides, as it comes back from a file; nothing where nothing is decided."""
+    rule = record.get("decision")
+    if rule is None:
+        return {}
+    rule = json.loads(json.dumps(rule))
+    return _flatten(rule, "decision.") | {"control": record.get("control")}
 
 
 def _run_ids(record: Mapping[str, Any]) -> set[str]:
@@ -131,6 +143,10 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str
     for key in ("tasks", "seeds", "env_steps"):
         if old[key] != new[key]:
             yield f"{key}: {old[key]} there, {new[key]} here"
+    before, after = _rule(old), _rule(new)
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            yield f"{key}: {before.get(key)} there, {after.get(key)} here"
     for name in sorted(old["arms"].keys() | new["arms"].keys()):
         if name not in new["arms"]:
             yield f"arm.{name}: there, but not here"

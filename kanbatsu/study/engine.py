@@ -22,9 +22,9 @@ from kanbatsu.study.place import Job, Place, PlaceConfig
 from kanbatsu.study.plan import PlannedRun, Study, study_record
 from kanbatsu.study.progress import Display, make_display
 from kanbatsu.study.record import to_dict
-from kanbatsu.study.store import StudyFolder
+from kanbatsu.study.store import DamagedFile, StudyFolder
 from kanbatsu.study.supervise import POLL_SECONDS, Order
-from kanbatsu.study.track import Tracker, TrackerName, make_tracker
+from kanbatsu.study.track import Tracker, TrackerName, make_tracker, require
 
 TRACK_SECONDS = 5.0
 """Between two times that results are sent to a tracker."""
@@ -60,7 +60,7 @@ def run_study(
             cannot be had.
         KeyboardInterrupt: After the runs were stopped; the same call continues.
     """
-    _refuse(config)
+    refuse(config, tracker)
     folder = StudyFolder(out)
     sent = make_tracker(tracker, folder, [run.run_id for run in study.runs()])
     with lock(out), display or make_display(Console()) as shown, sent:
@@ -82,7 +82,7 @@ def run_study(
 def _missing(study: Study, folder: StudyFolder) -> list[PlannedRun]:
     try:
         return [run for run in study.runs() if not folder.run_folder(run.run_id).finished]
-    except ValueError as error:  # a damaged file; the message says which
+    except DamagedFile as error:
         raise StudyError(str(error)) from error
 
 
@@ -115,12 +115,13 @@ def _place(config: PlaceConfig, study: Study, folder: StudyFolder) -> Iterator[P
         place.stop()
 
 
-def _refuse(config: PlaceConfig) -> None:
-    """Refuse numbers with which nothing could work.
+def refuse(config: PlaceConfig, tracker: TrackerName | None = None) -> None:
+    """Refuse numbers with which nothing could work, and a tracker that is not installed.
 
     Raises:
         StudyError: One line per mistake.
     """
+    require(tracker)
     lowest = {"workers": 1, "cpus": 1, "gpus": 0, "retries": 0}
     given = {name: getattr(config, name) for name in lowest}
     problems = [

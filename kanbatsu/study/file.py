@@ -156,7 +156,7 @@ def refuse_replay(agent: str, schedule: Any, where: str) -> None:
         Traceback (most recent call last):
         ...
         kanbatsu.study.record.RecordError: train.batch_size: stream_ac learns from every sample \
-once, without batch and replay; remove it
+once, without batch and replay; remove it, or set it in the arms of other agents alone
     """
     if agent not in STREAMING or not isinstance(schedule, Mapping):
         return
@@ -167,7 +167,7 @@ once, without batch and replay; remove it
         raise RecordError(
             "\n".join(
                 f"{where}.{name}: {agent} learns from every sample once, without batch and replay; "
-                "remove it"
+                "remove it, or set it in the arms of other agents alone"
                 for name in unfit
             )
         )

@@ -21,6 +21,10 @@ METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
 
 
+class DamagedFile(ValueError):
+    """A file that is not what was written; the message says which and what to do."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The files of one run: one arm, one task, one seed. Folders appear at the first write.
@@ -230,12 +234,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises:
-        ValueError: The file is damaged.
+        DamagedFile: It is none.
     """
     try:
         value: dict[str, Any] = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); restore or delete it") from error
+        raise DamagedFile(f"{path} is not valid JSON ({error}); restore or delete it") from error
     return value
 
 
@@ -311,7 +315,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             records.append(json.loads(line))
         except ValueError as error:
-            raise ValueError(
+            raise DamagedFile(
                 f"{path}, line {number}, is damaged ({error}). Delete the run's folder and call "
                 "`kanbatsu study` again: it repeats only what is missing."
             ) from error

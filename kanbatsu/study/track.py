@@ -65,10 +65,12 @@ class Tracker:
         traceback: TracebackType | None,
     ) -> None:
         """Send what is left, and close every sink."""
-        with contextlib.ExitStack() as stack:
-            for sink in self._sinks.values():
-                stack.callback(sink.close)
+        try:
             self.update()
+        finally:  # of sinks that this update opened, too
+            with contextlib.ExitStack() as stack:
+                for sink in self._sinks.values():
+                    stack.callback(sink.close)
 
     def update(self, every_seconds: float = 0.0) -> None:
         """Send what is new, unless that was done less than `every_seconds` ago."""
@@ -98,6 +100,16 @@ def make_tracker(name: TrackerName | None, folder: StudyFolder, runs: Iterable[s
     Raises:
         StudyError: Its library is not installed.
     """
+    require(name)
+    return Tracker(name, folder, runs)
+
+
+def require(name: TrackerName | None) -> None:
+    """Refuse a tracker whose library is not installed.
+
+    Raises:
+        StudyError: The message says how to install it.
+    """
     if name is not None:
         try:
             __import__(name)
@@ -105,7 +117,6 @@ def make_tracker(name: TrackerName | None, folder: StudyFolder, runs: Iterable[s
             raise StudyError(
                 f"--tracker {name} needs {name}: pip install 'kanbatsu[{name}]'"
             ) from None
-    return Tracker(name, folder, runs)
 
 
 def numbers(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -38,7 +38,7 @@ def watch(arguments: WatchArguments, display: Display | None = None) -> None:
 
     Raises:
         OSError: The folder holds no study.
-        ValueError: A file is damaged.
+        DamagedFile: One of its files is not what was written.
         StudyError: The tracker is not installed.
     """
     folder = StudyFolder(arguments.out)

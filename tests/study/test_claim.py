@@ -1,5 +1,6 @@
 """One folder, one study, one engine."""
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from kanbatsu.agents.sac import SACConfig
 from kanbatsu.nn.config import CriticConfig
 from kanbatsu.study.claim import StudyError, claim, is_owned, lock, own
 from kanbatsu.study.plan import Arm, Study, study_record
+from kanbatsu.study.rule import DecisionRule
 from kanbatsu.study.store import StudyFolder
 from kanbatsu.train.config import TrainConfig
 
@@ -76,6 +78,35 @@ def test_a_different_study_is_refused_and_changes_nothing(
     assert f"  {difference}" in differences
     assert advice.startswith("Give another --out, or delete that folder")
     assert folder.read_study() == record()
+
+
+RULE = {"control": "small", "decision": DecisionRule(minimum_effect=100.0)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        (
+            {"decision": DecisionRule(minimum_effect=1.0)},
+            "decision.minimum_effect: 100.0 there, 1.0 here",
+        ),
+        ({"decision": None}, "decision.minimum_effect: 100.0 there, None here"),
+        ({"control": "large"}, "control: small there, large here"),
+    ],
+)
+def test_what_decides_is_not_changed_after_the_runs(
+    tmp_path: Path, changes: dict[str, Any], difference: str
+) -> None:
+    folder = StudyFolder(tmp_path / "out")
+    claim(folder, record(**RULE))
+    claim(folder, record(**RULE, seeds=(0, 1, 2)))
+    with pytest.raises(StudyError, match=re.escape(difference)):
+        claim(folder, record(**(RULE | changes), seeds=(0, 1, 2)))
+
+
+def test_a_rule_does_not_come_after_the_runs(folder: StudyFolder) -> None:
+    with pytest.raises(StudyError, match="the rule that decides is written down before the runs"):
+        claim(folder, record(**RULE))
 
 
 def test_only_some_of_many_differences_are_listed(folder: StudyFolder) -> None:

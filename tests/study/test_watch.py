@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from kanbatsu.study import track
 from kanbatsu.study.claim import StudyError, own
 from kanbatsu.study.plan import Study, study_record
 from kanbatsu.study.progress import LineDisplay, View
@@ -88,6 +89,34 @@ def test_tensorboard_gets_every_number_once(begun: tuple[Path, list[RunFolder]])
         ("episode/return", 30, 5.0),
     ]
     assert not (out / "tensorboard" / files[4].path.name).exists()
+
+
+def test_what_the_last_update_opens_is_closed_too(
+    begun: tuple[Path, list[RunFolder]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, str]] = []
+
+    class Fake:
+        def __init__(self, folder: StudyFolder, run_id: str) -> None:
+            self.run_id = run_id
+
+        def write(self, env_steps: int, values: dict[str, float]) -> None:
+            done.append((self.run_id, "write"))
+
+        def flush(self) -> None:
+            done.append((self.run_id, "flush"))
+
+        def close(self) -> None:
+            done.append((self.run_id, "close"))
+
+    monkeypatch.setitem(track._SINKS, "wandb", Fake)
+    out, files = begun
+    names = [run.path.name for run in files]
+    with track.Tracker("wandb", StudyFolder(out), names):
+        pass
+    written = {run_id for run_id, what in done if what == "write"}
+    assert written == {run_id for run_id, what in done if what == "close"}
+    assert written
 
 
 def scalars(folder: Path) -> list[tuple[str, int, Any]]:
