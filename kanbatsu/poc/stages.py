@@ -37,6 +37,8 @@ class Progress:
     poc: Poc
     study: Study
     """With every match solved."""
+    shorter: Study
+    """The same with the env steps of the search, for which a match comes to others."""
     out: Path
     command: str
     say: Callable[[str], Any]
@@ -93,13 +95,16 @@ def run_poc(
         RecordError: A run cannot work, or the plan does not fit its budget.
         StudyError: The folder holds another plan, or a run of the pilot failed.
     """
-    old = StudyFolder(out / "confirm")
-    study = solve(poc.study, old.read_study() if old.holds_study else None)
+    study = _solve(poc.study, out / "confirm")
+    shorter = study
+    if poc.search.env_steps is not None:
+        ends = dataclasses.replace(poc.study, env_steps=poc.search.env_steps)
+        shorter = _solve(ends, out / "search-1")  # which has every candidate
     check_study(study)
     _claim(poc, study, out)
     for line in matches(study):
         say(line)
-    progress = Progress(poc, study, out, command, say, lang)
+    progress = Progress(poc, study, shorter, out, command, say, lang)
     planned = rounds(
         len(poc.candidates), poc.search.seeds, poc.search.finalists, poc.first_search_seed
     )
@@ -109,6 +114,12 @@ def run_poc(
     found = stopped or _confirm(progress, finalists, planned)
     write_json(out / "verdict.json", finite(found))
     return found
+
+
+def _solve(study: Study, out: Path) -> Study:
+    """Solve every match, as the study in a folder has it where there is one."""
+    old = StudyFolder(out)
+    return solve(study, old.read_study() if old.holds_study else None)
 
 
 def _claim(poc: Poc, study: Study, out: Path) -> None:
@@ -239,10 +250,9 @@ def _confirm(progress: Progress, finalists: list[str], planned: Sequence[Round])
 
 
 def _round_study(progress: Progress, names: Sequence[str], each: Round) -> Study:
-    poc, study = progress.poc, progress.study
+    poc, study = progress.poc, progress.shorter
     return dataclasses.replace(
         study,
-        env_steps=poc.search.env_steps or study.env_steps,
         seeds=each.seeds,
         control=poc.control,
         decision=None,

@@ -127,6 +127,31 @@ def test_wherever_it_is_stopped_it_ends_alike(carry_out, tmp_path):
         assert (tmp_path / out / "confirm/summary.json").read_bytes() == summary
 
 
+@pytest.mark.parametrize("what", ["kept", "flops"])
+def test_matched_candidates_are_searched_with_the_env_steps_of_the_search(
+    carry_out, tmp_path, what
+):
+    names = [f"critic-{width}-{'kept' if what == 'kept' else 's0'}" for width in (16, 32)]
+    truth = {"dense": 0.0, names[0]: 9.0, names[1]: 1.0}
+    plan = poc(search={"widths": [16, 32], "match": what, "env_steps": 60})
+    found = carry_out(plan, Engine(truth))
+
+    def ends(stage):
+        folder = StudyFolder(tmp_path / "out" / stage)
+        return {
+            run.arm: folder.run_folder(run.run_id).read_config()["env_steps"]
+            for run in read_study(folder.path).runs
+        }
+
+    short, whole = ends("search-1"), ends("confirm")
+    assert (short["dense"], whole["dense"]) == (60, 120)
+    for name in names:
+        # A wider critic does as many operations in fewer env steps.
+        assert short[name] == 60 if what == "kept" else 10 < short[name] < 60
+    assert short[names[0]] < whole[names[0]]
+    assert carry_out(plan, Engine(truth)) == found
+
+
 def test_a_hopeless_search_ends_without_a_confirmation(carry_out, tmp_path):
     worse = {name: -9.0 if name != "dense" else 0.0 for name in TRUTH}
     search = {"sparsities": [0.25, 0.5, 0.75], "seeds": 3}
