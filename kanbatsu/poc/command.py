@@ -15,6 +15,7 @@ from kanbatsu.poc.plan import load_poc
 from kanbatsu.poc.stages import run_poc
 from kanbatsu.poc.template import template
 from kanbatsu.study.record import RecordError
+from kanbatsu.study.store import StudyFolder
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def run(asked: RunArguments, console: Console) -> dict[str, Any]:
     found = run_poc(load_poc(asked.file), out, command, say, asked.lang)
     say(f"\n{describe(found)}")
     if found["stage"] == "confirm":
-        say(f"report: {out / 'confirm' / 'report.html'}")
+        say(f"report: {StudyFolder(out / 'confirm').report(asked.lang)}")
     say(f"verdict: {out / 'verdict.json'}")
     return found
 

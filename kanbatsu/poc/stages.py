@@ -60,10 +60,10 @@ class Progress:
         out = self.out / name
         self.say(f"\n{name}")
         complete = run_study(study, out, PlaceConfig(workers=self.workers), self.command)
-        write_report(out, self.lang)
+        page = write_report(out, self.lang)
         if not complete and name == "pilot":
             raise StudyError(
-                f"runs of the pilot failed; {out / 'report.html'} names them. Repair it, "
+                f"runs of the pilot failed; {page} names them. Repair it, "
                 "and the same command tries them again"
             )
         return out

@@ -182,10 +182,14 @@ class StudyFolder:
         write_json(self.path / "timing.json", timing)
 
     def write_report(self, html: str, lang: str = "en") -> Path:
-        """Store the page that people read, one file per language; return where it is."""
-        name = "report.html" if lang == "en" else f"report.{lang}.html"
-        self.write_atomic(name, html)
-        return self.path / name
+        """Store the page that people read; return where it is."""
+        page = self.report(lang)
+        self.write_atomic(page.name, html)
+        return page
+
+    def report(self, lang: str = "en") -> Path:
+        """Return where the page that people read is, or would be: one file per language."""
+        return self.path / ("report.html" if lang == "en" else f"report.{lang}.html")
 
     def write_atomic(self, name: str, text: str) -> None:
         """Replace one file of the study; readers see the old text or the new, never a half."""

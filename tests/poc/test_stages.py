@@ -152,6 +152,19 @@ def test_matched_candidates_are_searched_with_the_env_steps_of_the_search(
     assert carry_out(plan, Engine(truth)) == found
 
 
+def test_a_failed_pilot_names_the_page_that_was_written(tmp_path, monkeypatch):
+    def fail(study, out, place, command):
+        claim(StudyFolder(out), study_record(study, command))
+        return False
+
+    monkeypatch.setattr(stages, "run_study", fail)
+    with pytest.raises(StudyError) as error:
+        stages.run_poc(poc(), tmp_path, "", lambda line: None, "ja")
+    page = tmp_path / "pilot" / "report.ja.html"
+    assert f"{page} names them" in str(error.value)
+    assert page.exists()
+
+
 def test_a_hopeless_search_ends_without_a_confirmation(carry_out, tmp_path):
     worse = {name: -9.0 if name != "dense" else 0.0 for name in TRUTH}
     search = {"sparsities": [0.25, 0.5, 0.75], "seeds": 3}
