@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -84,7 +85,7 @@ def describe(found: dict[str, Any]) -> str:
     Example:
         >>> effect = {"measure": "mean_difference", "value": 3.0, "interval": [-1.0, 7.0]}
         >>> verdict = {"decision": "extend", "arm": "thin", "control": "dense", "effect": effect}
-        >>> print(describe({"verdict": verdict | {"further_seeds": 8}}))
+        >>> print(describe({"verdict": verdict | {"further_seeds": 8, "overturned_by": []}}))
         extend: thin beside dense, mean difference 3 (-1 to 7)
         8 further seeds of each would decide with a chance of 80 %
     """
@@ -97,9 +98,29 @@ def describe(found: dict[str, Any]) -> str:
         between = f" ({ends[0]:.3g} to {ends[1]:.3g})" if ends else ""
         numbers = f"{measure} {effect['value']:.3g}{between}"
     line = f"{verdict['decision']}: {verdict['arm']} beside {verdict['control']}, {numbers}"
-    if verdict["decision"] != "extend":
-        return line
-    further = verdict.get("further_seeds")
-    if further is None:
-        return f"{line}\nmore than 200 seeds would be needed to decide"
-    return f"{line}\n{further} further seeds of each would decide with a chance of 80 %"
+    return f"{line}\n{_would_decide(verdict)}" if verdict["decision"] == "extend" else line
+
+
+def _would_decide(verdict: Mapping[str, Any]) -> str:
+    """Say what would settle a verdict that is open."""
+    reasons = {reason["kind"]: reason for reason in verdict["overturned_by"]}
+    # No plan asks for fewer seeds than its rule: where there are too few, runs are missing.
+    if reasons.keys() & {"missing_runs", "too_few_seeds"}:
+        return (
+            "runs have no result, and nothing is decided before they are there: repair what "
+            "failed, and the same command tries them again"
+        )
+    if verdict["further_seeds"] is not None:
+        return (
+            f"{verdict['further_seeds']} further seeds of each would decide with a chance of 80 %"
+        )
+    interval = verdict["effect"]["interval"]
+    if interval is None:
+        return "there is no interval, so it cannot be said how many further seeds would decide"
+    if interval[0] <= reasons["interval"]["threshold"] <= interval[1]:
+        return "more than 200 seeds would be needed to decide"
+    tasks = [each["task"] for each in verdict["overturned_by"] if each["kind"] == "task_regression"]
+    return (
+        "the effect itself needs no further seeds, but the return may be lower than the rule "
+        f"allows on {', '.join(tasks)}"
+    )
