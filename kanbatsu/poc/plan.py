@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from kanbatsu.study.file import study_from_dict
-from kanbatsu.study.plan import Study
+from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.record import RecordError, from_dict, merge
 from kanbatsu.study.rule import DecisionRule
 
@@ -148,6 +149,9 @@ def poc_from_dict(table: Mapping[str, Any]) -> Poc:
         first = SEEDS * seed
         header["seeds"] = list(range(first, first + max(read["confirm"].seeds, 1)))
         study = study_from_dict(header)
+        if same := _like_control(study, set(header["arm"]) - set(table.get("arm", {}))):
+            arms = {name: arm for name, arm in header["arm"].items() if name not in same}
+            study = study_from_dict(header | {"arm": arms})
     except RecordError as error:
         raise RecordError("\n".join([*problems, str(error)])) from None
     rule = study.decision
@@ -183,6 +187,8 @@ def _number_problems(search: Search, confirm: Confirmation, budget: Budget) -> l
 def _arms(header: Mapping[str, Any], search: Search) -> dict[str, Any]:
     """Return the file's own arms and one for each width and sparsity to try.
 
+    One of them may be the control itself, which is seen once the agent's defaults are filled in.
+
     Raises:
         RecordError: There is no control to begin from.
     """
@@ -198,8 +204,6 @@ def _arms(header: Mapping[str, Any], search: Search) -> dict[str, Any]:
     match = {} if search.match is None else {"match": {"to": name, "what": search.match}}
     for each in search.widths or ((width,) if search.sparsities else ()):
         for sparsity in search.sparsities or ((None,) if search.match == "kept" else (0.0,)):
-            if each == width and not sparsity:
-                continue  # the control itself
             network = {} if each is None else {"width": each}
             label = [f"{each}"] if each is not None else []
             if sparsity is not None:
@@ -214,3 +218,27 @@ def _arms(header: Mapping[str, Any], search: Search) -> dict[str, Any]:
                 }
             found.setdefault(f"{search.network}-{'-'.join(label)}", arm | match)
     return found
+
+
+def _like_control(study: Study, candidates: Collection[str]) -> set[str]:
+    """Return the candidates that are the control itself, once all defaults are filled in."""
+    assert study.control is not None
+    assert study.decision is not None
+    controls = {study.control, study.decision.control or study.control}
+    return {
+        name
+        for name in candidates
+        if any(_alike(study.arms[name], study.arms[control]) for control in controls)
+    }
+
+
+def _alike(arm: Arm, control: Arm) -> bool:
+    """Whether two arms are one, where a match solves for what the control has."""
+    if arm.agent != control.agent:
+        return False
+    config: Any = arm.config
+    for network, unknown in arm.unknowns:
+        value = getattr(getattr(control.config, network), unknown)
+        changed = dataclasses.replace(getattr(config, network), **{unknown: value})
+        config = dataclasses.replace(config, **{network: changed})
+    return (config, arm.train) == (control.config, control.train)

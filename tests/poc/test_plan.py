@@ -58,6 +58,41 @@ def test_candidates_may_be_matched_to_the_control():
 
 
 @pytest.mark.parametrize(
+    ("critic", "search", "candidates"),
+    [
+        # SAC's critic is 512 wide and dense unless the plan says otherwise.
+        ({}, {"widths": [512], "sparsities": [0.0, 0.5]}, ["critic-512-s50"]),
+        ({}, {"widths": [512, 1024], "match": "kept"}, ["critic-1024-kept"]),
+        ({}, {"widths": [512, 256], "match": "flops"}, ["critic-256-s0"]),
+        (
+            {"width": 128, "sparsity": 0.5},
+            {"widths": [128], "sparsities": [0.5, 0.8]},
+            ["critic-128-s80"],
+        ),
+        (
+            {"width": 128, "sparsity": 0.5},
+            {"widths": [128, 256], "match": "kept"},
+            ["critic-256-kept"],
+        ),
+        # A dense network as wide as a sparse control is another one.
+        ({"width": 128, "sparsity": 0.5}, {"widths": [128]}, ["critic-128-s0"]),
+    ],
+)
+def test_the_control_itself_is_no_candidate(critic, search, candidates):
+    poc = poc_from_dict(table(arm={"dense": {"critic": critic}}, search=search))
+    assert poc.candidates == candidates
+
+
+def test_an_arm_that_the_plan_names_is_kept_though_it_is_like_the_control():
+    search = {"widths": [128], "sparsities": [0.0, 0.5]}
+    poc = poc_from_dict(table(search=search, arm__again={"critic": {"width": 128}}))
+    assert poc.candidates == ["again", "critic-128-s50"]
+    # There is none to name in a rule either.
+    with pytest.raises(RecordError, match="no arm is called 'critic-128-s0'"):
+        poc_from_dict(table(search=search, decision__arms=["critic-128-s0"]))
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"decision__arms": ["critic-999"]}, "decision.arms: no arm is called 'critic-999'"),
