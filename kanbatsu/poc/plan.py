@@ -161,6 +161,12 @@ def poc_from_dict(table: Mapping[str, Any]) -> Poc:
             f"confirm.seeds: {read['confirm'].seeds} are fewer than decision.seeds = {rule.seeds}, "
             "so that nothing could ever be adopted; raise it"
         )
+    problems += [
+        f'arm.{name}.match.what: "time" needs a measurement, which kanbatsu poc does not take; '
+        'use "kept" or "flops"'
+        for name, arm in study.arms.items()
+        if arm.match is not None and arm.match.what == "time"
+    ]
     if problems:
         raise RecordError("\n".join(problems))
     return Poc(study, rule, seed=seed, **read)

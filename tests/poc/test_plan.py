@@ -108,6 +108,7 @@ def test_an_arm_that_the_plan_names_is_kept_though_it_is_like_the_control():
         ({"seed": -1}, "seed: must be a whole number of 0 or more"),
         ({"search__sparsity": 0.5}, "Did you mean 'sparsities'?"),
         ({"env_steps": 0}, "env_steps: must be at least 1"),
+        ({"arm__quick": {"match": {"to": "dense", "what": "time"}}}, 'use "kept" or "flops"'),
     ],
 )
 def test_a_mistake_is_refused(changes, message):
