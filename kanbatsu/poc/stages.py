@@ -26,6 +26,9 @@ from kanbatsu.study.plan import Study, check_study, study_record
 from kanbatsu.study.record import RecordError, canonical_hash, to_dict
 from kanbatsu.study.store import StudyFolder, finite, read_json, write_json
 
+DECIDES = ("tasks", "seeds", "env_steps", "arms", "control", "decision")
+"""What a plan may not change, of what its study holds."""
+
 PILOT_SECONDS = 1.0
 """About as long as each arm learns in the pilot."""
 
@@ -130,7 +133,7 @@ def _claim(poc: Poc, study: Study, out: Path) -> None:
     """
     record = study_record(study, "")
     decides = {
-        "study": {key: record[key] for key in ("tasks", "seeds", "env_steps", "arms", "decision")},
+        "study": {key: record[key] for key in DECIDES},
         "search": to_dict(poc.search),
         "stop": to_dict(poc.stop),
         "seed": poc.seed,

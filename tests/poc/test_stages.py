@@ -188,6 +188,13 @@ def test_what_cannot_fit_is_refused_after_the_pilot(carry_out, tmp_path):
         carry_out(poc(env_steps=130), Engine(TRUTH))
 
 
+def test_the_control_is_not_changed_after_the_runs(carry_out):
+    arms = {"arm": {"dense": {}, "thin": {"critic": {"sparsity": 0.25}}}, "search": {}}
+    carry_out(poc(**arms), Engine({"dense": 0.0, "thin": 9.0}))
+    with pytest.raises(StudyError, match="what decides its results has changed"):
+        carry_out(poc(control="thin", **arms), Engine({"dense": 0.0, "thin": 9.0}))
+
+
 def test_a_task_that_fails_at_reset_is_refused_before_anything_runs(
     carry_out, tmp_path, monkeypatch
 ):
