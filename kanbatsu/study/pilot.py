@@ -46,12 +46,7 @@ def pilot(study: Study, seconds: float, workers: int) -> Study:
         workers: Runs at the same time.
     """
     cost = max(_operations(arm, study) for arm in study.arms.values())
-    repeat = max(
-        task_facts(task, arm.agent, arm.config, arm.train)[1]
-        * getattr(arm.train, "environments", 1)
-        for arm in study.arms.values()
-        for task in study.tasks
-    )
+    repeat = max(_steps_of_a_turn(arm, study) for arm in study.arms.values())
     most = min(MOST_TURNS, study.env_steps // repeat)
     turns = max(FEWEST_TURNS, min(most, int(seconds * PER_SECOND / cost)))
     env_steps = (WARM_UP + turns) * repeat
@@ -81,15 +76,28 @@ def _operations(arm: Arm, study: Study) -> float:
     return float(max(costs))
 
 
+def _steps_of_a_turn(arm: Arm, study: Study) -> int:
+    """Return the env steps between an arm's updates, on the task where they are most."""
+    repeats = [task_facts(task, arm.agent, arm.config, arm.train)[1] for task in study.tasks]
+    return max(repeats) * getattr(arm.train, "environments", 1)
+
+
 def by_cost(study: Study) -> list[Study]:
-    """Part a study whose arms take more and less, so that the pilot of each part is long enough."""
-    parts: list[tuple[float, dict[str, Arm]]] = []
-    costs = {name: _operations(arm, study) for name, arm in study.arms.items()}
-    for name in sorted(costs, key=costs.__getitem__, reverse=True):
-        if not parts or parts[-1][0] > APART * costs[name]:
-            parts.append((costs[name], {}))
-        parts[-1][1][name] = study.arms[name]
-    return [dataclasses.replace(study, arms=arms, control=None) for _, arms in parts]
+    """Part a study whose arms take more and less, so that the pilot of each part is long enough.
+
+    Arms of one part take equally many env steps in a turn too: a pilot ends at the same for all.
+    """
+    parts: list[tuple[int, float, dict[str, Arm]]] = []
+    taken = {
+        name: (_steps_of_a_turn(arm, study), _operations(arm, study))
+        for name, arm in study.arms.items()
+    }
+    for name in sorted(taken, key=taken.__getitem__, reverse=True):
+        steps, cost = taken[name]
+        if not parts or parts[-1][0] != steps or parts[-1][1] > APART * cost:
+            parts.append((steps, cost, {}))
+        parts[-1][2][name] = study.arms[name]
+    return [dataclasses.replace(study, arms=arms, control=None) for _, _, arms in parts]
 
 
 def _short(arm: Arm, task: str, turns: int, env_steps: int) -> Arm:

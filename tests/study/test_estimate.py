@@ -139,6 +139,15 @@ def test_cheap_arms_are_not_timed_as_briefly_as_dear_ones():
     assert pilot(cheap, seconds, 1).env_steps > pilot(dear, seconds, 1).env_steps
 
 
+def test_a_pilot_does_not_last_as_long_as_that_of_an_arm_with_many_environments():
+    arms = {"one": {}, "many": {"train": {"environments": 64}}}
+    many, one = (pilot(part, 0.1, 1) for part in by_cost(planned(arm=arms)))
+    assert (list(many.arms), list(one.arms)) == (["many"], ["one"])
+    for short in (many, one):
+        (arm,) = short.arms.values()
+        assert 3 * arm.train.evaluate_every <= short.env_steps < 4 * arm.train.evaluate_every
+
+
 def test_pilots_that_are_kept_are_not_run_again(tmp_path, monkeypatch):
     study = planned()
     first = measure(study, 1, 0.05, place=tmp_path)
