@@ -15,7 +15,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pages import CONFIDENCE, ENGLISH, MEASURE, Evidence, finals, plural, read, signed, table
+from pages import (
+    CONFIDENCE,
+    ENGLISH,
+    MEASURE,
+    Evidence,
+    confidence_of_each,
+    finals,
+    plural,
+    read,
+    signed,
+    table,
+)
 
 from kanbatsu.report.effect import effect
 from kanbatsu.report.results import ArmResults, StudyResults
@@ -50,7 +61,7 @@ small sweep, and confirm one value with fresh seeds.
 
 Each row is a sparse arm beside a dense one that differs from it in nothing but the networks. The
 difference is that of mean final returns with Welch's interval; the intervals of one study hold
-together at 95 % within a section (Bonferroni). "Dormant" is the critic's dormant ratio (threshold
+together at 95 % (Bonferroni). "Dormant" is the critic's dormant ratio (threshold
 0.1) at the end, dense and sparse. A task or size that is not here was not measured.
 """
 
@@ -113,7 +124,9 @@ def rows(
     """Compare the pairs of a study, task by task."""
     study = evidence.study
     found = pairs(study)
-    confidence = 1 - (1 - CONFIDENCE) / max(1, len(found) * len(study.tasks))
+    # No interval is narrower here than on the study's own page.
+    together = 1 - (1 - CONFIDENCE) / max(1, len(found) * len(study.tasks))
+    confidence = max(together, confidence_of_each(study))
     for task in study.tasks:
         for pair in found:
             x, y = finals(pair.sparse, task), finals(pair.dense, task)
