@@ -46,7 +46,7 @@ ADVICE = """\
 
 There is no sparsity that suits every task and network: find the range on your own task with a
 small sweep, and confirm one value with fresh seeds. In the studies below pruning helped critics
-without normalisation, early, the more the more was removed; with normalisation, small critics did
+without normalisation, early in training; with normalisation, small critics did
 not gain, and one lost.
 
 1. Start from the network that you would use, and one twice as wide. Wide networks have weights to
