@@ -16,6 +16,7 @@ import pytest
 from kanbatsu import cli
 from kanbatsu.agents import AGENTS
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
+from kanbatsu.study.budget import solve
 from kanbatsu.study.file import study_from_dict
 from kanbatsu.study.plan import check_study
 from kanbatsu.train.config import TrainConfig
@@ -78,7 +79,7 @@ def test_shell_commands_exist(page, command, monkeypatch):
     monkeypatch.setattr(cli, "_carry_out", lambda study, *rest: planned.append(study) or 1)
     if words[0] in ("train", "study"):
         assert cli.main(words) == 1
-        assert check_study(planned[0])
+        assert check_study(solve(planned[0]))
     else:
         with pytest.raises(SystemExit) as ended:
             cli.main([words[0], "--help"])
