@@ -22,6 +22,7 @@ from pages import (
     Evidence,
     confidence_of_each,
     finals,
+    kept,
     plural,
     read,
     signed,
@@ -165,7 +166,7 @@ def same_size(study: StudyResults) -> list[Pair]:
 
 
 def same_weights(study: StudyResults) -> list[Pair]:
-    """Pair each sparse arm with every smaller dense one whose networks keep as many weights."""
+    """Pair each sparse arm with every dense one whose networks have as many weights."""
     return [
         Pair(arm, other)
         for other, arm in _candidates(study)
@@ -210,15 +211,10 @@ def _candidates(study: StudyResults) -> Iterator[tuple[ArmResults, ArmResults]]:
 
 
 def _as_many(sparse: ArmResults, dense: ArmResults) -> bool:
-    kept, wanted = _kept(sparse), _kept(dense)
+    found, wanted = kept(sparse), kept(dense)
     return bool(wanted) and all(
-        abs(kept.get(name, 0) - count) <= AS_MANY * count for name, count in wanted.items()
+        abs(found.get(name, 0) - count) <= AS_MANY * count for name, count in wanted.items()
     )
-
-
-def _kept(arm: ArmResults) -> dict[str, int]:
-    counted = next((run.networks for run in arm.runs if run.networks), {})
-    return {name: network["kept"] for name, network in counted.items()}
 
 
 def _likeness(arm: ArmResults, ignored: Sequence[str]) -> Any:

@@ -189,6 +189,12 @@ def finals(arm: ArmResults, task: str) -> np.ndarray:
     return np.array([value for value in returns if value is not None])
 
 
+def kept(arm: ArmResults) -> dict[str, int]:
+    """Return the weights that each network of an arm keeps, by the first run that says so."""
+    counted = next((run.networks for run in arm.runs if run.networks), {})
+    return {name: network["kept"] for name, network in counted.items()}
+
+
 def signed(value: float) -> str:
     """Write a difference with its sign.
 
@@ -227,14 +233,13 @@ def plural(count: int, noun: str) -> str:
 def _arms(study: StudyResults) -> str:
     rows = []
     for arm in study.arms:
-        counted = next((run.networks for run in arm.runs if run.networks), {})
         shapes = [
             f"{name} {describe(value, ENGLISH)}"
             for name, value in sorted(arm.config.items())
             if isinstance(value, Mapping) and "width" in value
         ]
-        kept = [f"{name} {network['kept']:,}" for name, network in sorted(counted.items())]
-        rows.append([arm.name, agent_name(arm.agent), "; ".join(shapes), "; ".join(kept)])
+        counts = [f"{name} {count:,}" for name, count in sorted(kept(arm).items())]
+        rows.append([arm.name, agent_name(arm.agent), "; ".join(shapes), "; ".join(counts)])
     return table(["arm", "agent", "networks", "weights kept"], rows)
 
 
