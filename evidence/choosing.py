@@ -18,18 +18,18 @@ from typing import Any, NamedTuple
 from pages import (
     CONFIDENCE,
     ENGLISH,
-    MEASURE,
     Evidence,
+    compare,
     confidence_of_each,
+    difference,
     finals,
     kept,
     plural,
     read,
-    signed,
+    seen,
     table,
 )
 
-from kanbatsu.report.effect import effect
 from kanbatsu.report.results import ArmResults, StudyResults
 from kanbatsu.report.words import DASH, agent_name, describe, round_to
 
@@ -64,8 +64,9 @@ not gain, and one lost.
 
 Each row is a sparse arm beside a dense one that differs from it in nothing but the networks. The
 difference is that of mean final returns with Welch's interval; the intervals of one study hold
-together at 95 % (Bonferroni). "Dormant" is the critic's dormant ratio (threshold
-0.1) at the end, dense and sparse. A task or size that is not here was not measured.
+together at 95 % (Bonferroni). "Seen" is higher or lower where the whole interval lies on one side
+of zero, and else open. "Dormant" is the critic's dormant ratio (threshold 0.1) at the end, dense
+and sparse. A task or size that is not here was not measured.
 """
 
 HEAD = (
@@ -113,11 +114,11 @@ def render(root: Path) -> str:
 
 def tally(every: Sequence[Sequence[str]]) -> str:
     """Count what was seen."""
-    seen = Counter(row[HEAD.index("seen")] for row in every)
+    counts = Counter(row[HEAD.index("seen")] for row in every)
     return (
         f"Of {plural(len(every), 'comparison')}, the sparse network returned more in "
-        f"{seen['higher']} and less in {seen['lower']}; no difference could be seen in "
-        f"{seen['no difference']}."
+        f"{counts['higher']} and less in {counts['lower']}; no difference could be seen in "
+        f"{counts['open']}."
     )
 
 
@@ -132,11 +133,10 @@ def rows(
     confidence = max(together, confidence_of_each(study))
     for task in study.tasks:
         for pair in found:
-            x, y = finals(pair.sparse, task), finals(pair.dense, task)
-            if min(x.size, y.size) < 2:
+            said = compare(pair.sparse, pair.dense, task, confidence)
+            if said is None:
                 continue
-            said = effect([x], [y], MEASURE, confidence)
-            seen = "higher" if said.low > 0 else "lower" if said.high < 0 else "no difference"
+            x, y = finals(pair.sparse, task), finals(pair.dense, task)
             yield (
                 task,
                 [
@@ -145,8 +145,8 @@ def rows(
                     f"{x.size} and {y.size}",
                     round_to(float(y.mean())),
                     round_to(float(x.mean())),
-                    f"{signed(said.value)} [{signed(said.low)}, {signed(said.high)}]",
-                    seen,
+                    difference(said),
+                    seen(said),
                     f"{dormant(pair.dense, task)}, {dormant(pair.sparse, task)}",
                     f"[{evidence.name}](evidence/{evidence.name}.md), {pair.sparse.name}",
                 ],

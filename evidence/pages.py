@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import statistics
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from kanbatsu.report.effect import effect, improvement
+from kanbatsu.report.effect import Effect, effect, improvement
 from kanbatsu.report.language import texts
 from kanbatsu.report.results import ArmResults, StudyResults, read_study
-from kanbatsu.report.words import agent_name, compact, describe, round_to
+from kanbatsu.report.words import DASH, agent_name, compact, describe, round_to
 
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "docs" / "evidence"
@@ -92,11 +93,43 @@ def index(stored: Sequence[Evidence]) -> str:
         "Studies that were run with kanbatsu. `make evidence` writes these pages from the results "
         "in [evidence](../../evidence), and the tests check that pages and results agree.",
         "",
+        "On each task every arm is compared with its study's control: it returns more (higher) or "
+        "less (lower) where the whole interval of the difference lies on one side of zero; else "
+        "the comparison stays open. A control can be dense or sparse, so the sentences below the "
+        "table say who was ahead.",
+        "",
+        overview(stored),
+        "",
     ]
     for evidence in stored:
         lines += [f"## [{evidence.notes.title}]({evidence.name}.md)", ""]
         lines += [*(f"- {sentence}" for sentence in sentences(evidence.study)), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def overview(stored: Sequence[Evidence]) -> str:
+    """Return a table of all studies: what was trained, and how the comparisons came out."""
+    rows = []
+    for evidence in stored:
+        study = evidence.study
+        confidence = confidence_of_each(study)
+        counts = Counter(
+            seen(compare(arm, control, task, confidence))
+            for task, arm, control in comparisons(study)
+        )
+        rows.append(
+            [
+                f"[{evidence.name}]({evidence.name}.md)",
+                ENGLISH.listed(sorted({agent_name(arm.agent) for arm in study.arms})),
+                ", ".join(study.tasks),
+                f"{study.env_steps:,}",
+                str(len(study.seeds)),
+                study.control or DASH,
+                *(str(counts[name]) for name in ("higher", "lower", "open")),
+            ]
+        )
+    head = ["study", "agent", "tasks", "env steps", "seeds", "control", "higher", "lower", "open"]
+    return table(head, rows)
 
 
 def page(evidence: Evidence) -> str:
@@ -137,7 +170,7 @@ def page(evidence: Evidence) -> str:
 
 def _how_to_read(study: StudyResults) -> str:
     text = "Final return: the mean of the last evaluation's episodes."
-    if not (compared := _comparisons(study)):
+    if not (compared := len(comparisons(study))):
         return text
     return (
         f"{text} Differences are of means, with Welch's interval; P is the probability that a run "
@@ -148,39 +181,76 @@ def _how_to_read(study: StudyResults) -> str:
 
 def sentences(study: StudyResults) -> Iterator[str]:
     """Say what each comparison with the control shows, and no more; without one, each mean."""
-    control = next((arm for arm in study.arms if arm.name == study.control), None)
-    for task in study.tasks:
-        for arm in study.arms:
-            if control is None:
+    if control_of(study) is None:
+        for task in study.tasks:
+            for arm in study.arms:
                 x = finals(arm, task)
                 over = plural(x.size, "seed")
                 yield f"{task}: **{arm.name}** returns {_mean_and_spread(x)}, {over}."
-            elif arm is not control:
-                yield f"{task}: {sentence(arm, control, task, confidence_of_each(study))}"
+    for task, arm, control in comparisons(study):
+        yield f"{task}: {sentence(arm, control, task, confidence_of_each(study))}"
+
+
+def comparisons(study: StudyResults) -> list[tuple[str, ArmResults, ArmResults]]:
+    """Return what a study compares: task, arm and control, or nothing where it has no control."""
+    control = control_of(study)
+    if control is None:
+        return []
+    return [
+        (task, arm, control) for task in study.tasks for arm in study.arms if arm is not control
+    ]
+
+
+def control_of(study: StudyResults) -> ArmResults | None:
+    """Return the arm with which the others are compared."""
+    return next((arm for arm in study.arms if arm.name == study.control), None)
 
 
 def confidence_of_each(study: StudyResults) -> float:
     """Return the confidence of one interval with which all of a study hold together."""
-    return 1 - (1 - CONFIDENCE) / max(1, _comparisons(study))
+    return 1 - (1 - CONFIDENCE) / max(1, len(comparisons(study)))
+
+
+def compare(arm: ArmResults, control: ArmResults, task: str, confidence: float) -> Effect | None:
+    """Return the difference of two arms on a task; nothing where too few runs have finished."""
+    x, y = finals(arm, task), finals(control, task)
+    return effect([x], [y], MEASURE, confidence) if min(x.size, y.size) >= 2 else None
+
+
+def seen(found: Effect | None) -> Literal["higher", "lower", "open"]:
+    """Say on which side of zero an interval lies.
+
+    Example:
+        >>> seen(Effect(3.0, 1.0, 5.0)), seen(Effect(3.0, -1.0, 7.0)), seen(None)
+        ('higher', 'open', 'open')
+    """
+    if found is None:
+        return "open"
+    return "higher" if found.low > 0 else "lower" if found.high < 0 else "open"
 
 
 def sentence(arm: ArmResults, control: ArmResults, task: str, confidence: float) -> str:
     """Sum one comparison up by its interval."""
-    x, y = finals(arm, task), finals(control, task)
-    if min(x.size, y.size) < 2:
+    found = compare(arm, control, task, confidence)
+    if found is None:
         return f"**{arm.name}** against {control.name} is not decided: too few runs have finished."
-    found = effect([x], [y], MEASURE, confidence)
-    numbers = f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}]"
-    what = "no difference can be seen between"
-    if found.low > 0:
-        what = "higher return with"
-    elif found.high < 0:
-        what = "lower return with"
-    between = "and" if what.endswith("between") else "than with"
-    return (
-        f"{what} **{arm.name}** {between} {control.name}: {numbers}, "
-        f"{x.size} against {plural(y.size, 'seed')}."
-    )
+    what = {
+        "higher": f"higher return with **{arm.name}** than with {control.name}",
+        "lower": f"lower return with **{arm.name}** than with {control.name}",
+        "open": f"no difference can be seen between **{arm.name}** and {control.name}",
+    }
+    seeds = f"{finals(arm, task).size} against {plural(finals(control, task).size, 'seed')}"
+    return f"{what[seen(found)]}: {difference(found)}, {seeds}."
+
+
+def difference(found: Effect) -> str:
+    """Write a difference and its interval.
+
+    Example:
+        >>> difference(Effect(3.0, -1.0, 7.0))
+        '+3.00 [-1.00, +7.00]'
+    """
+    return f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}]"
 
 
 def finals(arm: ArmResults, task: str) -> np.ndarray:
@@ -243,23 +313,19 @@ def _arms(study: StudyResults) -> str:
     return table(["arm", "agent", "networks", "weights kept"], rows)
 
 
-def _comparisons(study: StudyResults) -> int:
-    return (len(study.arms) - 1) * len(study.tasks)
-
-
 def _results(study: StudyResults, task: str) -> str:
     confidence = confidence_of_each(study)
-    control = next((arm for arm in study.arms if arm.name == study.control), None)
+    control = control_of(study)
     rows = []
     for arm in study.arms:
         x = finals(arm, task)
         row = [arm.name, str(x.size), _mean_and_spread(x), "", ""]
-        y = finals(control, task) if control is not None and control is not arm else x[:0]
-        if min(x.size, y.size) >= 2:
-            found = effect([x], [y], MEASURE, confidence)
-            better = improvement([x], [y], confidence)
-            row[3] = f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}]"
-            row[4] = f"{better.value:.2f} [{better.low:.2f}, {better.high:.2f}]"
+        if control is not None and arm is not control:
+            found = compare(arm, control, task, confidence)
+            if found is not None:
+                better = improvement([x], [finals(control, task)], confidence)
+                row[3] = difference(found)
+                row[4] = f"{better.value:.2f} [{better.low:.2f}, {better.high:.2f}]"
         rows.append(row)
     return table(["arm", "seeds", "final return, mean ± sd", "difference", "P"], rows)
 
@@ -305,8 +371,8 @@ def _published(evidence: Evidence) -> list[str]:
         agrees = ""
         if min(x.size, y.size) >= 2:
             found = effect([x], [y], MEASURE, CONFIDENCE)
-            inside = "yes" if found.low <= 0 <= found.high else "no"
-            agrees = f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}], {inside}"
+            inside = "yes" if seen(found) == "open" else "no"
+            agrees = f"{difference(found)}, {inside}"
         where = f"{arm.name}, {entry['task']}, {compact(entry['env_steps'])}"
         rows.append([where, _mean_and_spread(x), _mean_and_spread(y), agrees, entry["source"]])
     if not rows:

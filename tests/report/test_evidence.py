@@ -36,6 +36,14 @@ def test_pages_are_those_of_the_stored_data():
     assert written == pages.render_all(ROOT / "evidence"), "run `make evidence`"
 
 
+def test_the_readme_quotes_a_stored_study():
+    study = read_study(ROOT / "evidence" / "unnormalised")
+    readme = (ROOT / "README.md").read_text()
+    for arm in study.arms:
+        mean = pages.finals(arm, "dmc/cheetah-run").mean()
+        assert f"| {pages.kept(arm)['critic']:,} | {mean:.0f} |" in readme, arm.name
+
+
 @pytest.mark.parametrize("folder", STORED, ids=lambda path: path.name)
 def test_a_stored_study_is_whole_and_small(folder):
     stored = json.loads((folder / "summary.json").read_text())
@@ -73,6 +81,10 @@ def test_numbers_are_computed_from_the_runs(evidence):
     )
     assert "- dmc/walker-walk: higher return with **sparse-256** than with dense-64: +20.0" in page
     assert "- dmc/walker-walk: higher return with **sparse-256**" in made["README.md"]
+    assert (
+        "| [thinning](thinning.md) | SAC | dmc/walker-walk | 1,000 | 5 | dense-64 | 2 | 0 | 0 |"
+        in made["README.md"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,6 +109,7 @@ def test_a_study_without_a_control_compares_nothing(make_study, tmp_path):
     make_study(tmp_path / "out", control=None)
     said = list(pages.sentences(read_study(tmp_path / "out")))
     assert "dmc/walker-walk: **sparse-256** returns 122 ± 1.58, 5 seeds." in said
+    assert len(said) == 3
 
 
 def test_one_finished_run_decides_nothing(evidence):
