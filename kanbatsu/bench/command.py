@@ -53,9 +53,14 @@ def bench(asked: BenchArguments, console: Console) -> list[Row]:
     """Measure what was asked for, print it, store it.
 
     Raises:
-        BenchError: for an unknown size or pattern, or a sparsity outside (0, 1).
+        BenchError: for an unknown size or pattern, a sparsity outside (0, 1), less than one round,
+            or if that leaves nothing to measure.
     """
-    races = [race for race in plan(asked) if race]
+    if asked.rounds < 1:
+        raise BenchError(f"--rounds must be at least 1, not {asked.rounds}")
+    races = list(plan(asked))
+    if not races:
+        raise BenchError(f"nothing to measure: {asked.sizes} are layers, which have no update")
     peak = bare_product_gflops()
     rows: list[Row] = []
     for specs in races:
@@ -118,6 +123,8 @@ def _words(text: str, kind: str, known: Sequence[str]) -> list[str]:
     for word in words:
         if word not in known:
             raise BenchError(f"unknown {kind} {word!r}: choose from {', '.join(known)}")
+    if not words:
+        raise BenchError(f"name at least one {kind}: {', '.join(known)}")
     return words
 
 

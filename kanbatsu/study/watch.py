@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from kanbatsu.study.claim import is_owned
+from kanbatsu.study.claim import StudyError, is_owned
 from kanbatsu.study.glance import Glance
 from kanbatsu.study.progress import Display, make_display
 from kanbatsu.study.store import StudyFolder, ends_at
@@ -39,8 +39,10 @@ def watch(arguments: WatchArguments, display: Display | None = None) -> None:
     Raises:
         OSError: The folder holds no study.
         DamagedFile: One of its files is not what was written.
-        StudyError: The tracker is not installed.
+        StudyError: The tracker is not installed, or `every` is not greater than 0.
     """
+    if arguments.every <= 0:
+        raise StudyError(f"every must be greater than 0 seconds, not {arguments.every:g}")
     folder = StudyFolder(arguments.out)
     study = folder.read_study()
     runs = {

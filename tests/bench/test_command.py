@@ -39,6 +39,9 @@ def test_layers_have_no_update_and_inference_has_rivals():
         (["--patterns", "rows"], "unknown pattern 'rows'"),
         (["--sparsity", "much"], "--sparsity takes numbers separated by commas"),
         (["--sparsity", "1.0"], "sparsities lie between 0 and 1"),
+        (["--sizes", ","], "name at least one size: 4.4M"),
+        (["--sizes", "3x512", "--only", "update"], "nothing to measure: 3x512"),
+        (["--rounds", "0"], "--rounds must be at least 1, not 0"),
     ],
 )
 def test_mistakes_are_named(words, message, capsys):

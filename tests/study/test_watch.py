@@ -69,6 +69,14 @@ def test_it_ends_when_nobody_works_any_more(begun: tuple[Path, list[RunFolder]])
     assert seen.file.getvalue().splitlines()[-1] == "1 finished, 1 failed, 1 stopped, 2 waiting"
 
 
+@pytest.mark.parametrize("every", [0.0, -1.0])
+def test_no_time_between_two_looks_is_refused(
+    begun: tuple[Path, list[RunFolder]], every: float
+) -> None:
+    with pytest.raises(StudyError, match="every must be greater than 0"):
+        watch(WatchArguments(begun[0], every=every), Seen())
+
+
 def test_tensorboard_gets_every_number_once(begun: tuple[Path, list[RunFolder]]) -> None:
     pytest.importorskip("tensorboard")
     out, files = begun
