@@ -20,6 +20,9 @@ from kanbatsu.envs.spec import Environment
 from kanbatsu.envs.vector import EnvironmentFault, Episode, VectorEnvironment
 from kanbatsu.types import Key
 
+MOST_DECISIONS = 100_000
+"""The longest evaluation episode, unless the environment states a longer time limit."""
+
 
 class Evaluation(NamedTuple):
     """What each episode gave."""
@@ -50,14 +53,22 @@ def evaluate(
         episodes: how many to play, one after the other.
 
     Raises:
-        EnvironmentFault: if the environment returns something unusable.
+        EnvironmentFault: if the environment returns something unusable, or an episode does not
+            end.
     """
     arena = VectorEnvironment([environment], seed)
-    obs, played = arena.reset(), list[Episode]()
+    most = max(MOST_DECISIONS, environment.spec.episode_length or 0)
+    obs, played, decisions = arena.reset(), list[Episode](), 0
     while len(played) < episodes:
         step = arena.step(np.asarray(act_greedy(state, obs)))
-        obs = step.obs
+        obs, decisions = step.obs, 0 if step.episodes else decisions + 1
         played.extend(step.episodes)
+        if decisions >= most:
+            raise EnvironmentFault(
+                f"evaluation episode {len(played)} (seed {seed}) did not end within {most:,} "
+                "decisions: give the environment a time limit, such as "
+                "gymnasium.wrappers.TimeLimit(environment, max_episode_steps=1000)"
+            )
     successes = [episode.success for episode in played if episode.success is not None]
     return Evaluation(
         tuple(episode.return_ for episode in played),

@@ -1,13 +1,18 @@
-"""Compiled evaluation plays the episodes that a plain loop plays, and no more of them."""
+"""Compiled evaluation plays the episodes that a plain loop plays, and no more of them; an episode
+without an end is told."""
 
+import gymnasium
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from kanbatsu.envs.classic import CartPole, Pendulum
+from kanbatsu.envs.gym import GymEnvironment
 from kanbatsu.envs.timed import TimedFunctional
 from kanbatsu.envs.vector import EnvironmentFault
-from kanbatsu.train.evaluate import evaluate_compiled
+from kanbatsu.train import evaluate as module
+from kanbatsu.train.evaluate import evaluate, evaluate_compiled
 
 POLE = TimedFunctional(CartPole())
 
@@ -47,3 +52,20 @@ def test_what_is_not_finite_is_a_fault():
     assert evaluate_compiled(broken, 2.0, Pendulum(), seed=0, episodes=1).lengths == (200,)
     with pytest.raises(EnvironmentFault, match=r"not finite in evaluation episode 0 \(seed 0\)"):
         evaluate_compiled(broken, -2.0, Pendulum(), seed=0, episodes=1)
+
+
+def test_an_episode_without_an_end_is_told(monkeypatch):
+    def play(limit):
+        pendulum = gymnasium.make("Pendulum-v1").unwrapped  # which never ends by itself
+        if limit:
+            pendulum = gymnasium.wrappers.TimeLimit(pendulum, limit)
+        rest = lambda state, obs: np.zeros((len(obs), 1), np.float32)  # noqa: E731
+        return evaluate(rest, None, GymEnvironment(pendulum, "own"), seed=3, episodes=2)
+
+    monkeypatch.setattr(module, "MOST_DECISIONS", 50)
+    with pytest.raises(
+        EnvironmentFault, match=r"episode 0 \(seed 3\) did not end within 50 .*Time"
+    ):
+        play(limit=None)
+    assert play(limit=50).lengths == (50, 50)
+    assert play(limit=60).lengths == (60, 60)
