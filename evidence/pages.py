@@ -140,6 +140,9 @@ def page(evidence: Evidence) -> str:
         f"# {notes.title}",
         study.question,
         "\n".join(f"- {sentence}" for sentence in sentences(study)),
+        f"![Return and the critic's dormant ratio over env steps]({evidence.name}.svg)",
+        "Means over seeds at each evaluation and probe, with 95 % bootstrap intervals. Those are "
+        "too narrow for few seeds: whether arms differ is read from the tables below.",
         "## Design",
         notes.design,
         _arms(study),
