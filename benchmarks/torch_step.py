@@ -1,15 +1,18 @@
-"""What the mask of kanbatsu.torch costs: a training step and an action, dense and pruned.
+"""What pruning gains in PyTorch: training steps and actions, dense, masked and packed.
 
     python benchmarks/torch_step.py
-    python benchmarks/torch_step.py --layers 256x2 --sparsity 0.9 --threads 2
+    python benchmarks/torch_step.py --layers 512x2 --sparsity 0.8 --threads 2
 
-A pruned layer multiplies its weight by its mask before every product, and its gradient after. The
-contenders take turns within a round, and a ratio is the median over rounds of the ratio in a round,
-so that a change of the machine's load cancels; `dense again` shows how much of it does not.
+`masked` multiplies weight and mask before every product, `element` and `grouped` multiply by kept
+weights only (`compute="auto"`). The contenders take turns within a round, and a ratio is the median
+over rounds of the ratio in a round, so that a change of the machine's load cancels; `dense again`
+shows how much of it does not.
 
-Adam is timed twice: PyTorch's default on CPUs takes square roots through MKL, which is many times
-slower at the root of zero, the second moment of a pruned weight (the last line has both times).
-With `fused=True` it does not.
+A step is forward, backward and Adam on a critic; an update is one gradient step of SAC of
+Stable-Baselines3, with its own networks; a layer is forward and backward of one alone, and shows
+from which sparsity on packing saves time. Adam is fused; `slow Adam` is PyTorch's default on CPUs,
+which takes square roots through MKL: many times slower at the root of zero, the second moment of a
+pruned weight (the last line has both times).
 """
 
 from __future__ import annotations
@@ -26,24 +29,32 @@ from pathlib import Path
 
 import torch
 import tyro
+from stable_baselines3 import SAC
+from stable_baselines3.common.logger import configure
 from torch import nn
 
 import kanbatsu.torch
 from kanbatsu.machine import machine_facts, versions
+from kanbatsu.torch.sb3 import prune_policy
 
 INPUTS, BATCH = 88, 256
 """Observation and action of humanoid together, and the batch of the paper."""
+CONTENDERS = ("dense", "masked", "element", "grouped", "dense again")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time steps and actions in turn, print a table, append a line to a file."""
+    """Time steps, updates, actions and layers in turn, print a table, append a line to a file."""
 
-    layers: tuple[str, ...] = ("256x2", "1024x2")
-    """Width x hidden layers of each critic."""
-    sparsity: float = 0.8
+    layers: tuple[str, ...] = ("256x2", "512x2", "1024x2")
+    """Width x hidden layers of each network."""
+    sparsity: float = 0.9
     """Share removed."""
-    rounds: int = 40
+    alone: tuple[str, ...] = ("128x128", "512x512")
+    """Inputs x outputs of layers that are timed alone."""
+    shares: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
+    """Sparsities of those."""
+    rounds: int = 20
     """How often each contender has its turn."""
     threads: int = 1
     """Threads of PyTorch."""
@@ -55,50 +66,59 @@ def main(arguments: Arguments) -> None:
     """Time, print, append."""
     torch.set_num_threads(arguments.threads)
     load, rows = os.getloadavg()[0], {}
-    print(f"{'':>8} {'':>16} {'dense':>9} {'pruned':>9}  pruned / dense  dense again / dense")
+    print(f"{'':>24} {'dense':>9}", *(f"{name:>12}" for name in CONTENDERS[1:]))
+
+    def race(what: str, make: Callable[[str], Callable[[], object]], calls: int) -> None:
+        times = take_turns({name: make(name) for name in CONTENDERS}, arguments.rounds, calls)
+        ratios = {
+            name: statistics.median(a / b for a, b in zip(times["dense"], times[name], strict=True))
+            for name in CONTENDERS[1:]
+        }
+        ms = {name: statistics.median(values) for name, values in times.items()}
+        rows[what] = {"milliseconds": ms, "times as fast as dense": ratios}
+        print(f"{what:>24} {ms['dense']:9.3f}", *(f"{ratios[n]:11.2f}x" for n in CONTENDERS[1:]))
+
     for size in arguments.layers:
         width, depth = (int(number) for number in size.split("x"))
-        modules = {name: critic(width, depth) for name in ("dense", "pruned", "dense again")}
-        kanbatsu.torch.prune(modules["pruned"], arguments.sparsity)
-        for what, make, calls in (
-            ("step, fused Adam", partial(step_of, fused=True), 3),
-            ("step, Adam", partial(step_of, fused=False), 3),
-            ("action", action_of, 50),
-        ):
-            times = take_turns(
-                {name: make(module) for name, module in modules.items()}, arguments.rounds, calls
-            )
-            ms = {name: statistics.median(values) for name, values in times.items()}
-            ratio, noise = (
-                statistics.median(a / b for a, b in zip(times[name], times["dense"], strict=True))
-                for name in ("pruned", "dense again")
-            )
-            rows[f"{size}: {what}"] = ms | {"pruned / dense": ratio, "dense again / dense": noise}
-            print(
-                f"{size:>8} {what:>16} {ms['dense']:9.3f} {ms['pruned']:9.3f}"
-                f"  {ratio:14.3f}  {noise:19.3f}"
-            )
+        made = partial(critic, width, depth, arguments.sparsity)
+        race(f"step, {size}", lambda name, made=made: step_of(made(name)), 3)
+        race(f"step, slow Adam, {size}", lambda name, made=made: step_of(made(name), False), 3)
+        sac = partial(update_of, width, depth, arguments.sparsity)
+        race(f"SAC update, {size}", sac, 2)
+        race(f"action, {size}", lambda name, made=made: action_of(made(name)), 50)
+    for size in arguments.alone:
+        for share in arguments.shares:
+            made = partial(layer_of, *(int(number) for number in size.split("x")), share)
+            race(f"layer, {size}, {share:g}", made, 5)
     roots = roots_of(1 << 18)
-    print(f"262,144 roots of zeros: {roots['zeros']:.3f}, of others: {roots['others']:.3f}")
+    print(f"262,144 roots of zeros: {roots['zeros']:.3f} ms, of others: {roots['others']:.3f} ms")
     facts = machine_facts()
     record = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": facts | {"versions": facts["versions"] | versions(("torch",))},
+        "machine": facts
+        | {"versions": facts["versions"] | versions(("torch", "stable-baselines3"))},
         "load_before": load,
         "sparsity": arguments.sparsity,
         "rounds": arguments.rounds,
         "threads": arguments.threads,
         "batch": BATCH,
-        "milliseconds": rows,
+        "rows": rows,
         "milliseconds of 262,144 square roots": roots,
     }
     arguments.json_out.parent.mkdir(parents=True, exist_ok=True)
     with arguments.json_out.open("a") as file:
         file.write(json.dumps(record, sort_keys=True) + "\n")
-    print(f"milliseconds; load before: {load:.1f}; appended to {arguments.json_out}")
+    print(f"load before: {load:.1f}; appended to {arguments.json_out}")
 
 
-def critic(width: int, depth: int) -> nn.Sequential:
+def pruning(name: str) -> dict[str, str]:
+    """Return how a contender's layers are pruned."""
+    if name == "masked":
+        return {"compute": "masked"}
+    return {"pattern": name, "compute": "auto"}
+
+
+def critic(width: int, depth: int, sparsity: float, name: str) -> nn.Sequential:
     """Linear and ReLU, `depth` times, and a value."""
     torch.manual_seed(0)
     hidden = [
@@ -106,10 +126,12 @@ def critic(width: int, depth: int) -> nn.Sequential:
         for index in range(depth)
         for layer in (nn.Linear(width if index else INPUTS, width), nn.ReLU())
     ]
-    return nn.Sequential(*hidden, nn.Linear(width, 1))
+    module = nn.Sequential(*hidden, nn.Linear(width, 1))
+    dense = name.startswith("dense")
+    return module if dense else kanbatsu.torch.prune(module, sparsity, **pruning(name))
 
 
-def step_of(module: nn.Module, fused: bool) -> Callable[[], None]:
+def step_of(module: nn.Module, fused: bool = True) -> Callable[[], None]:
     """Forward, backward and Adam on a batch."""
     optimizer = torch.optim.Adam(module.parameters(), 3e-4, fused=fused)
     x, target = torch.randn(BATCH, INPUTS), torch.randn(BATCH, 1)
@@ -122,6 +144,17 @@ def step_of(module: nn.Module, fused: bool) -> Callable[[], None]:
     return step
 
 
+def update_of(width: int, depth: int, sparsity: float, name: str) -> Callable[[], None]:
+    """One gradient step of SAC: two critics, their targets, the actor and the temperature."""
+    kwargs = {"net_arch": [width] * depth, "optimizer_kwargs": {"fused": True}}
+    model = SAC("MlpPolicy", "Pendulum-v1", seed=0, device="cpu", policy_kwargs=kwargs)
+    if not name.startswith("dense"):
+        prune_policy(model, actor=sparsity, critic=sparsity, **pruning(name))
+    model.learn(50)  # half of what comes before its first update
+    model.set_logger(configure(None, []))
+    return lambda: model.train(gradient_steps=1, batch_size=BATCH)
+
+
 def action_of(module: nn.Module) -> Callable[[], None]:
     """Forward on one observation, without gradients."""
     x = torch.randn(1, INPUTS)
@@ -131,6 +164,23 @@ def action_of(module: nn.Module) -> Callable[[], None]:
             module(x)
 
     return act
+
+
+def layer_of(inputs: int, outputs: int, sparsity: float, name: str) -> Callable[[], None]:
+    """Forward and backward of one layer, packed whatever its size."""
+    torch.manual_seed(0)
+    layer = nn.Linear(inputs, outputs)
+    if not name.startswith("dense"):
+        how = pruning(name)
+        how["compute"] = how["compute"].replace("auto", "packed")
+        kanbatsu.torch.prune(layer, sparsity, **how)
+    x, dy = torch.randn(BATCH, inputs, requires_grad=True), torch.randn(BATCH, outputs)
+
+    def there_and_back() -> None:
+        layer.zero_grad()
+        layer(x).backward(dy)
+
+    return there_and_back
 
 
 def roots_of(size: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32, UInt16
+from jaxtyping import Array, Bool, Float, Int, Int32, UInt16
 
 from kanbatsu.kernels.constants import BLOCK, GROUP_SIZES
 from kanbatsu.kernels.layouts import LAYOUTS
@@ -31,14 +31,31 @@ class Lists(eqx.Module):
     @classmethod
     def of(cls, mask: Bool[np.ndarray, "rows columns"]) -> tuple[Lists, np.ndarray, np.ndarray]:
         """List the ones of a mask; also returns the row and the column of each, in that order."""
-        rows, columns = np.nonzero(mask)
-        order = np.lexsort((rows, columns, rows // BLOCK))
-        rows, columns = rows[order], columns[order]
-        width = mask.shape[1]
-        cells = np.arange(math.ceil(mask.shape[0] / BLOCK) * width + 1)
-        starts = np.searchsorted(rows // BLOCK * width + columns, cells)
+        starts, rows, columns = list_kept(mask)
         lists = cls(jnp.asarray(starts, jnp.int32), jnp.asarray(rows, jnp.uint16))
         return lists, rows, columns
+
+
+def list_kept(
+    mask: Bool[np.ndarray, "rows columns"],
+) -> tuple[Int[np.ndarray, " starts"], Int[np.ndarray, " kept"], Int[np.ndarray, " kept"]]:
+    """List the ones of a mask by block of rows, then by column, then by row.
+
+    Returns:
+        Where the list of each column of each block begins, with the end of the last one; and the
+        row and the column of each one.
+
+    Example:
+        >>> starts, rows, columns = list_kept(np.array([[True, False], [True, True]]))
+        >>> starts.tolist(), rows.tolist(), columns.tolist()
+        ([0, 2, 3], [0, 1, 1], [0, 0, 1])
+    """
+    rows, columns = np.nonzero(mask)
+    order = np.lexsort((rows, columns, rows // BLOCK))
+    rows, columns = rows[order], columns[order]
+    width = mask.shape[1]
+    cells = np.arange(math.ceil(mask.shape[0] / BLOCK) * width + 1)
+    return np.searchsorted(rows // BLOCK * width + columns, cells), rows, columns
 
 
 class Kept(eqx.Module):

@@ -10,19 +10,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kanbatsu.torch.products import Layout, kernels_take, layout_of, linear
+
 MASK = "weight_mask"
 """The name of the mask beside its weight, as `torch.nn.utils.prune` calls it too."""
+COMPUTE = ("auto", "masked", "packed")
+SMALLEST = 1 << 14
+"""Weights of a layer, before pruning, from which on packed products save time."""
+MOST_LISTED = 0.4
+"""Share of single weights kept up to which they do; kept in groups, they do whatever the share is
+(benchmarks/torch_step.py)."""
 
 
 class Pruned(nn.Module):
     """What all pruned layers share: `weight`, which holds zeros, and `weight_mask`.
 
-    The product is taken with `weight * weight_mask`. Autograd then masks the gradient before
-    anything sees it, and a weight that somebody overwrites has no say where it is pruned.
+    The product is that with `weight * weight_mask`. Autograd then masks the gradient before
+    anything sees it, and a weight that somebody overwrites has no say where it is pruned. On CPUs
+    a linear layer multiplies by its kept weights only, where that is faster (`compute`).
 
     While the module lives the mask is a buffer of the weight's own type: it moves to devices and
     types with the weight, and a product of floats is six times faster than one with booleans. In a
@@ -34,6 +44,8 @@ class Pruned(nn.Module):
 
     weight: Tensor
     weight_mask: Tensor
+    compute: str = "auto"
+    """One of `COMPUTE`; only linear layers can be anything but masked."""
 
     def masked_weight(self) -> Tensor:
         """Return the weight that the layer computes with; its gradient is zero where pruned."""
@@ -48,6 +60,8 @@ class Pruned(nn.Module):
         """Become a plain layer again, which holds zeros."""
         self.zero_pruned()
         del self.weight_mask
+        for own in ("compute", "_known"):
+            vars(self).pop(own, None)
         self.__class__ = self.dense  # type: ignore[assignment]
 
     def extra_repr(self) -> str:
@@ -84,10 +98,36 @@ class PrunedLinear(Pruned, nn.Linear):
     """
 
     dense = nn.Linear
+    _known: tuple[Tensor, int, Layout | None] | None = None
+    """A mask, its version, and what was found for it."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own name)
         """Map `[..., inputs]` to `[..., outputs]`."""
+        if self.compute != "masked" and kernels_take(input, self.weight, self.bias):
+            layout = self._layout()
+            if layout is not None:
+                return linear(input, self.weight, self.weight_mask, self.bias, layout)
         return functional.linear(input, self.masked_weight(), self.bias)
+
+    def _layout(self) -> Layout | None:
+        """Return where the kept values lie if products are to be packed, else None."""
+        mask = self.weight_mask
+        # A mask that was loaded, or that a functional call puts in its place, has another layout.
+        if self._known is None or self._known[0] is not mask or self._known[1] != mask._version:
+            self._known = (mask, mask._version, self._find_layout(mask.numpy() != 0))
+        return self._known[2]
+
+    def _find_layout(self, mask: np.ndarray) -> Layout | None:
+        if self.compute == "auto" and mask.size < SMALLEST:
+            return None
+        layout = layout_of(mask)
+        if self.compute == "auto" and layout is not None and not layout.size:
+            return layout if mask.mean() <= MOST_LISTED else None
+        return layout
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is found again when it is asked for."""
+        return {name: value for name, value in vars(self).items() if name != "_known"}
 
 
 class _PrunedConv(Pruned):
@@ -183,15 +223,17 @@ PRUNED = {pruned.dense: pruned for pruned in _CLASSES}
 KINDS = tuple(PRUNED)
 
 
-def put_mask(layer: nn.Module, mask: Tensor) -> None:
+def put_mask(layer: nn.Module, mask: Tensor, compute: str = "auto") -> None:
     """Turn a layer of one of `KINDS` into a pruned one, in place.
 
     Args:
         layer: its class must be a key of `PRUNED`.
         mask: the shape of its weight, True = kept; the same for layers that share a weight.
+        compute: one of `COMPUTE`.
     """
     layer.__class__ = PRUNED[type(layer)]
     assert isinstance(layer, Pruned)
     # In the order of the weight in memory: a product over two orders is ten times slower.
+    layer.compute = compute
     layer.register_buffer(MASK, torch.empty_like(layer.weight, requires_grad=False).copy_(mask))
     layer.zero_pruned()

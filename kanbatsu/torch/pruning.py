@@ -16,7 +16,7 @@ from kanbatsu.sparsity.allocate import allocate
 from kanbatsu.sparsity.count import Count, LayerCount
 from kanbatsu.sparsity.pattern import draw_each, granule
 from kanbatsu.torch.find import Found, Paths, find_layers, kernels, select
-from kanbatsu.torch.layers import MASK, PRUNED, Pruned, put_mask
+from kanbatsu.torch.layers import COMPUTE, MASK, PRUNED, Pruned, put_mask
 from kanbatsu.torch.loading import check_when_loading, forget_check
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -31,6 +31,7 @@ def prune(
     group_size: int = 16,
     include: Paths = (),
     exclude: Paths = (),
+    compute: str = "auto",
 ) -> Module:
     """Remove a share of a torch module's weights, once, at random, in place, for good.
 
@@ -61,6 +62,13 @@ def prune(
         include: path patterns (`*` and `?`) of the only layers to prune; all of them by default.
             A pattern matches a layer's name (`actor.mu`) or its weight's (`actor.mu.weight`).
         exclude: path patterns of layers to leave dense.
+        compute: how pruned linear layers multiply. `packed`: on CPUs by kept weights only, in
+            kanbatsu's kernels; `masked`: as dense layers, on any device; `auto`: packed where that
+            is faster (layers of at least 16,384 weights of which groups, or at least six tenths
+            of the single weights, were removed), else masked. All are the same function up to
+            rounding. Parameters, gradients and moments are dense tensors in any case, and whatever
+            the kernels cannot take (other types and devices, autocast, `torch.compile`,
+            `torch.func`) is multiplied masked.
 
     Returns:
         The same module.
@@ -68,7 +76,8 @@ def prune(
     Raises:
         ValueError: for a sparsity outside [0, 1) or too high to leave every layer a weight, a
             module that is already pruned or has nothing to prune, a pattern of paths that matches
-            nothing, or a layer that cannot be kept pruned. The module is then as it was.
+            nothing, an unknown `compute`, or a layer that cannot be kept pruned. The module is then
+            as it was.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2))
@@ -81,6 +90,7 @@ def prune(
     Reference:
         "Network Sparsity Unlocks the Scaling Potential of Deep RL", ICML 2025, section 3.
     """
+    _check_compute(compute)
     if isinstance(sparsity, Mapping) and not include:
         include = tuple(sparsity)
     found = find_layers(module, include, exclude)
@@ -101,10 +111,10 @@ def prune(
             group_size,
         )
     pairs = zip(meant, drawn, strict=True)
-    return _thin(module, [(each, _tensor(each.to_layout(mask))) for each, mask in pairs])
+    return _thin(module, [(each, _tensor(each.to_layout(mask))) for each, mask in pairs], compute)
 
 
-def apply_masks(module: Module, masks: Mapping[str, Any]) -> Module:
+def apply_masks(module: Module, masks: Mapping[str, Any], compute: str = "auto") -> Module:
     """Prune a torch module in place with masks that exist already.
 
     They come from another pruned module, from a checkpoint or from JAX. To load a pruned
@@ -115,19 +125,21 @@ def apply_masks(module: Module, masks: Mapping[str, Any]) -> Module:
         module: any torch module.
         masks: by path of the weight, as `masks` returns them: arrays or tensors of the weights'
             shapes, True = kept. Layers that none is given for stay dense.
+        compute: as in `prune`.
 
     Returns:
         The same module.
 
     Raises:
-        ValueError: for a path that is no prunable weight, a mask of another shape, or a module
-            that `prune` would refuse. The module is then as it was.
+        ValueError: for a path that is no prunable weight, a mask of another shape, an unknown
+            `compute`, or a module that `prune` would refuse. The module is then as it was.
 
     Example:
         >>> actor = prune(nn.Sequential(nn.Linear(4, 8)), 0.5)
         >>> twin = apply_masks(nn.Sequential(nn.Linear(4, 8)), masks(actor))
         >>> _ = twin.load_state_dict(actor.state_dict())
     """
+    _check_compute(compute)
     given = {path: _tensor(mask) for path, mask in masks.items()}
     if not given:
         raise ValueError("there are no masks to apply: did they come from a pruned module?")
@@ -143,7 +155,7 @@ def apply_masks(module: Module, masks: Mapping[str, Any]) -> Module:
         if not all(torch.equal(mask, other) for other in others):
             raise ValueError(f"{' and '.join(found.paths)} are one weight: give them one mask")
         chosen.append((found, mask))
-    return _thin(module, chosen)
+    return _thin(module, chosen, compute)
 
 
 def masks(source: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
@@ -243,12 +255,17 @@ def _by_sparsity(
     ]
 
 
-def _thin(module: Module, chosen: Sequence[tuple[Found, Tensor]]) -> Module:
+def _check_compute(compute: str) -> None:
+    if compute not in COMPUTE:
+        raise ValueError(f"unknown compute {compute!r}: choose from {COMPUTE}")
+
+
+def _thin(module: Module, chosen: Sequence[tuple[Found, Tensor]], compute: str) -> Module:
     """Put the masks on, all of them, after everything that could go wrong has been checked."""
     thinned = [(found, mask) for found, mask in chosen if not mask.all()]
     for found, mask in thinned:
         for layer in found.layers:
-            put_mask(layer, mask)
+            put_mask(layer, mask, compute)
     if thinned:
         check_when_loading(module)
     return module

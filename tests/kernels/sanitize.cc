@@ -22,6 +22,15 @@ extern const Kernels table;
 namespace avx512 {
 extern const Kernels table;
 }
+extern "C" {
+bool kanbatsu_plain_gather(const void*, const float*, float*, Index);
+bool kanbatsu_plain_scatter(const void*, const float*, float*, Index);
+bool kanbatsu_plain_tiles(const float*, float*, Index, Index, Index, Index);
+bool kanbatsu_plain_product(const void*, const float*, const float*, const float*, float*, Index,
+                            Index, Index);
+bool kanbatsu_plain_input_gradient(const void*, const float*, const float*, float*, Index, Index);
+bool kanbatsu_plain_weight_gradient(const void*, const float*, const float*, float*, Index, Index);
+}
 }  // namespace kanbatsu
 
 using namespace kanbatsu;
@@ -121,6 +130,67 @@ Floats in_tiles(const Floats& x, Index features, Index batch, Index lanes) {
   return laid;
 }
 
+// A layer as plain.cc takes it.
+struct Plain {
+  Index inputs, outputs, groups, kept, size, output_step, input_step;
+  const void *starts, *sources;
+};
+
+// x[features][batch] sample by sample.
+Floats in_rows(const Floats& x, Index features, Index batch) {
+  Floats rows(x.size());
+  for (Index i = 0; i < features; ++i) {
+    for (Index b = 0; b < batch; ++b) rows[b * features + i] = x[i * batch + b];
+  }
+  return rows;
+}
+
+// The calls that PyTorch makes, with the kernels that KANBATSU_ISA names.
+void drive_plain(const Plain& plain, const Floats& values, const Dense& dense, Index batch,
+                 const std::function<void(const Floats&)>& check_gradients) {
+  running = "plain";
+  for (const Index threads : {1, 3}) {
+    Floats gathered = blank(values.size()), scattered(dense.weight.size());
+    check(kanbatsu_plain_gather(&plain, dense.weight.data(), gathered.data(), threads) &&
+              gathered == values,
+          "gathered values are wrong");
+    check(kanbatsu_plain_scatter(&plain, values.data(), scattered.data(), threads) &&
+              scattered == dense.weight,
+          "a scattered weight is wrong");
+    const Index lanes = plain.size == 0 ? kPackedLanes : kGroupedLanes;
+    const auto tiles_of = [&](const Floats& x, Index features) {
+      const Index tiles = (batch + lanes - 1) / lanes;
+      Floats laid = blank(tiles * features * lanes);
+      kanbatsu_plain_tiles(in_rows(x, features, batch).data(), laid.data(), features, lanes, batch,
+                           threads);
+      check(laid == in_tiles(x, features, batch, lanes), "tiles are wrong");
+      return laid;
+    };
+    const Floats x = tiles_of(dense.x, plain.inputs), dy = tiles_of(dense.dy, plain.outputs);
+    Floats y = blank(plain.outputs * batch);
+    kanbatsu_plain_product(&plain, values.data(), dense.bias.data(), x.data(), y.data(), batch,
+                           1, threads);
+    dense.check_product(in_rows(y, batch, plain.outputs), false);
+    if (batch == 1) {
+      y = blank(plain.outputs);
+      kanbatsu_plain_product(&plain, values.data(), dense.bias.data(), dense.x.data(), y.data(), 1,
+                             0, threads);
+      dense.check_product(y, false);
+    }
+    if (plain.size > 0) {
+      Floats dx = blank(plain.inputs * batch);
+      kanbatsu_plain_input_gradient(&plain, values.data(), dy.data(), dx.data(), batch, threads);
+      dx = in_rows(dx, batch, plain.inputs);
+      for (std::size_t k = 0; k < dx.size(); ++k) {
+        check(dense.dx[k].is(dx[k]), "an input gradient is wrong");
+      }
+    }
+    Floats dvalues = blank(values.size());
+    kanbatsu_plain_weight_gradient(&plain, x.data(), dy.data(), dvalues.data(), batch, threads);
+    check_gradients(dvalues);
+  }
+}
+
 void drive_packed(const std::vector<const Kernels*>& tables, const Case& c) {
   std::bernoulli_distribution keep(c.density);
   std::vector<bool> mask(c.inputs * c.outputs);
@@ -194,6 +264,12 @@ void drive_packed(const std::vector<const Kernels*>& tables, const Case& c) {
       for (Index k = 0; k < kept; ++k) check(gradients[k].is(dvalues[k]), "a gradient is wrong");
     }
   }
+  drive_plain({c.inputs, c.outputs, 0, kept, 0, 1, c.outputs, starts.data(), sources.data()},
+              values, dense, c.batch, [&](const Floats& dvalues) {
+                for (Index k = 0; k < kept; ++k) {
+                  check(gradients[k].is(dvalues[k]), "a gradient is wrong");
+                }
+              });
 }
 
 void drive_grouped(const std::vector<const Kernels*>& tables, const Case& c) {
@@ -223,6 +299,12 @@ void drive_grouped(const std::vector<const Kernels*>& tables, const Case& c) {
   }
   const GroupedLayer layer{c.inputs, c.outputs, groups, kept, c.size, sources.data()};
   check(is_valid(layer), "a grouped layer is refused");
+  const auto check_gradients = [&](const Floats& dvalues) {
+    for (Index k = 0; k < static_cast<Index>(values.size()); ++k) {
+      check(entry(k) < 0 ? dvalues[k] == 0.0f : dense.dweight[entry(k)].is(dvalues[k]),
+            "a gradient is wrong");
+    }
+  };
   const Index room = (c.inputs + c.size) * kGroupedLanes;
   for (const Kernels* table : tables) {
     running = table->name;
@@ -279,12 +361,11 @@ void drive_grouped(const std::vector<const Kernels*>& tables, const Case& c) {
         table->grouped_weight_gradient(layer, x, dy, dvalues.data(), c.batch, group,
                                        errors.data());
       }
-      for (Index k = 0; k < static_cast<Index>(values.size()); ++k) {
-        check(entry(k) < 0 ? dvalues[k] == 0.0f : dense.dweight[entry(k)].is(dvalues[k]),
-              "a gradient is wrong");
-      }
+      check_gradients(dvalues);
     }
   }
+  drive_plain({c.inputs, c.outputs, groups, kept, c.size, 1, c.outputs, nullptr, sources.data()},
+              values, dense, c.batch, check_gradients);
 }
 
 bool is_near(double expected, float actual) {

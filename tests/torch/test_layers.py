@@ -21,8 +21,14 @@ def network():
     )
 
 
-def pruned(seed=0):
-    return kanbatsu.torch.prune(network(), 0.6, seed=seed, distribution="uniform")
+def prune(seed, compute):
+    return kanbatsu.torch.prune(network(), 0.6, seed=seed, distribution="uniform", compute=compute)
+
+
+@pytest.fixture(params=["masked", "packed"])
+def pruned(request):
+    """Every promise is kept by masked products, and by those with kept weights alone."""
+    return lambda seed=0: prune(seed, request.param)
 
 
 def call(module, dtype=torch.float32):
@@ -66,7 +72,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_weights_gradients_and_moments_stay_zero(name):
+def test_weights_gradients_and_moments_stay_zero(pruned, name):
     module = pruned()
     masks = kanbatsu.torch.masks(module)
     target = copy.deepcopy(module)
@@ -105,7 +111,7 @@ def test_muon_mixes_the_elements_of_a_matrix_and_what_is_pruned_has_no_say():
     assert not module[0].weight[~mask].any()
 
 
-def test_gradients_are_those_of_a_dense_layer_with_zeros_and_clip_by_their_own_norm():
+def test_gradients_are_those_of_a_dense_layer_with_zeros_and_clip_by_their_own_norm(pruned):
     module = pruned()
     twin = kanbatsu.torch.unprune(copy.deepcopy(module))
     for each in (module, twin):
@@ -121,7 +127,7 @@ def test_gradients_are_those_of_a_dense_layer_with_zeros_and_clip_by_their_own_n
 
 
 @pytest.mark.parametrize("write", ["data", "copy_", "init"])
-def test_a_weight_that_is_overwritten_has_no_say_where_it_is_pruned(write):
+def test_a_weight_that_is_overwritten_has_no_say_where_it_is_pruned(pruned, write):
     module = pruned()
     layer, mask = module[3], kanbatsu.torch.masks(module)["3.weight"]
     dense = torch.randn(16, 16)
@@ -151,7 +157,7 @@ def from_state(module):
     file = io.BytesIO()
     torch.save(module.state_dict(), file)
     file.seek(0)
-    other = pruned(seed=7)
+    other = prune(7, module[3].compute)
     other.load_state_dict(torch.load(file, weights_only=True))
     return other
 
@@ -173,7 +179,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("how", COPIES)
-def test_copies_compute_the_same_and_go_on_alike(how):
+def test_copies_compute_the_same_and_go_on_alike(pruned, how):
     module = pruned()
     train(module, torch.optim.Adam(module.parameters(), 0.1))
     masks = kanbatsu.torch.masks(module)
@@ -188,7 +194,7 @@ def test_copies_compute_the_same_and_go_on_alike(how):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_precisions(dtype):
+def test_other_precisions(pruned, dtype):
     module = pruned().to(dtype)
     masks = kanbatsu.torch.masks(module)
     assert call(module, dtype).dtype == dtype
@@ -203,7 +209,7 @@ def test_other_precisions(dtype):
     assert back[3].weight.dtype == torch.float32
 
 
-def test_autocast_and_modes():
+def test_autocast_and_modes(pruned):
     module = pruned()
     with torch.autocast("cpu", torch.bfloat16):
         call(module).float().sum().backward()
@@ -211,7 +217,7 @@ def test_autocast_and_modes():
     assert torch.equal(call(module.eval()), call(module.train()))
 
 
-def test_compiled():
+def test_compiled(pruned):
     module = pruned()
     expected = call(module)
     masks = kanbatsu.torch.masks(module)
@@ -224,7 +230,7 @@ def test_compiled():
     assert not torch.equal(call(module), expected)
 
 
-def test_functional_calls_and_ensembles():
+def test_functional_calls_and_ensembles(pruned):
     """One mask per member, as `torch.func` stacks parameters and buffers."""
     members = [pruned(seed) for seed in range(3)]
     parameters, buffers = torch.func.stack_module_state(members)
@@ -241,7 +247,7 @@ def test_functional_calls_and_ensembles():
         assert not gradients["3.weight"][index][gone].any()
 
 
-def test_averages_of_pruned_modules():
+def test_averages_of_pruned_modules(pruned):
     """Torch's own average of weights, and one that a user takes of whole state_dicts."""
     module = pruned()
     masks = kanbatsu.torch.masks(module)
@@ -258,7 +264,7 @@ def test_averages_of_pruned_modules():
     assert_pruned(other, masks)
 
 
-def test_masks_lie_in_memory_as_their_weights_do():
+def test_masks_lie_in_memory_as_their_weights_do(pruned):
     """A product of two that do not is ten times slower."""
     module = pruned()
     module.load_state_dict(module.state_dict())

@@ -25,15 +25,19 @@ def make(algorithm, policy="MlpPolicy", env=None, **settings):
     return algorithm(policy, env, batch_size=8, seed=0, device="cpu", **more, **settings)
 
 
-def pruned(algorithm, **sparsities):
+def pruned(algorithm, compute="auto", **sparsities):
     sparsities = sparsities or ({} if algorithm is DQN else {"actor": 0.5})
-    return prune_policy(make(algorithm), critic=0.8, **sparsities)
+    return prune_policy(make(algorithm), critic=0.8, compute=compute, **sparsities)
 
 
 def equal(one, other):
     one, other = one.state_dict(), other.state_dict()
     assert list(one) == list(other)
     return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def computes(policy):
+    return {layer.compute for layer in policy.modules() if hasattr(layer, "weight_mask")}
 
 
 def optimizers(model):
@@ -90,9 +94,12 @@ def test_masks_are_those_of_torch_prune():
     assert not kanbatsu.torch.masks(model.actor)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_zeros_stay_and_a_saved_model_goes_on_as_if_never_saved(algorithm, tmp_path):
-    model = pruned(algorithm)
+@pytest.mark.parametrize(
+    ("algorithm", "compute"),
+    [*((algorithm, "masked") for algorithm in ALGORITHMS), (SAC, "packed"), (PPO, "packed")],
+)
+def test_zeros_stay_and_a_saved_model_goes_on_as_if_never_saved(algorithm, compute, tmp_path):
+    model = pruned(algorithm, compute=compute)
     before = copy.deepcopy(model.policy.state_dict())
     model.learn(40)
     assert_exact_zeros(model)
@@ -103,6 +110,7 @@ def test_zeros_stay_and_a_saved_model_goes_on_as_if_never_saved(algorithm, tmp_p
     loaded = algorithm.load(tmp_path / "model", device="cpu")
     assert loaded.policy_class.policy_class is type(loaded.policy)
     assert equal(loaded.policy, model.policy)
+    assert computes(loaded.policy) == computes(model.policy) == {compute}
     # What SB3 does not save, so that nothing but the networks and optimizers can differ.
     for name in ("replay_buffer", "rollout_buffer"):
         if hasattr(model, name):

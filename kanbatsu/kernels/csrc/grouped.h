@@ -224,18 +224,6 @@ inline void correlate(const Samples& x, Index tile, const std::int32_t* sources,
   }
 }
 
-// Write four samples of four features, feature by feature, sample by sample.
-inline void transpose(const float* const* rows, Index first, float* to, Index pitch) {
-  const Vector<4> a = load<4>(rows[0] + first), b = load<4>(rows[1] + first);
-  const Vector<4> c = load<4>(rows[2] + first), d = load<4>(rows[3] + first);
-  const Vector<4> ab = pick<4, 0, 4, 1, 5>(a, b), cd = pick<4, 0, 4, 1, 5>(c, d);
-  const Vector<4> ab2 = pick<4, 2, 6, 3, 7>(a, b), cd2 = pick<4, 2, 6, 3, 7>(c, d);
-  store<4>(to, pick<4, 0, 1, 4, 5>(ab, cd));
-  store<4>(to + pitch, pick<4, 2, 3, 6, 7>(ab, cd));
-  store<4>(to + 2 * pitch, pick<4, 0, 1, 4, 5>(ab2, cd2));
-  store<4>(to + 3 * pitch, pick<4, 2, 3, 6, 7>(ab2, cd2));
-}
-
 template <int kSize>
 void grouped_weight_gradient_of(const GroupedLayer& layer, const Samples& x, const Samples& dy,
                                 float* dvalues, Index batch, Index group, float* tile) {

@@ -134,6 +134,10 @@ struct Kernels {
   // Sums over the samples, y[features] for features [begin, end); x[tiles][features][lanes].
   void (*batch_sum)(const float* x, float* y, Index features, Index tiles, Index lanes,
                     Index begin, Index end);
+  // Turn `samples` rows of x[samples][features] into a tile [features][lanes], padded with zeros.
+  void (*to_tile)(const float* x, Index features, Index samples, Index lanes, float* tile);
+  // Turn it back; samples that do not exist are dropped.
+  void (*from_tile)(const float* tile, Index features, Index samples, Index lanes, float* y);
   // Whether base <= entry < base + size, or 0 <= entry < size, for all of a list.
   bool (*shorts_lie_within)(const std::uint16_t* entries, Index count, std::uint16_t base,
                             Index size);

@@ -19,8 +19,11 @@ namespace kanbatsu {
 // The most threads that one product uses; 0 = as many as the pool has.
 inline std::atomic<int> thread_limit{0};
 
-// Scratch floats of this thread, aligned to a cache line; what they held before is lost.
-inline float* scratch(Index count) {
+// Scratch floats of this thread, aligned to a cache line; what they held before is lost. Whoever
+// calls something that takes scratch itself asks for another `use` of it.
+enum class Scratch { kKernel, kTile };
+template <Scratch use = Scratch::kKernel>
+float* scratch(Index count) {
   struct Free {
     void operator()(void* memory) const { std::free(memory); }
   };

@@ -4,6 +4,7 @@
 #include "grouped.h"
 #include "lists.h"
 #include "norm.h"
+#include "rows.h"
 
 #define NAME_OF(isa) #isa
 #define QUOTED(isa) NAME_OF(isa)
@@ -25,6 +26,8 @@ const Kernels table = {
     normalise_gradient,
     norm_weight_gradient,
     batch_sum,
+    to_tile,
+    from_tile,
     shorts_lie_within,
     ints_lie_within,
 };

@@ -154,6 +154,18 @@ inline Vector<4> sums_of(Vector<N> a, Vector<N> b, Vector<N> c, Vector<N> d) {
   return fold<N>(pick<N, 0, 1, 4, 5>(ab, cd) + pick<N, 2, 3, 6, 7>(ab, cd));
 }
 
+// Write the entries from `first` on of four rows, entry by entry, `pitch` floats apart.
+inline void transpose(const float* const* rows, Index first, float* to, Index pitch) {
+  const Vector<4> a = load<4>(rows[0] + first), b = load<4>(rows[1] + first);
+  const Vector<4> c = load<4>(rows[2] + first), d = load<4>(rows[3] + first);
+  const Vector<4> ab = pick<4, 0, 4, 1, 5>(a, b), cd = pick<4, 0, 4, 1, 5>(c, d);
+  const Vector<4> ab2 = pick<4, 2, 6, 3, 7>(a, b), cd2 = pick<4, 2, 6, 3, 7>(c, d);
+  store<4>(to, pick<4, 0, 1, 4, 5>(ab, cd));
+  store<4>(to + pitch, pick<4, 2, 3, 6, 7>(ab, cd));
+  store<4>(to + 2 * pitch, pick<4, 0, 1, 4, 5>(ab2, cd2));
+  store<4>(to + 3 * pitch, pick<4, 2, 3, 6, 7>(ab2, cd2));
+}
+
 }  // namespace
 }  // namespace KANBATSU_ISA
 }  // namespace kanbatsu

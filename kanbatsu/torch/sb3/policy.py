@@ -33,6 +33,8 @@ class PrunedPolicy:
     """The class before pruning."""
     paths: tuple[str, ...]
     """The weights that have masks, by their names in the policy."""
+    compute: str = "auto"
+    """How they are multiplied."""
 
     @property
     def __name__(self) -> str:
@@ -44,7 +46,8 @@ class PrunedPolicy:
         policy = self.policy_class(*args, **kwargs)
         for path in self.paths:
             weight = policy.get_parameter(path)
-            put_mask(policy.get_submodule(path.rpartition(".")[0]), torch.ones_like(weight))
+            layer = policy.get_submodule(path.rpartition(".")[0])
+            put_mask(layer, torch.ones_like(weight), self.compute)
         check_when_loading(policy)
         return policy
 
@@ -61,6 +64,7 @@ def prune_policy(
     group_size: int = 16,
     include: Paths = (),
     exclude: Paths = (),
+    compute: str = "auto",
 ) -> Model:
     """Remove a share of a model's weights, once, at random, in place, before `model.learn`.
 
@@ -83,6 +87,8 @@ def prune_policy(
         include: path patterns of the only layers to prune, such as `critic.*`. Paths are the
             names in `model.policy` behind `actor.`, `critic.` or `features.`; an error lists them.
         exclude: path patterns of layers to leave dense, such as `actor.mu`.
+        compute: how pruned layers multiply: `auto`, `masked` or `packed`; see
+            `kanbatsu.torch.prune`.
 
     Returns:
         The same model.
@@ -117,14 +123,15 @@ def prune_policy(
         group_size=group_size,
         include=include,
         exclude=exclude,
+        compute=compute,
     )
     for online, target in networks.followers:
         has = masks(target)  # already, where targets share a feature extractor
         missing = {path: mask for path, mask in masks(online).items() if path not in has}
         if missing:
-            apply_masks(target, missing)
+            apply_masks(target, missing, compute)
     check_when_loading(model.policy)
-    built_by: Any = PrunedPolicy(model.policy_class, tuple(masks(model.policy)))
+    built_by: Any = PrunedPolicy(model.policy_class, tuple(masks(model.policy)), compute)
     model.policy_class = built_by
     return model
 
