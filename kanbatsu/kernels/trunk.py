@@ -7,8 +7,8 @@ passes of XLA between two of them would take longer.
 
 Nothing is made that nobody needs: a forward pass writes no traces unless something is
 differentiated, and a backward pass computes gradients of the weights only where they are wanted.
-Each pass has a meaning in JAX, which runs where the kernels cannot, and which higher derivatives
-are taken of.
+Each pass has a meaning in JAX (trunk_meaning.py), which runs where the kernels cannot, and which
+higher derivatives are taken of.
 """
 
 from __future__ import annotations
@@ -23,93 +23,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero, custom_vjp_primal_tree_values
 
-from kanbatsu.kernels.layouts import LAYOUTS, Layout, Structure
+from kanbatsu.kernels import trunk_meaning
 from kanbatsu.kernels.library import library
 from kanbatsu.kernels.primitive import call, one_by_one, rows
-from kanbatsu.kernels.products import (
-    AFFINE,
-    INPUT_GRADIENT,
-    WEIGHT_GRADIENT,
-    Shape,
+from kanbatsu.kernels.trunk_parts import (
+    Affine,
+    Array,
+    Block,
+    Norm,
+    Sizes,
+    Statistics,
+    Trace,
+    Traces,
 )
-
-Array = jax.Array
-
-
-class Affine(NamedTuple):
-    """A layer `x W + bias`, with the weight as its layout stores it."""
-
-    values: Array
-    bias: Array
-    structure: Structure
-
-
-class Norm(NamedTuple):
-    """Mean 0 and variance 1 over the features, times `scale`, plus `shift`."""
-
-    scale: Array
-    shift: Array
-
-
-class Block(NamedTuple):
-    """What one block is made of."""
-
-    norm: Norm
-    up: Affine
-    down: Affine
-
-
-class Sizes(NamedTuple):
-    """What the arrays do not say; equal for all blocks."""
-
-    up: Shape
-    down: Shape
-    epsilon: float
-
-    @property
-    def layout(self) -> Layout:
-        """How the weights are stored."""
-        return LAYOUTS[self.up.layout]
-
-
-# What a trunk makes lies in tiles, `[tiles, features, lanes]`: sample `t * lanes + l` is at `[t, :,
-# l]`, and samples beyond the batch are zeros on the way in.
-
-
-class Statistics(NamedTuple):
-    """What the gradient of a norm needs."""
-
-    mean: Array
-    """`[tiles, 1, lanes]`."""
-    deviation: Array
-    """`[tiles, 1, lanes]`, the root of variance plus epsilon."""
-
-
-class Trace(NamedTuple):
-    """What a block made of its input."""
-
-    normed: Array
-    statistics: Statistics
-    hidden: Array
-    """The output of its ReLU."""
-    output: Array
-
-
-class Traces(NamedTuple):
-    """All that the gradients need of a forward pass."""
-
-    input: Array
-    blocks: tuple[Trace, ...]
-    last: Statistics
-
-
-class Errors(NamedTuple):
-    """Gradients of what a block made."""
-
-    normed: Array
-    hidden: Array
-    """Before the ReLU."""
-    output: Array
 
 
 def trunk(
@@ -130,7 +56,8 @@ def trunk(
     y, hidden = _trunk(rows(x), blocks, norm, sizes)
     shape = (*x.shape[:-1], sizes.up.outputs)
     return y.reshape(x.shape), tuple(
-        _leave(jax.lax.stop_gradient(units), y.shape[0]).reshape(shape) for units in hidden
+        trunk_meaning.from_tiles(jax.lax.stop_gradient(units), y.shape[0]).reshape(shape)
+        for units in hidden
     )
 
 
@@ -171,60 +98,12 @@ def _differentiate(of: Pass, sizes: Sizes, primals: Any, tangents: Any) -> Any:
     return jax.jvp(functools.partial(of.meaning, sizes=sizes), primals, tangents)
 
 
-def _enter(x: Array, lanes: int) -> Array:
-    """Lay `[batch, features]` in tiles."""
-    tiles = -(-x.shape[0] // lanes)
-    padded = jnp.pad(x, ((0, tiles * lanes - x.shape[0]), (0, 0)))
-    return padded.reshape(tiles, lanes, x.shape[1]).swapaxes(1, 2)
-
-
-def _leave(tiles: Array, batch: int) -> Array:
-    """Undo `_enter`."""
-    count, features, lanes = tiles.shape
-    return tiles.swapaxes(1, 2).reshape(count * lanes, features)[:batch]
-
-
-def _multiply(primitive: Any, tiles: Array, *arrays: Array, **parameters: Any) -> Array:
-    """Apply a product, of `[..., features]`, to tiles."""
-    return primitive.bind(tiles.swapaxes(1, 2), *arrays, **parameters).swapaxes(1, 2)
-
-
-def _normalise(x: Array, norm: Norm, epsilon: float) -> tuple[Array, Statistics]:
-    mean = x.mean(axis=1, keepdims=True)
-    centred = x - mean
-    deviation = jnp.sqrt((centred**2).mean(axis=1, keepdims=True) + epsilon)
-    y = centred / deviation * norm.scale[:, None] + norm.shift[:, None]
-    return y, Statistics(mean, deviation)
-
-
-def _traces(x: Array, weights: Any, sizes: Sizes) -> tuple[Array, Traces]:
-    blocks, norm = weights
-    value = first = _enter(x, sizes.layout.lanes)
-    traces = []
-    for block in blocks:
-        normed, statistics = _normalise(value, block.norm, sizes.epsilon)
-        up, down = (
-            functools.partial(_multiply, AFFINE, shape=shape) for shape in (sizes.up, sizes.down)
-        )
-        hidden = up(normed, block.up.values, block.up.bias, *block.up.structure, relu=True)
-        value = value + down(
-            hidden, block.down.values, block.down.bias, *block.down.structure, relu=False
-        )
-        traces.append(Trace(normed, statistics, hidden, value))
-    y, last = _normalise(value, norm, sizes.epsilon)
-    return _leave(y, x.shape[0]), Traces(first, tuple(traces), last)
-
-
 def _traces_kernel(x: Array, weights: Any, sizes: Sizes) -> tuple[Array, Traces]:
     wide, hidden, statistic = _tile_shapes(x.shape[0], sizes)
     statistics = Statistics(statistic, statistic)
     trace = Trace(wide, statistics, hidden, wide)
     traces = Traces(wide, (trace,) * len(weights[0]), statistics)
     return _call_forward("trunk_traces", x, weights, sizes, (_float(*x.shape), traces))
-
-
-def _forward(x: Array, weights: Any, sizes: Sizes) -> Array:
-    return _traces(x, weights, sizes)[0]
 
 
 def _forward_kernel(x: Array, weights: Any, sizes: Sizes) -> Array:
@@ -242,67 +121,8 @@ def _call_forward(name: str, x: Array, weights: Any, sizes: Sizes, results: Any)
     return _call(name, sizes, (*arguments, *norm), results, epsilon=epsilon)
 
 
-def _normalise_gradient(dy: Array, x: Array, of: Statistics, scale: Array) -> Array:
-    standard = (x - of.mean) / of.deviation
-    error = dy * scale[:, None]
-    along = (error * standard).mean(axis=1, keepdims=True)
-    return (error - error.mean(axis=1, keepdims=True) - standard * along) / of.deviation
-
-
-def _errors(
-    dy: Array, traces: Traces, weights: Any, sizes: Sizes
-) -> tuple[Array, Array, tuple[Errors, ...]]:
-    blocks, norm = weights
-    inputs = (traces.input, *(trace.output for trace in traces.blocks))
-    dlast = _enter(dy, sizes.layout.lanes)
-    dx = _normalise_gradient(dlast, inputs[-1], traces.last, norm.scale)
-    errors = []
-    for block, trace, x in reversed(list(zip(blocks, traces.blocks, inputs[:-1], strict=True))):
-        up, down = block.up, block.down
-        back = functools.partial(_multiply, INPUT_GRADIENT)
-        passed = back(dx, down.values, *down.structure, shape=sizes.down)
-        hidden = jnp.where(trace.hidden > 0, passed, jnp.zeros_like(passed))
-        normed = back(hidden, up.values, *up.structure, shape=sizes.up)
-        errors.append(Errors(normed, hidden, dx))
-        dx = dx + _normalise_gradient(normed, x, trace.statistics, block.norm.scale)
-    return _leave(dx, dy.shape[0]), dlast, tuple(reversed(errors))
-
-
-def _input_gradient(given: tuple[Array, Traces], weights: Any, sizes: Sizes) -> Array:
-    return _errors(*given, weights, sizes)[0]
-
-
 def _input_gradient_kernel(given: tuple[Array, Traces], weights: Any, sizes: Sizes) -> Array:
     return _call_backward("trunk_input_gradient", given, weights, sizes)[0]
-
-
-def _norm_weight_gradient(dy: Array, x: Array, of: Statistics) -> Norm:
-    standard = (x - of.mean) / of.deviation
-    return Norm(scale=(dy * standard).sum(axis=(0, 2)), shift=dy.sum(axis=(0, 2)))
-
-
-def _gradients(
-    given: tuple[Array, Traces], weights: Any, sizes: Sizes
-) -> tuple[Array, tuple[Any, ...], Norm]:
-    dy, traces = given
-    dx, dlast, errors = _errors(dy, traces, weights, sizes)
-
-    def of_affine(x: Array, dy: Array, layer: Affine, shape: Shape) -> tuple[Array, Array]:
-        pair = x.swapaxes(1, 2), dy.swapaxes(1, 2)
-        return WEIGHT_GRADIENT.bind(*pair, *layer.structure, shape=shape), dy.sum((0, 2))
-
-    gradients = []
-    x = traces.input
-    for trace, error, block in zip(traces.blocks, errors, weights[0], strict=True):
-        gradients.append(
-            (
-                _norm_weight_gradient(error.normed, x, trace.statistics),
-                of_affine(trace.normed, error.hidden, block.up, sizes.up),
-                of_affine(trace.hidden, error.output, block.down, sizes.down),
-            )
-        )
-        x = trace.output
-    return dx, tuple(gradients), _norm_weight_gradient(dlast, x, traces.last)
 
 
 def _gradients_kernel(
@@ -338,10 +158,10 @@ def _call_backward(
     return _call(name, sizes, (*arguments, *traces.last, norm.scale), results)
 
 
-FORWARD = Pass(_forward, _forward_kernel)
-TRACES = Pass(_traces, _traces_kernel)
-PASS_BACK = Pass(_input_gradient, _input_gradient_kernel)
-GRADIENTS = Pass(_gradients, _gradients_kernel)
+FORWARD = Pass(trunk_meaning.forward, _forward_kernel)
+TRACES = Pass(trunk_meaning.traces, _traces_kernel)
+PASS_BACK = Pass(trunk_meaning.input_gradient, _input_gradient_kernel)
+GRADIENTS = Pass(trunk_meaning.gradients, _gradients_kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

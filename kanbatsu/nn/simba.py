@@ -8,7 +8,8 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from kanbatsu.kernels import trunk
+from kanbatsu.kernels import trunk_parts as parts
+from kanbatsu.kernels.trunk import trunk
 from kanbatsu.nn.layers import EPSILON, LayerNorm, Linear
 from kanbatsu.sparsity.packed import Grouped, Packed
 from kanbatsu.types import Key
@@ -84,14 +85,14 @@ def _plain(network: SimBa, x: Array) -> tuple[Array, list[Array]]:
 def _fused(network: SimBa, x: Array) -> tuple[Array, tuple[Array, ...]]:
     """Run the blocks and the last norm in one call: all of their weights are packed."""
 
-    def norm(of: LayerNorm) -> trunk.Norm:
-        return trunk.Norm(of.scale, of.shift)
+    def norm(of: LayerNorm) -> parts.Norm:
+        return parts.Norm(of.scale, of.shift)
 
-    def affine(bias: Array, weight: Any) -> trunk.Affine:
-        return trunk.Affine(weight.values, bias, weight.structure)
+    def affine(bias: Array, weight: Any) -> parts.Affine:
+        return parts.Affine(weight.values, bias, weight.structure)
 
     blocks = tuple(
-        trunk.Block(
+        parts.Block(
             norm(block.norm),
             affine(block.up.bias, block.up.weight),
             affine(block.down.bias, block.down.weight),
@@ -100,5 +101,5 @@ def _fused(network: SimBa, x: Array) -> tuple[Array, tuple[Array, ...]]:
     )
     up: Any = network.blocks[0].up.weight
     down: Any = network.blocks[0].down.weight
-    sizes = trunk.Sizes(up.sizes, down.sizes, EPSILON)
-    return trunk.trunk(x, blocks, norm(network.norm), sizes)
+    sizes = parts.Sizes(up.sizes, down.sizes, EPSILON)
+    return trunk(x, blocks, norm(network.norm), sizes)

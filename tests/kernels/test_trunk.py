@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from kanbatsu.kernels import trunk as module
 from kanbatsu.kernels.library import library, set_threads
-from kanbatsu.kernels.trunk import FORWARD, Affine, Block, Norm, Sizes, trunk
+from kanbatsu.kernels.trunk import FORWARD, trunk
+from kanbatsu.kernels.trunk_parts import Affine, Block, Norm, Sizes
 
 EPSILON = 1e-3
 needs_kernels = pytest.mark.skipif(library() is None, reason="kanbatsu has no kernels here")
