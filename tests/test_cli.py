@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kanbatsu import cli
+from kanbatsu.cli import training
 from kanbatsu.doctor import Fact
 from kanbatsu.study.claim import StudyError, lock
 
@@ -217,7 +218,7 @@ def test_a_population_trains_where_jax_would(
     def fail() -> None:
         raise AssertionError("it would train on the CPU of a machine with an accelerator")
 
-    monkeypatch.setattr(cli, "_plan_on_cpu", fail)
+    monkeypatch.setattr(training, "plan_on_cpu", fail)
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # undone after the test
     assert cli.main(["study", str(study), "--out", "out", "--population", "auto"]) == 0
     printed = capsys.readouterr().out
