@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 from kanbatsu import cli
+from kanbatsu.cli import training
 from kanbatsu.agents import AGENTS
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.study.budget import solve
@@ -76,7 +77,7 @@ def test_shell_commands_exist(page, command, monkeypatch):
     assert program == "kanbatsu"
     monkeypatch.chdir(ROOT)
     planned = []
-    monkeypatch.setattr(cli, "_carry_out", lambda study, *rest: planned.append(study) or 1)
+    monkeypatch.setattr(training, "_carry_out", lambda study, *rest: planned.append(study) or 1)
     if words[0] in ("train", "study"):
         assert cli.main(words) == 1
         assert check_study(solve(planned[0]))

@@ -8,7 +8,7 @@ which this project does nowhere else: it is how torch is told how a layer comput
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -88,6 +88,16 @@ class Pruned(nn.Module):
         self.zero_pruned()
 
 
+class _Known(NamedTuple):
+    """A mask, and what was found for it."""
+
+    mask: Tensor
+    place: tuple[int, int | None]
+    """Its address and version."""
+    values: np.ndarray
+    layout: Layout | None
+
+
 class PrunedLinear(Pruned, nn.Linear):
     """A linear layer whose weight is pruned.
 
@@ -98,27 +108,31 @@ class PrunedLinear(Pruned, nn.Linear):
     """
 
     dense = nn.Linear
-    _known: tuple[Tensor, int, Layout | None] | None = None
-    """A mask, its version, and what was found for it."""
+    _known: _Known | None = None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's own name)
         """Map `[..., inputs]` to `[..., outputs]`."""
-        if self.compute != "masked" and kernels_take(input, self.weight, self.bias):
-            layout = self._layout()
-            if layout is not None:
-                return linear(input, self.weight, self.weight_mask, self.bias, layout)
+        if self.compute != "masked":
+            tensors = (input, self.weight, self.weight_mask, self.bias)
+            if kernels_take(*tensors) and (layout := self._layout()) is not None:
+                return linear(*tensors, layout)
         return functional.linear(input, self.masked_weight(), self.bias)
 
     def _layout(self) -> Layout | None:
         """Return where the kept values lie if products are to be packed, else None."""
-        mask = self.weight_mask
-        # A mask that was loaded, or that a functional call puts in its place, has another layout.
-        if self._known is None or self._known[0] is not mask or self._known[1] != mask._version:
-            self._known = (mask, mask._version, self._find_layout(mask.numpy() != 0))
-        return self._known[2]
+        mask, known = self.weight_mask, self._known
+        place = (mask.data_ptr(), None if mask.is_inference() else mask._version)
+        if known is None or known.mask is not mask or known.place != place:
+            # It was loaded, averaged, or put here by a functional call: mostly it is the same.
+            values = mask.numpy()
+            if known is None or not np.array_equal(known.values, values):
+                known = _Known(mask, place, values != 0, self._find_layout(values))
+            self._known = known = known._replace(mask=mask, place=place)
+        return known.layout
 
-    def _find_layout(self, mask: np.ndarray) -> Layout | None:
-        if self.compute == "auto" and mask.size < SMALLEST:
+    def _find_layout(self, values: np.ndarray) -> Layout | None:
+        mask = values != 0
+        if (self.compute == "auto" and mask.size < SMALLEST) or (values != mask).any():
             return None
         layout = layout_of(mask)
         if self.compute == "auto" and layout is not None and not layout.size:

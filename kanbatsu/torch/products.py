@@ -150,7 +150,7 @@ def layout_of(mask: np.ndarray) -> Layout | None:
     """
     if shared_library() is None:
         return None
-    for size in sorted(GROUP_SIZES, reverse=True):
+    for size in sorted((size for size in GROUP_SIZES if size <= len(mask)), reverse=True):
         lists = mask[::size]
         kept = lists.sum(axis=1)
         if np.ptp(kept) == 0 and (np.repeat(lists, size, axis=0)[: len(mask)] == mask).all():
@@ -198,26 +198,33 @@ class Product(torch.autograd.Function):
     ) -> Tensor:
         """Map `[batch, inputs]` to `[batch, outputs]`."""
         values, tiles = layout.gather(weight), layout.tiles(x)
-        ctx.save_for_backward(x, weight, mask, tiles, values)
+        wants_x, wants_weight, *_ = ctx.needs_input_grad
+        # As torch's own: what no gradient needs may be changed in place before backward.
+        ctx.save_for_backward(
+            *((x, tiles) if wants_weight else (None, None)),
+            *((weight, values) if wants_x else (None, None)),
+            mask,
+        )
         ctx.layout = layout
         return layout.product(values, bias, tiles, len(x))
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients that are wanted of what `forward` was given."""
-        x, weight, mask, tiles, values = ctx.saved_tensors
+        x, tiles, weight, values, mask = ctx.saved_tensors
         wants_x, wants_weight, _, wants_bias, _ = ctx.needs_input_grad
         dbias = dy.sum(0) if wants_bias else None
         dx = dweight = None
-        if torch.is_grad_enabled():  # this will be differentiated again
+        # Whoever differentiates again, or many gradients at once, gets operations of torch.
+        if torch.is_grad_enabled() or not torch._C._has_storage(dy) or not _is_plain(dy):
             dx = dy @ (weight * mask) if wants_x else None
             dweight = (dy.T @ x) * mask if wants_weight else None
             return dx, dweight, None, dbias, None
         layout, errors, batch = ctx.layout, ctx.layout.tiles(dy.contiguous()), len(dy)
         if wants_x:
-            dx = layout.input_gradient(values, weight, errors, batch)
+            dx = layout.input_gradient(values.contiguous(), weight, errors, batch)
         if wants_weight:
-            dweight = layout.scatter(layout.weight_gradient(tiles, errors, batch))
+            dweight = layout.scatter(layout.weight_gradient(tiles.contiguous(), errors, batch))
         return dx, dweight, None, dbias, None
 
 
@@ -241,17 +248,39 @@ def linear(x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None, layout:
     return y if x.ndim == 2 else y.view(*x.shape[:-1], layout.outputs)
 
 
-def kernels_take(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether these are float32 numbers in memory that fit, and nothing rewrites the call."""
+def kernels_take(x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None) -> bool:
+    """Whether these are numbers in memory as the kernels read them, and nothing rewrites the call.
+
+    The kernels check nothing: what they must not be given is turned away here.
+    """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return False
-    tensors = (x, weight) if bias is None else (x, weight, bias)
     return (
-        all(type(t) in (Tensor, Parameter) and t.layout == torch.strided for t in tensors)
-        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
-        and weight.is_contiguous()
+        all(_is_plain(t) for t in (x, weight, mask))
         and x.shape[-1:] == weight.shape[1:]
+        and weight.shape == mask.shape
+        and weight.is_contiguous()
+        and not mask.requires_grad
+        and (bias is None or _is_plain_bias(bias, len(weight)))
         and not torch.is_autocast_enabled("cpu")
-        # Inside torch.func's transforms (vmap, grad) tensors have no memory of their own.
+        # Where tensors have no memory of their own: transforms of torch.func, modes that see every
+        # operation, forward-mode differentiation.
         and torch._C._functorch.peek_interpreter_stack() is None
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch.autograd.forward_ad._current_level < 0
     )
+
+
+def _is_plain(t: Tensor) -> bool:
+    """Whether a tensor holds float32 numbers in this machine's memory, as they are."""
+    return (
+        type(t) in (Tensor, Parameter)
+        and t.layout == torch.strided
+        and t.dtype == torch.float32
+        and t.device.type == "cpu"
+        and not t.is_neg()
+    )
+
+
+def _is_plain_bias(bias: Tensor, outputs: int) -> bool:
+    return _is_plain(bias) and bias.shape == (outputs,) and bias.is_contiguous()

@@ -64,7 +64,7 @@ def prune(
         exclude: path patterns of layers to leave dense.
         compute: how pruned linear layers multiply. `packed`: on CPUs by kept weights only, in
             kanbatsu's kernels; `masked`: as dense layers, on any device; `auto`: packed where that
-            is faster (layers of at least 16,384 weights of which groups, or at least six tenths
+            trains faster (layers of at least 16,384 weights of which groups, or at least six tenths
             of the single weights, were removed), else masked. All are the same function up to
             rounding. Parameters, gradients and moments are dense tensors in any case, and whatever
             the kernels cannot take (other types and devices, autocast, `torch.compile`,

@@ -23,6 +23,8 @@ namespace avx512 {
 extern const Kernels table;
 }
 extern "C" {
+using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+void kanbatsu_plain_use_threads(Parallel);
 bool kanbatsu_plain_gather(const void*, const float*, float*, Index);
 bool kanbatsu_plain_scatter(const void*, const float*, float*, Index);
 bool kanbatsu_plain_tiles(const float*, float*, Index, Index, Index, Index);
@@ -143,6 +145,16 @@ Floats in_rows(const Floats& x, Index features, Index batch) {
     for (Index b = 0; b < batch; ++b) rows[b * features + i] = x[i * batch + b];
   }
   return rows;
+}
+
+// Stands for GOMP_parallel.
+int parallel_regions = 0;
+void run_in_threads(void (*run)(void*), void* data, unsigned count, unsigned) {
+  ++parallel_regions;
+  std::vector<std::thread> threads;
+  for (unsigned k = 1; k < count; ++k) threads.emplace_back(run, data);
+  run(data);
+  for (std::thread& thread : threads) thread.join();
 }
 
 // The calls that PyTorch makes, with the kernels that KANBATSU_ISA names.
@@ -518,6 +530,7 @@ void drive_threads() {
 
 int main() {
   const std::vector<const Kernels*> tables{&portable::table, &avx2::table, &avx512::table};
+  kanbatsu_plain_use_threads(run_in_threads);
   const Index batches[] = {1, 2, 15, 16, 17, 32, 33, 70};
   for (const Index batch : batches) {
     drive_packed(tables, {37, 11, batch, 0, 0.3});
@@ -543,5 +556,7 @@ int main() {
     }
   }
   drive_threads();
+  running = "plain";
+  check(parallel_regions > 100, "nothing was shared among threads");
   std::printf("%s\n", kernels().name);
 }

@@ -1,16 +1,21 @@
 """Packed products are masked ones: the same function, gradients and refusals, only faster."""
 
 import copy
+import ctypes
 import subprocess
 import sys
 
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
 
 import kanbatsu.torch
 from kanbatsu.kernels.shared import shared_library
-from kanbatsu.torch import products
+from kanbatsu.torch import layers, products
 from kanbatsu.torch.layers import SMALLEST
 
 pytestmark = pytest.mark.skipif(shared_library() is None, reason="built without kernels")
@@ -54,6 +59,7 @@ def test_outputs_and_gradients_are_those_of_a_masked_layer(shape, pattern):
         twin = x.detach().clone().requires_grad_()
         dy = torch.randn(batch, shape[1])
         assert is_packed(packed, x)
+        assert not is_packed(masked, x)
         for module, seen in ((packed, x), (masked, twin)):
             module.zero_grad()
             module(seen).backward(dy)
@@ -95,6 +101,11 @@ def test_only_the_gradients_that_are_wanted_are_made(pattern):
     torch.testing.assert_close(x.grad, packed.weight.sum(0).expand(5, 64), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="torch's threads are GNU's on Linux")
+def test_the_threads_of_torch_are_found():
+    assert hasattr(ctypes.CDLL(torch._C.__file__), "GOMP_parallel")
+
+
 @pytest.mark.parametrize("pattern", ["element", "grouped 16"])
 def test_the_number_of_threads_changes_no_bit(pattern):
     packed = layer(300, 200, pattern)
@@ -126,7 +137,7 @@ def test_a_gradient_can_be_differentiated_again(pattern):
 
 def test_a_weight_that_changes_before_backward_is_told():
     packed = layer(64, 48)
-    y = packed(torch.randn(5, 64))
+    y = packed(torch.randn(5, 64, requires_grad=True))
     with torch.no_grad():
         packed.weight.mul_(2.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -175,7 +186,124 @@ def test_what_the_kernels_cannot_take_is_masked(monkeypatch):
         packed(torch.randn(5, 63))
     monkeypatch.setattr(products, "shared_library", lambda: None)
     assert not is_packed(copy.deepcopy(packed), x)
-    assert not is_packed(layer(64, 48, compute="masked"), x)
+
+
+ODD_BIASES = {
+    "strided": lambda bias: torch.randn(96)[::2],
+    "expanded": lambda bias: torch.randn(1).expand(48),
+    "one for all": lambda bias: torch.randn(1),
+    "of the batch": lambda bias: torch.randn(5, 48),
+    "negated": lambda bias: torch._neg_view(torch.randn(48)),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_BIASES)
+def test_an_odd_bias_is_added_as_torch_adds_it(odd):
+    packed = layer(64, 48)
+    del packed.bias
+    packed.bias = ODD_BIASES[odd](48)
+    x = torch.randn(5, 64)
+    assert torch.equal(packed(x), twin_of(packed)(x))
+
+
+@pytest.mark.parametrize("rows", [1, 24, 96])
+def test_a_weight_of_another_shape_is_never_read_by_the_mask(rows):
+    packed, x = layer(64, 48), torch.randn(5, 64)
+    packed(x)
+    packed.weight.data = torch.randn(rows, 64)
+    for module in (packed, twin_of(packed)):
+        if rows == 1:
+            assert module(x).shape == (5, 48)
+        else:
+            with pytest.raises(RuntimeError, match="must match the size"):
+                module(x)
+
+
+@pytest.mark.parametrize("change", ["requires_grad", "halved"])
+def test_a_mask_that_is_no_mask_is_multiplied_as_it_is(change):
+    packed, x = layer(64, 48), torch.randn(5, 64)
+    packed(x)
+    if change == "halved":
+        packed.weight_mask.mul_(0.5)
+    else:
+        packed.weight_mask.requires_grad_()
+    assert torch.equal(packed(x), twin_of(packed)(x))
+
+
+def test_modes_that_see_every_operation_see_those_of_the_masked_layer():
+    packed = layer(64, 48)
+    x = torch.randn(5, 64)
+    packed(x)
+    with FlopCounterMode(display=False) as counter:
+        packed(x)
+    assert counter.get_total_flops() == 2 * 5 * 64 * 48
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert packed(x).shape == (5, 48)
+    traced = make_fx(packed)(x)
+    torch.testing.assert_close(traced(x + 1), packed(x + 1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+def test_forward_mode_keeps_its_tangent():
+    packed = layer(64, 48)
+    x, tangent = torch.randn(5, 64), torch.randn(5, 64)
+    with torch.no_grad(), forward_ad.dual_level():
+        dual = forward_ad.unpack_dual(packed(forward_ad.make_dual(x, tangent)))
+    torch.testing.assert_close(dual.tangent, tangent @ packed.weight.T, rtol=1e-4, atol=1e-5)
+
+
+def test_many_gradients_at_once():
+    packed = layer(64, 48)
+    x = torch.randn(2, 64, requires_grad=True)
+    dys = torch.randn(3, 2, 48)
+    (batched,) = torch.autograd.grad(packed(x), x, dys, is_grads_batched=True)
+    each = [torch.autograd.grad(packed(x), x, dy)[0] for dy in dys]
+    torch.testing.assert_close(batched, torch.stack(each), rtol=1e-4, atol=1e-5)
+    hessian = torch.autograd.functional.hessian(lambda x: packed(x).tanh().sum(), x, vectorize=True)
+    assert hessian.abs().sum() > 0
+
+
+def test_a_negated_gradient_keeps_its_sign():
+    packed = layer(64, 1)
+    weights = []
+    for module in (packed, twin_of(packed)):
+        y = module(torch.ones(1, 64))
+        torch.complex(torch.zeros_like(y), y).conj().resolve_conj().imag.sum().backward()
+        weights.append(module.weight.grad)
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_made_in_inference_mode():
+    with torch.inference_mode():
+        packed = layer(64, 48)
+        x = torch.randn(5, 64)
+        torch.testing.assert_close(packed(x), twin_of(packed)(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_mask_that_is_loaded_again_keeps_its_layout(monkeypatch):
+    packed = layer(64, 48)
+    packed(torch.randn(5, 64))
+    monkeypatch.setattr(layers, "layout_of", lambda mask: pytest.fail("it was listed again"))
+    packed.load_state_dict(copy.deepcopy(packed.state_dict()))
+    average = torch.optim.swa_utils.AveragedModel(packed, use_buffers=True)
+    average.module._known = packed._known
+    average.update_parameters(packed)
+    packed(torch.randn(5, 64))
+    average(torch.randn(5, 64))
+
+
+def test_what_no_gradient_needs_may_change_before_backward():
+    packed = layer(64, 48)
+    y = packed(torch.randn(5, 64))
+    with torch.no_grad():
+        packed.weight.mul_(2.0)
+    y.sum().backward()
+    packed.weight.requires_grad_(False)
+    x = torch.randn(5, 64, requires_grad=True)
+    seen = x * 1.0
+    y = packed(seen)
+    seen.detach().zero_()
+    y.sum().backward()
 
 
 def test_defaults_of_torch_do_not_reach_the_kernels():
