@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import pytest
 
 from kanbatsu import cli
-from kanbatsu.cli import training
 from kanbatsu.agents import AGENTS
+from kanbatsu.cli import training
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.study.budget import solve
 from kanbatsu.study.file import study_from_dict
