@@ -255,13 +255,16 @@ def kernels_take(x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None) -
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return False
+    shape = weight.shape
     return (
-        all(_is_plain(t) for t in (x, weight, mask))
-        and x.shape[-1:] == weight.shape[1:]
-        and weight.shape == mask.shape
+        _is_plain(x)
+        and _is_plain(weight)
+        and _is_plain(mask)
+        and x.shape[-1:] == shape[1:]
+        and mask.shape == shape
         and weight.is_contiguous()
         and not mask.requires_grad
-        and (bias is None or _is_plain_bias(bias, len(weight)))
+        and (bias is None or _is_plain_bias(bias, shape[:1]))
         and not torch.is_autocast_enabled("cpu")
         # Where tensors have no memory of their own: transforms of torch.func, modes that see every
         # operation, forward-mode differentiation.
@@ -277,10 +280,10 @@ def _is_plain(t: Tensor) -> bool:
         type(t) in (Tensor, Parameter)
         and t.layout == torch.strided
         and t.dtype == torch.float32
-        and t.device.type == "cpu"
+        and t.is_cpu
         and not t.is_neg()
     )
 
 
-def _is_plain_bias(bias: Tensor, outputs: int) -> bool:
-    return _is_plain(bias) and bias.shape == (outputs,) and bias.is_contiguous()
+def _is_plain_bias(bias: Tensor, shape: torch.Size) -> bool:
+    return _is_plain(bias) and bias.shape == shape and bias.is_contiguous()
