@@ -109,8 +109,9 @@ def _legend(looks: Mapping[str, Style], y: int, width: int) -> tuple[list[str], 
 
 
 def _placed(svg: str, x: float, y: float, width: int, height: int) -> str:
-    """Put an `<svg>` element somewhere in another."""
-    return svg.replace("<svg", f'<svg x="{x:g}" y="{y:g}" width="{width}" height="{height}"', 1)
+    """Put an `<svg>` element somewhere in another; a number at an axis' end may reach beyond it."""
+    place = f'x="{x:g}" y="{y:g}" width="{width}" height="{height}" overflow="visible"'
+    return svg.replace("<svg", f"<svg {place}", 1)
 
 
 def _text(x: float, y: float, text: str, *, bold: bool = False) -> str:
