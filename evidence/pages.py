@@ -57,12 +57,16 @@ class Evidence:
 
 def main() -> None:
     """Write every page and the list of them; remove pages whose study is gone."""
+    write_only(render_all(HERE), "*.md")
+
+
+def write_only(texts: Mapping[str, str], pattern: str) -> None:
+    """Write files by their names, and remove others of the pattern."""
     PAGES.mkdir(parents=True, exist_ok=True)
-    pages = render_all(HERE)
-    for path in PAGES.glob("*.md"):
-        if path.name not in pages:
+    for path in PAGES.glob(pattern):
+        if path.name not in texts:
             path.unlink()
-    for name, text in pages.items():
+    for name, text in texts.items():
         (PAGES / name).write_text(text)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from pages import ENGLISH, PAGES, Evidence, read
+from pages import ENGLISH, Evidence, read, write_only
 
 from kanbatsu.report import curves, figures
 from kanbatsu.report.figures import Line, Style
@@ -30,12 +30,7 @@ PAPER, INK = "#fdfdfb", "#1e2328"
 
 def main() -> None:
     """Draw every study; remove the pictures of studies that are gone."""
-    drawn = draw_all(HERE)
-    for path in PAGES.glob("*.svg"):
-        if path.name not in drawn:
-            path.unlink()
-    for name, text in drawn.items():
-        (PAGES / name).write_text(text)
+    write_only(draw_all(HERE), "*.svg")
 
 
 def draw_all(root: Path) -> dict[str, str]:

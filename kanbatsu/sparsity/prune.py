@@ -99,8 +99,7 @@ def prune(
     Reference:
         "Network Sparsity Unlocks the Scaling Potential of Deep RL", ICML 2025, section 3.
     """
-    if compute not in COMPUTE:
-        raise ValueError(f"unknown compute {compute!r}: choose from {COMPUTE}")
+    check_compute(compute)
     kernels = find_meant(model, sparsity, include, exclude, ensemble)
     kept = kept_by_path(model, kernels, sparsity, distribution, pattern, budget)
     masks = draw_masks(kernels, kept, key, pattern, group_size)
@@ -263,6 +262,16 @@ class _Kept:
         updates = apply_masks(updates, self.masks)
         updates, state = self.inner.update(updates, state, params, **extra)
         return apply_masks(updates, self.masks), state
+
+
+def check_compute(compute: str) -> None:
+    """Refuse a way to multiply that there is not.
+
+    Raises:
+        ValueError: unless it is one of `COMPUTE`.
+    """
+    if compute not in COMPUTE:
+        raise ValueError(f"unknown compute {compute!r}: choose from {COMPUTE}")
 
 
 def _is_packed(mask: np.ndarray, pattern: str, group_size: int, compute: str) -> bool:

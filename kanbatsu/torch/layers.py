@@ -15,16 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kanbatsu.sparsity.break_even import SMALLEST
 from kanbatsu.torch.products import Layout, kernels_take, layout_of, linear
 
 MASK = "weight_mask"
 """The name of the mask beside its weight, as `torch.nn.utils.prune` calls it too."""
-COMPUTE = ("auto", "masked", "packed")
-SMALLEST = 1 << 14
-"""Weights of a layer, before pruning, from which on packed products save time."""
 MOST_LISTED = 0.4
-"""Share of single weights kept up to which they do; kept in groups, they do whatever the share is
-(benchmarks/torch_step.py)."""
+"""Share of single weights kept up to which packed products save time; kept in groups, they do
+whatever the share is (benchmarks/torch_step.py)."""
 
 
 class Pruned(nn.Module):
@@ -45,7 +43,7 @@ class Pruned(nn.Module):
     weight: Tensor
     weight_mask: Tensor
     compute: str = "auto"
-    """One of `COMPUTE`; only linear layers can be anything but masked."""
+    """`auto`, `masked` or `packed`; only linear layers can be anything but masked."""
 
     def masked_weight(self) -> Tensor:
         """Return the weight that the layer computes with; its gradient is zero where pruned."""
@@ -243,7 +241,7 @@ def put_mask(layer: nn.Module, mask: Tensor, compute: str = "auto") -> None:
     Args:
         layer: its class must be a key of `PRUNED`.
         mask: the shape of its weight, True = kept; the same for layers that share a weight.
-        compute: one of `COMPUTE`.
+        compute: `auto`, `masked` or `packed`.
     """
     layer.__class__ = PRUNED[type(layer)]
     assert isinstance(layer, Pruned)

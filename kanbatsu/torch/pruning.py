@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from kanbatsu.sparsity.allocate import allocate
 from kanbatsu.sparsity.count import Count, LayerCount
 from kanbatsu.sparsity.pattern import draw_each, granule
+from kanbatsu.sparsity.prune import check_compute
 from kanbatsu.torch.find import Found, Paths, find_layers, kernels, select
-from kanbatsu.torch.layers import COMPUTE, MASK, PRUNED, Pruned, put_mask
+from kanbatsu.torch.layers import MASK, PRUNED, Pruned, put_mask
 from kanbatsu.torch.loading import check_when_loading, forget_check
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -90,7 +91,7 @@ def prune(
     Reference:
         "Network Sparsity Unlocks the Scaling Potential of Deep RL", ICML 2025, section 3.
     """
-    _check_compute(compute)
+    check_compute(compute)
     if isinstance(sparsity, Mapping) and not include:
         include = tuple(sparsity)
     found = find_layers(module, include, exclude)
@@ -139,7 +140,7 @@ def apply_masks(module: Module, masks: Mapping[str, Any], compute: str = "auto")
         >>> twin = apply_masks(nn.Sequential(nn.Linear(4, 8)), masks(actor))
         >>> _ = twin.load_state_dict(actor.state_dict())
     """
-    _check_compute(compute)
+    check_compute(compute)
     given = {path: _tensor(mask) for path, mask in masks.items()}
     if not given:
         raise ValueError("there are no masks to apply: did they come from a pruned module?")
@@ -253,11 +254,6 @@ def _by_sparsity(
         (share, [each for each in found if named[pattern] & set(each.paths)])
         for pattern, share in sparsity.items()
     ]
-
-
-def _check_compute(compute: str) -> None:
-    if compute not in COMPUTE:
-        raise ValueError(f"unknown compute {compute!r}: choose from {COMPUTE}")
 
 
 def _thin(module: Module, chosen: Sequence[tuple[Found, Tensor]], compute: str) -> Module:
