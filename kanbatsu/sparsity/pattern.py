@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool
 
+from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.sparsity.allocate import Shape
 from kanbatsu.types import Key
 
@@ -92,6 +93,24 @@ def draw_each(
         draw(layer_key, shape, count, pattern, group_size)
         for layer_key, shape, count in zip(keys, shapes, kept, strict=True)
     ]
+
+
+def group_size_of(mask: Bool[np.ndarray, "inputs outputs"]) -> int | None:
+    """Return the largest group size that kernels know of which a mask is made, if there is one.
+
+    Groups are outputs that lie beside each other and keep the same inputs; all keep as many.
+
+    Example:
+        >>> lists = np.array([[True, False], [False, True]])
+        >>> group_size_of(np.repeat(lists, 8, axis=1)), group_size_of(lists)
+        (8, None)
+    """
+    for size in sorted(GROUP_SIZES, reverse=True):
+        lists = mask[:, ::size]
+        same_number = size <= mask.shape[1] and np.ptp(lists.sum(axis=0)) == 0
+        if same_number and (np.repeat(lists, size, axis=1)[:, : mask.shape[1]] == mask).all():
+            return size
+    return None
 
 
 def _grouped(key: Key, shape: Shape, inputs_kept: int, group_size: int) -> np.ndarray:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.kernels.shared import shared_library
 from kanbatsu.sparsity.packed import MOST_FEATURES, list_kept
+from kanbatsu.sparsity.pattern import group_size_of
 
 GROUPED_LANES, LISTED_LANES = 16, 32
 """`kGroupedLanes` and `kPackedLanes` in kernels/csrc/layers.h: samples in a tile."""
@@ -150,11 +150,9 @@ def layout_of(mask: np.ndarray) -> Layout | None:
     """
     if shared_library() is None:
         return None
-    for size in sorted((size for size in GROUP_SIZES if size <= len(mask)), reverse=True):
-        lists = mask[::size]
-        kept = lists.sum(axis=1)
-        if np.ptp(kept) == 0 and (np.repeat(lists, size, axis=0)[: len(mask)] == mask).all():
-            return _grouped(mask.shape, lists, size)
+    size = group_size_of(mask.T)
+    if size is not None:
+        return _grouped(mask.shape, mask[::size], size)
     if max(mask.shape) > MOST_FEATURES:
         return None
     steps = (mask.shape[1], 1)

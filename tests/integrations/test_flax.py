@@ -372,7 +372,9 @@ def test_an_ensemble_is_probed_one_member_at_a_time():
 def test_flax_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "flax", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'kanbatsu\[flax\]'"):
-        runpy.run_path(str(EXAMPLE.parents[1] / "kanbatsu" / "integrations" / "flax.py"))
+        runpy.run_path(
+            str(EXAMPLE.parents[1] / "kanbatsu" / "integrations" / "flax" / "__init__.py")
+        )
 
 
 def test_the_linen_example_trains_a_pruned_network(capsys):

@@ -14,19 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from flax import linen, nnx
 from jaxtyping import Array, Float
 
 from kanbatsu.probes.health import network_health
 from kanbatsu.sparsity.roles import Paths, patterns
-
-try:
-    from flax import linen, nnx
-except ModuleNotFoundError as error:
-    if error.name != "flax":
-        raise
-    raise ModuleNotFoundError(
-        "kanbatsu.integrations.flax needs Flax: pip install 'kanbatsu[flax]'", name="flax"
-    ) from error
 
 Scalars = dict[str, Float[Array, ""]]
 Recorded = tuple[Float[Array, "batch width"], dict[str, Float[Array, "batch _"]]]

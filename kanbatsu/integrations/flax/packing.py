@@ -1,0 +1,138 @@
+"""Flax layers that multiply by what they keep and nothing else, on CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen, nnx
+from jax import Array, lax
+
+from kanbatsu.sparsity.draw import fit_masks
+from kanbatsu.sparsity.prune import check_compute
+from kanbatsu.sparsity.roles import PyTree, leaves_by_path
+from kanbatsu.sparsity.stored_dense import Products, multiply, products_of
+
+
+def packed(module: linen.Module, masks: PyTree, *, compute: str = "auto") -> Callable[..., Any]:
+    """Return the `apply` of a linen module, with products that touch kept weights only.
+
+    Parameters stay the dense arrays that they are, with zeros where they are pruned: optimizers,
+    checkpoints and target networks are as before, and gradients are zero where weights are pruned.
+    What is saved is time, on CPUs, in `nn.Dense` layers in float32; all others compute as always.
+
+    Args:
+        module: as its `init` made the parameters.
+        masks: what `kanbatsu.make_masks` returned for those. Critics that `nn.vmap` stacked have
+            masks of their own, and are multiplied one after the other.
+        compute: `auto` packs layers where that trains faster on this machine's CPU (see
+            `kanbatsu.sparsity.break_even`), `packed` all that it can, `masked` none.
+
+    Returns:
+        A function with the arguments of `module.apply`, for an `apply_fn` say. It raises ValueError
+        if its parameters are not those that the masks were made for.
+
+    Raises:
+        ValueError: for another `compute`.
+
+    Example:
+        >>> import jax, kanbatsu
+        >>> module = linen.Dense(4)
+        >>> params = module.init(jax.random.key(0), jnp.ones(8))
+        >>> masks = kanbatsu.make_masks(params, 0.75, key=jax.random.key(1))
+        >>> params = kanbatsu.apply_masks(params, masks)
+        >>> apply = packed(module, masks, compute="packed")
+        >>> bool(jnp.allclose(apply(params, jnp.ones(8)), module.apply(params, jnp.ones(8))))
+        True
+    """
+    check_compute(compute)
+    of_params = masks.get("params", masks)
+    return _Apply(module, of_params, _products(leaves_by_path(of_params), compute))
+
+
+def pack_nnx(model: nnx.Module, masks: PyTree, *, compute: str = "auto") -> None:
+    """Let an nnx model multiply by its kept weights only: as `packed`, but in place.
+
+    The `dot_general` of its `nnx.Linear` layers is replaced, where they have none of their own.
+
+    Args:
+        model: pruned with the masks.
+        masks: what `kanbatsu.make_masks` returned for `nnx.state(model, nnx.Param)`.
+        compute: as for `packed`.
+
+    Raises:
+        ValueError: for another `compute`, or masks of another model.
+
+    Example:
+        >>> import jax, kanbatsu
+        >>> model = nnx.Linear(8, 4, rngs=nnx.Rngs(0))
+        >>> params = nnx.state(model, nnx.Param)
+        >>> masks = kanbatsu.make_masks(params, 0.75, key=jax.random.key(1))
+        >>> nnx.update(model, kanbatsu.apply_masks(params, masks))
+        >>> y = model(jnp.ones(8))
+        >>> pack_nnx(model, masks, compute="packed")
+        >>> bool(jnp.allclose(model(jnp.ones(8)), y))
+        True
+    """
+    check_compute(compute)
+    mask_at = fit_masks(masks, nnx.state(model, nnx.Param))
+    products = _products(mask_at, compute)
+    for path, layer in nnx.iter_modules(model):
+        found = products.get("/".join(map(str, path)))
+        if found and type(layer) is nnx.Linear and layer.dot_general is lax.dot_general:
+            layer.dot_general = _DotGeneral(found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Apply:
+    """What `packed` returns; a class, so that libraries which pickle train states can do so."""
+
+    module: linen.Module
+    masks: PyTree
+    products: dict[str, Products]
+
+    def __call__(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
+        fit_masks(self.masks, variables["params"])
+        with linen.intercept_methods(self._intercept):
+            # That of the class: an instance may carry a compiled one, which knows no interceptors.
+            return type(self.module).apply(self.module, variables, *args, **kwargs)
+
+    def _intercept(self, call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        layer = context.module
+        if type(layer) is linen.Dense and context.method_name == "__call__":
+            products = self.products.get("/".join(layer.path))
+            if products and layer.dot_general is None and layer.dot_general_cls is None:
+                names = ("kernel", "bias") if layer.use_bias else ("kernel",)
+                weights: list[Any] = [layer.get_variable("params", name) for name in names]
+                promote: Any = layer.promote_dtype
+                x, *weights = promote(*args, *kwargs.values(), *weights, dtype=layer.dtype)
+                if x.dtype == jnp.float32:
+                    return multiply(products, x, *weights)
+        return call(*args, **kwargs)
+
+
+@dataclass(frozen=True, eq=False)
+class _DotGeneral:
+    """The product of an `nnx.Linear`."""
+
+    products: Products
+
+    def __call__(self, x: Array, kernel: Array, *dimensions: Any, **options: Any) -> Array:
+        if x.dtype == kernel.dtype == jnp.float32 and not any(options.values()):
+            return multiply(self.products, x, kernel)
+        return lax.dot_general(x, kernel, *dimensions, **options)
+
+
+def _products(mask_at: dict[str, Any], compute: str) -> dict[str, Products]:
+    """The products of all layers that are packed, by the path of the layer."""
+    if compute == "masked":
+        return {}
+    found = {
+        path.rpartition("/")[0]: products_of(np.asarray(mask), compute)
+        for path, mask in mask_at.items()
+        if mask is not None and path.rpartition("/")[2] == "kernel"
+    }
+    return {layer: products for layer, products in found.items() if products}

@@ -1,0 +1,164 @@
+"""Products with pruned kernels that stay dense arrays: on CPUs they touch kept weights only.
+
+The parameter is the user's own: optimizers, checkpoints and targets see the array that they always
+saw. Its kept values are gathered for a product, kanbatsu's kernels multiply by them, and the
+gradient is what is scattered back, into zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, Bool, Float, Int
+
+from kanbatsu.kernels.layouts import LAYOUTS
+from kanbatsu.kernels.products import affine, product
+from kanbatsu.sparsity.break_even import is_faster_packed
+from kanbatsu.sparsity.packed import Grouped, Packed
+from kanbatsu.sparsity.pattern import group_size_of
+
+
+@dataclass(frozen=True, eq=False)
+class KeptProduct:
+    """`x W`, or `x W + bias`, of a kernel `[inputs, outputs]` of which a mask keeps a part.
+
+    Example:
+        >>> kernel, mask = jnp.ones((2, 2)), np.array([[True, False], [True, True]])
+        >>> KeptProduct.of(mask)(jnp.array([1.0, 10.0]), kernel, jnp.zeros(2))
+        Array([11., 10.], dtype=float32)
+    """
+
+    weight: Packed | Grouped
+    """Where the kept weights lie; its own values are not read."""
+    at: Int[np.ndarray, "..."]
+    """For each of its values the place in the kernel, row after row, or beyond the end."""
+
+    @classmethod
+    def of(cls, mask: Bool[np.ndarray, "inputs outputs"]) -> KeptProduct:
+        """Find the layout of a mask: grouped where it is of that pattern, else weight by weight.
+
+        Raises:
+            ValueError: if it is not grouped and there are more than 65,536 inputs or outputs.
+        """
+        size = group_size_of(mask)
+        nothing = np.zeros(mask.shape, np.float32)
+        weight = Grouped.of(nothing, mask, group_size=size) if size else Packed.of(nothing, mask)
+        layout = LAYOUTS[weight.sizes.layout]
+        count_from_1 = jnp.arange(1, mask.size + 1, dtype=jnp.int32).reshape(mask.shape)
+        at = np.asarray(layout.from_dense(count_from_1, weight.structure, weight.sizes.group_size))
+        # Beyond the last output, where the last group is not full, there is 0.
+        return cls(weight, np.where(at == 0, mask.size, at - 1))
+
+    def __call__(
+        self,
+        x: Float[Array, "*batch inputs"],
+        kernel: Float[Array, "inputs outputs"],
+        bias: Float[Array, " outputs"] | None = None,
+    ) -> Float[Array, "*batch outputs"]:
+        """Map `[..., inputs]` to `[..., outputs]`; the gradient is zero where pruned."""
+        values = (
+            kernel.reshape(-1).at[self.at].get(mode="fill", fill_value=0.0, unique_indices=True)
+        )
+        of_weight = (self.weight.structure, self.weight.sizes)
+        if bias is None:
+            return product(x, values, *of_weight)
+        return affine(x, values, bias, *of_weight, relu=False)
+
+
+Products = tuple[KeptProduct, ...]
+"""One for each member of an ensemble, or one alone."""
+
+
+def products_of(mask: Bool[np.ndarray, "*members inputs outputs"], compute: str) -> Products | None:
+    """Return how to multiply by a kernel, or None where that is a dense product.
+
+    Args:
+        mask: True = kept; with one axis in front for the members of an ensemble.
+        compute: `packed`, or `auto` for only where that trains faster on this machine's CPU.
+    """
+    if mask.ndim not in (2, 3) or mask.all():
+        return None
+    members = mask.reshape(-1, *mask.shape[-2:])
+    if compute == "auto" and not all(_is_faster(member) for member in members):
+        return None
+    return tuple(map(KeptProduct.of, members))
+
+
+def multiply(products: Products, x: Array, kernel: Array, bias: Array | None = None) -> Array:
+    """Return `x kernel + bias` by the products of its mask.
+
+    One member of an ensemble is multiplied densely, for nothing tells which one it is; `vmap` over
+    all of them multiplies each by what it keeps.
+
+    Args:
+        products: what `products_of` returned for the kernel's mask.
+        x: float32, `[..., inputs]`.
+        kernel: float32, `[inputs, outputs]`, zero where the mask is False.
+        bias: float32, `[outputs]`.
+
+    Returns:
+        `[..., outputs]`.
+    """
+    biases = () if bias is None else (bias,)
+    if len(products) == 1:
+        return products[0](x, kernel, *biases)
+    return MEMBER.bind(x, kernel, *biases, products=products)
+
+
+def _is_faster(mask: np.ndarray) -> bool:
+    size = group_size_of(mask)
+    return is_faster_packed(mask, "grouped" if size else "element", size or 1)
+
+
+def _dense(x: Array, kernel: Array, *bias: Array, products: Products) -> Array:
+    y = x @ kernel
+    return y + bias[0] if bias else y
+
+
+def _differentiate(primals: Sequence[Array], tangents: Sequence[Any], *, products: Products) -> Any:
+    def dense(*arrays: Array) -> Array:
+        return _dense(*arrays, products=products)
+
+    return jax.jvp(dense, tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
+
+
+def _batch(
+    arrays: Sequence[Array], axes: Sequence[int | None], *, products: Products
+) -> tuple[Array, int]:
+    kernel, axis = arrays[1], axes[1]
+    if axis is None or kernel.shape[axis] != len(products):
+
+        def dense(*members: Array) -> Array:
+            return _dense(*members, products=products)
+
+        return jax.vmap(dense, tuple(axes))(*arrays), 0
+
+    def member(index: int) -> Array:
+        return products[index](
+            *(
+                array if axis is None else jax.lax.index_in_dim(array, index, axis, keepdims=False)
+                for array, axis in zip(arrays, axes, strict=True)
+            )
+        )
+
+    return jnp.stack([member(index) for index in range(len(products))]), 0
+
+
+MEMBER = Primitive("kanbatsu_member")
+"""The product with one member's kernel, which becomes those of all members when it is batched."""
+MEMBER.def_impl(_dense)
+MEMBER.def_abstract_eval(
+    lambda x, kernel, *bias, products: jax.core.ShapedArray(
+        (*x.shape[:-1], kernel.shape[-1]), x.dtype
+    )
+)
+mlir.register_lowering(MEMBER, mlir.lower_fun(_dense, multiple_results=False))
+ad.primitive_jvps[MEMBER] = _differentiate
+batching.primitive_batchers[MEMBER] = _batch
