@@ -20,8 +20,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -32,6 +31,7 @@ import tyro
 from stable_baselines3 import SAC
 from stable_baselines3.common.logger import configure
 from torch import nn
+from turns import compare, print_head, print_row, take_turns
 
 import kanbatsu.torch
 from kanbatsu.machine import machine_facts, versions
@@ -66,17 +66,11 @@ def main(arguments: Arguments) -> None:
     """Time, print, append."""
     torch.set_num_threads(arguments.threads)
     load, rows = os.getloadavg()[0], {}
-    print(f"{'':>24} {'dense':>9}", *(f"{name:>12}" for name in CONTENDERS[1:]))
+    print_head(CONTENDERS)
 
     def race(what: str, make: Callable[[str], Callable[[], object]], calls: int) -> None:
-        times = take_turns({name: make(name) for name in CONTENDERS}, arguments.rounds, calls)
-        ratios = {
-            name: statistics.median(a / b for a, b in zip(times["dense"], times[name], strict=True))
-            for name in CONTENDERS[1:]
-        }
-        ms = {name: statistics.median(values) for name, values in times.items()}
-        rows[what] = {"milliseconds": ms, "times as fast as dense": ratios}
-        print(f"{what:>24} {ms['dense']:9.3f}", *(f"{ratios[n]:11.2f}x" for n in CONTENDERS[1:]))
+        rows[what] = compare({name: make(name) for name in CONTENDERS}, arguments.rounds, calls)
+        print_row(what, rows[what])
 
     for size in arguments.layers:
         width, depth = (int(number) for number in size.split("x"))
@@ -189,22 +183,6 @@ def roots_of(size: int) -> dict[str, float]:
     numbers = {"zeros": torch.zeros(size), "others": torch.rand(size)}
     calls = {name: partial(torch.sqrt, x, out=out) for name, x in numbers.items()}
     return {name: statistics.median(ms) for name, ms in take_turns(calls, 20, 1).items()}
-
-
-def take_turns(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, calls: int
-) -> dict[str, list[float]]:
-    """Milliseconds per call of every contender in every round; a first call is not timed."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(rounds):
-        # Backwards in every other round, so that nobody always follows the same one.
-        for name in list(contenders)[:: 1 if turn % 2 else -1]:
-            contenders[name]()
-            started = time.perf_counter()
-            for _ in range(calls):
-                contenders[name]()
-            times[name].append(1e3 * (time.perf_counter() - started) / calls)
-    return times
 
 
 if __name__ == "__main__":

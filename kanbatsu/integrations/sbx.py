@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import glob
 import importlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,14 +14,16 @@ from jaxtyping import Array, Float
 from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.count import count as count_tree
 from kanbatsu.sparsity.draw import Sparsity
-from kanbatsu.sparsity.prune import apply_masks, keep_pruned, make_masks
-from kanbatsu.sparsity.roles import Paths, PyTree, find_kernels
+from kanbatsu.sparsity.prune import apply_masks, check_compute, keep_pruned, make_masks
+from kanbatsu.sparsity.roles import Paths, find_kernels
 
 ACTORS = ("actor",)
 CRITICS = ("qf", "qf1", "qf2", "vf")
 """What SBX calls its networks; each has a train state, `policy.qf_state` for one."""
 MASKS = "pruning_masks"
 """Where a pruned policy carries its masks, by network; they are saved with it."""
+COMPUTE = "pruning_compute"
+"""Where it carries how its layers multiply."""
 MEMBER = {"VectorCritic": "ContinuousCritic", "SimbaVectorCritic": "SimbaContinuousCritic"}
 """What SBX's ensembles of critics are made of; the classes lie in the same file."""
 
@@ -38,12 +39,14 @@ def prune_policy(
     group_size: int = 16,
     include: Paths = (),
     exclude: Paths = (),
+    compute: str = "auto",
 ) -> None:
     """Remove a share of the weights of an SBX model, once, at random, in place, before `learn`.
 
     Weights are set to zero, the optimizers are wrapped in `keep_pruned` and start afresh, and
     target networks start equal to the online ones. Each critic of an ensemble gets masks of its
-    own. `model.save` and `load` keep everything, and so does `param_resets`.
+    own. On CPUs large layers multiply by their kept weights only. `model.save` and `load` keep
+    everything, and so does `param_resets`.
 
     Args:
         model: an SBX model that has not trained: SAC, TD3, DDPG, TQC, CrossQ, DQN or PPO.
@@ -56,11 +59,12 @@ def prune_policy(
         include: path patterns of the only kernels to prune, such as `qf/*`; paths start with what
             SBX calls the network (`actor`, `qf`, `vf`), and `count(model)` lists them.
         exclude: path patterns of kernels to leave dense.
+        compute: `auto`, `masked` or `packed`, as for `kanbatsu.integrations.flax.packed`.
 
     Raises:
-        ValueError: for a model that is no SBX model, is already pruned or has trained, for a
-            pattern that matches nothing, and as for `kanbatsu.make_masks`. The model is then as
-            it was.
+        ValueError: for another `compute`, for a model that is no SBX model, is already pruned or
+            has trained, for a pattern that matches nothing, and as for `kanbatsu.make_masks`. The
+            model is then as it was.
 
     Example:
         >>> from sbx import SAC  # doctest: +SKIP
@@ -68,6 +72,7 @@ def prune_policy(
         >>> prune_policy(model, actor=0.8, critic=0.9)  # doctest: +SKIP
         >>> model.learn(10_000)  # doctest: +SKIP
     """
+    check_compute(compute)
     states = _states(model)
     policy = model.policy
     if hasattr(policy, MASKS):
@@ -102,8 +107,9 @@ def prune_policy(
                 ensemble="*" if name == "qf" and hasattr(policy.qf, "n_critics") else (),
             )[name]
     if masks:
-        _install(policy, masks)
         setattr(policy, MASKS, masks)
+        setattr(policy, COMPUTE, compute)
+        _install(policy)
         policy.build = _Rebuild(policy)
 
 
@@ -192,15 +198,21 @@ def _states(model: Any) -> dict[str, Any]:
     return states
 
 
-def _install(policy: Any, masks: Mapping[str, PyTree]) -> None:
-    """Put masked weights, wrapped optimizers and equal targets in place."""
-    for name, mask in masks.items():
+def _install(policy: Any) -> None:
+    """Put masked weights, sparse products, wrapped optimizers and equal targets in place."""
+    from kanbatsu.integrations.flax import packed
+
+    for name, mask in getattr(policy, MASKS).items():
         state = getattr(policy, f"{name}_state")
         params = apply_masks(state.params, mask)
         optimizer = keep_pruned(state.tx, mask)
         targets = {"target_params": params} if hasattr(state, "target_params") else {}
         state = state.replace(
-            params=params, tx=optimizer, opt_state=optimizer.init(params), **targets
+            apply_fn=packed(getattr(policy, name), mask, compute=getattr(policy, COMPUTE)),
+            params=params,
+            tx=optimizer,
+            opt_state=optimizer.init(params),
+            **targets,
         )
         setattr(policy, f"{name}_state", state)
 
@@ -213,5 +225,5 @@ class _Rebuild:
 
     def __call__(self, *arguments: Any) -> Any:
         key = type(self.policy).build(self.policy, *arguments)
-        _install(self.policy, getattr(self.policy, MASKS))
+        _install(self.policy)
         return key

@@ -7,6 +7,7 @@ gradient is what is scattered back, into zeros.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +25,12 @@ from kanbatsu.sparsity.break_even import is_faster_packed
 from kanbatsu.sparsity.packed import Grouped, Packed
 from kanbatsu.sparsity.pattern import group_size_of
 
+FEWEST_SAMPLES = {"packed": 32, "grouped": 2}
+"""From how many on packed products are faster than dense ones, by layout: to gather the kept values
+takes as long for one sample as for a batch (the layers of benchmarks/flax_step.py)."""
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class KeptProduct:
     """`x W`, or `x W + bias`, of a kernel `[inputs, outputs]` of which a mask keeps a part.
 
@@ -92,10 +97,11 @@ def products_of(mask: Bool[np.ndarray, "*members inputs outputs"], compute: str)
 
 
 def multiply(products: Products, x: Array, kernel: Array, bias: Array | None = None) -> Array:
-    """Return `x kernel + bias` by the products of its mask.
+    """Return `x kernel + bias`, by its kept weights where there are enough samples.
 
-    One member of an ensemble is multiplied densely, for nothing tells which one it is; `vmap` over
-    all of them multiplies each by what it keeps.
+    Of an ensemble, one member alone is multiplied densely, for nothing tells which one it is;
+    `vmap` over all of them multiplies each by what it keeps. Gradients of pruned weights are zero
+    or what a dense product gives: `keep_pruned` masks them in either case.
 
     Args:
         products: what `products_of` returned for the kernel's mask.
@@ -106,10 +112,7 @@ def multiply(products: Products, x: Array, kernel: Array, bias: Array | None = N
     Returns:
         `[..., outputs]`.
     """
-    biases = () if bias is None else (bias,)
-    if len(products) == 1:
-        return products[0](x, kernel, *biases)
-    return MEMBER.bind(x, kernel, *biases, products=products)
+    return KEPT.bind(x, kernel, *(() if bias is None else (bias,)), products=products)
 
 
 def _is_faster(mask: np.ndarray) -> bool:
@@ -117,48 +120,49 @@ def _is_faster(mask: np.ndarray) -> bool:
     return is_faster_packed(mask, "grouped" if size else "element", size or 1)
 
 
-def _dense(x: Array, kernel: Array, *bias: Array, products: Products) -> Array:
+def _multiply(x: Array, kernel: Array, *bias: Array, products: Products) -> Array:
+    samples = x.size // x.shape[-1]
+    if len(products) == 1 and samples >= FEWEST_SAMPLES[products[0].weight.sizes.layout]:
+        return products[0](x, kernel, *bias)
     y = x @ kernel
     return y + bias[0] if bias else y
 
 
 def _differentiate(primals: Sequence[Array], tangents: Sequence[Any], *, products: Products) -> Any:
-    def dense(*arrays: Array) -> Array:
-        return _dense(*arrays, products=products)
-
-    return jax.jvp(dense, tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
+    function = functools.partial(_multiply, products=products)
+    return jax.jvp(function, tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
 
 
 def _batch(
     arrays: Sequence[Array], axes: Sequence[int | None], *, products: Products
 ) -> tuple[Array, int]:
-    kernel, axis = arrays[1], axes[1]
-    if axis is None or kernel.shape[axis] != len(products):
-
-        def dense(*members: Array) -> Array:
-            return _dense(*members, products=products)
-
-        return jax.vmap(dense, tuple(axes))(*arrays), 0
-
-    def member(index: int) -> Array:
-        return products[index](
+    x, kernel, *bias = arrays
+    if axes[0] is not None and all(axis is None for axis in axes[1:]):
+        return KEPT.bind(jnp.moveaxis(x, axes[0], 0), kernel, *bias, products=products), 0
+    if axes[1] is None or kernel.shape[axes[1]] != len(products):
+        function = functools.partial(_multiply, products=products)
+        return jax.vmap(function, tuple(axes))(*arrays), 0
+    members = [
+        KEPT.bind(
             *(
                 array if axis is None else jax.lax.index_in_dim(array, index, axis, keepdims=False)
                 for array, axis in zip(arrays, axes, strict=True)
-            )
+            ),
+            products=(product,),
         )
+        for index, product in enumerate(products)
+    ]
+    return jnp.stack(members), 0
 
-    return jnp.stack([member(index) for index in range(len(products))]), 0
 
-
-MEMBER = Primitive("kanbatsu_member")
-"""The product with one member's kernel, which becomes those of all members when it is batched."""
-MEMBER.def_impl(_dense)
-MEMBER.def_abstract_eval(
+KEPT = Primitive("kanbatsu_kept")
+"""`multiply`, as a primitive: how is decided when all that `vmap` adds is known."""
+KEPT.def_impl(_multiply)
+KEPT.def_abstract_eval(
     lambda x, kernel, *bias, products: jax.core.ShapedArray(
         (*x.shape[:-1], kernel.shape[-1]), x.dtype
     )
 )
-mlir.register_lowering(MEMBER, mlir.lower_fun(_dense, multiple_results=False))
-ad.primitive_jvps[MEMBER] = _differentiate
-batching.primitive_batchers[MEMBER] = _batch
+mlir.register_lowering(KEPT, mlir.lower_fun(_multiply, multiple_results=False))
+ad.primitive_jvps[KEPT] = _differentiate
+batching.primitive_batchers[KEPT] = _batch

@@ -119,6 +119,22 @@ def test_a_loaded_model_trains_on_as_the_one_that_was_saved(trained, tmp_path):
         prune_policy(loaded)
 
 
+def test_packed_networks_learn_what_masked_ones_do():
+    after = []
+    for compute in ("packed", "masked"):
+        model = make("SAC", learning_starts=40, batch_size=40, buffer_size=50)
+        prune_policy(model, 0.9, 0.9, compute=compute)
+        state, inputs = model.policy.qf_state, (np.ones((40, 3)), np.ones((40, 1)))
+        text = str(jax.make_jaxpr(state.apply_fn)(state.params, *inputs))
+        # Of each of two critics one layer; the first and the last keep all their weights.
+        assert text.count("kanbatsu_kept") == (2 if compute == "packed" else 0)
+        model.learn(42)
+        assert_pruned(model)
+        after.append([*trees_of(model, "qf"), *trees_of(model, "actor")])
+    for packed, masked in zip(*map(jax.tree.leaves, after), strict=True):
+        np.testing.assert_allclose(packed, masked, rtol=1e-3, atol=1e-5)
+
+
 def test_resetting_parameters_keeps_the_masks(td3):
     masks, trained = getattr(td3.policy, MASKS), td3.policy.qf_state
     td3.policy.build(td3.key, td3.lr_schedule, td3.qf_learning_rate)
@@ -129,6 +145,7 @@ def test_resetting_parameters_keeps_the_masks(td3):
     gradient = jax.tree.map(jnp.ones_like, state.params)
     updates, _ = jax.jit(state.tx.update)(gradient, state.opt_state, state.params)
     assert equal(updates, kanbatsu.apply_masks(updates, masks["qf"]))
+    assert type(state.apply_fn) is type(trained.apply_fn)
 
 
 def test_the_example_prints_what_it_promises(example):
@@ -185,6 +202,8 @@ def test_wrong_input_changes_nothing(td3):
         prune_policy(fresh, exclude="*")
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\)"):
         prune_policy(fresh, actor=0.5, critic=1.0)
+    with pytest.raises(ValueError, match="unknown compute 'fast'"):
+        prune_policy(fresh, compute="fast")
     assert fresh.policy.qf_state is before
     with pytest.raises(ValueError, match=r"is no SBX model.*kanbatsu\.torch\.sb3"):
         prune_policy(object())

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax import linen, nnx
+from flax.core.meta import unbox
 from jax import Array, lax
 
 from kanbatsu.sparsity.draw import fit_masks
@@ -21,8 +22,8 @@ def packed(module: linen.Module, masks: PyTree, *, compute: str = "auto") -> Cal
     """Return the `apply` of a linen module, with products that touch kept weights only.
 
     Parameters stay the dense arrays that they are, with zeros where they are pruned: optimizers,
-    checkpoints and target networks are as before, and gradients are zero where weights are pruned.
-    What is saved is time, on CPUs, in `nn.Dense` layers in float32; all others compute as always.
+    checkpoints and target networks are as before. What is saved is time, on CPUs, in `nn.Dense`
+    layers in float32, on batches (a single sample is multiplied densely); all else is as it was.
 
     Args:
         module: as its `init` made the parameters.
@@ -106,7 +107,7 @@ class _Apply:
             products = self.products.get("/".join(layer.path))
             if products and layer.dot_general is None and layer.dot_general_cls is None:
                 names = ("kernel", "bias") if layer.use_bias else ("kernel",)
-                weights: list[Any] = [layer.get_variable("params", name) for name in names]
+                weights: list[Any] = [unbox(layer.get_variable("params", name)) for name in names]
                 promote: Any = layer.promote_dtype
                 x, *weights = promote(*args, *kwargs.values(), *weights, dtype=layer.dtype)
                 if x.dtype == jnp.float32:
