@@ -59,7 +59,8 @@ def prune_policy(
         include: path patterns of the only kernels to prune, such as `qf/*`; paths start with what
             SBX calls the network (`actor`, `qf`, `vf`), and `count(model)` lists them.
         exclude: path patterns of kernels to leave dense.
-        compute: `auto`, `masked` or `packed`, as for `kanbatsu.integrations.flax.packed`.
+        compute: `auto`, `masked` or `packed`, as for `kanbatsu.integrations.flax.packed`; the
+            critics of TQC are always masked.
 
     Raises:
         ValueError: for another `compute`, for a model that is no SBX model, is already pruned or
@@ -202,19 +203,24 @@ def _install(policy: Any) -> None:
     """Put masked weights, sparse products, wrapped optimizers and equal targets in place."""
     from kanbatsu.integrations.flax import packed
 
+    states = {}
     for name, mask in getattr(policy, MASKS).items():
         state = getattr(policy, f"{name}_state")
         params = apply_masks(state.params, mask)
         optimizer = keep_pruned(state.tx, mask)
         targets = {"target_params": params} if hasattr(state, "target_params") else {}
-        state = state.replace(
-            apply_fn=packed(getattr(policy, name), mask, compute=getattr(policy, COMPUTE)),
+        apply = state.apply_fn
+        if name not in ("qf1", "qf2"):  # TQC applies one of them to the parameters of both
+            apply = packed(getattr(policy, name), mask, compute=getattr(policy, COMPUTE))
+        states[f"{name}_state"] = state.replace(
+            apply_fn=apply,
             params=params,
             tx=optimizer,
             opt_state=optimizer.init(params),
             **targets,
         )
-        setattr(policy, f"{name}_state", state)
+    for name, state in states.items():
+        setattr(policy, name, state)
 
 
 class _Rebuild:

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 from kanbatsu.kernels.layouts import LAYOUTS
 from kanbatsu.kernels.products import affine, product
 from kanbatsu.sparsity.break_even import is_faster_packed
-from kanbatsu.sparsity.packed import Grouped, Packed
+from kanbatsu.sparsity.packed import MOST_FEATURES, Grouped, Packed
 from kanbatsu.sparsity.pattern import group_size_of
 
 FEWEST_SAMPLES = {"packed": 32, "grouped": 2}
@@ -91,9 +91,9 @@ def products_of(mask: Bool[np.ndarray, "*members inputs outputs"], compute: str)
     if mask.ndim not in (2, 3) or mask.all():
         return None
     members = mask.reshape(-1, *mask.shape[-2:])
-    if compute == "auto" and not all(_is_faster(member) for member in members):
-        return None
-    return tuple(map(KeptProduct.of, members))
+    with jax.ensure_compile_time_eval():  # the caller may be compiling something
+        worth = _is_faster if compute == "auto" else _is_possible
+        return tuple(map(KeptProduct.of, members)) if all(map(worth, members)) else None
 
 
 def multiply(products: Products, x: Array, kernel: Array, bias: Array | None = None) -> Array:
@@ -115,9 +115,15 @@ def multiply(products: Products, x: Array, kernel: Array, bias: Array | None = N
     return KEPT.bind(x, kernel, *(() if bias is None else (bias,)), products=products)
 
 
+def _is_possible(mask: np.ndarray) -> bool:
+    listable = group_size_of(mask) is not None or max(mask.shape) <= MOST_FEATURES
+    return listable and bool(mask.any())
+
+
 def _is_faster(mask: np.ndarray) -> bool:
     size = group_size_of(mask)
-    return is_faster_packed(mask, "grouped" if size else "element", size or 1)
+    pattern = "grouped" if size else "element"
+    return bool(mask.any()) and is_faster_packed(mask, pattern, size or 1)
 
 
 def _multiply(x: Array, kernel: Array, *bias: Array, products: Products) -> Array:
@@ -129,8 +135,17 @@ def _multiply(x: Array, kernel: Array, *bias: Array, products: Products) -> Arra
 
 
 def _differentiate(primals: Sequence[Array], tangents: Sequence[Any], *, products: Products) -> Any:
-    function = functools.partial(_multiply, products=products)
-    return jax.jvp(function, tuple(primals), tuple(map(ad.instantiate_zeros, tangents)))
+    # What is not differentiated stays out: products with tangents of zeros would be computed.
+    live = [index for index, tangent in enumerate(tangents) if type(tangent) is not ad.Zero]
+
+    def function(*moving: Array) -> Array:
+        arrays = list(primals)
+        for index, array in zip(live, moving, strict=True):
+            arrays[index] = array
+        return _multiply(*arrays, products=products)
+
+    moving = tuple(primals[index] for index in live)
+    return jax.jvp(function, moving, tuple(tangents[index] for index in live))
 
 
 def _batch(

@@ -1,5 +1,6 @@
 """Packed Flax layers are the dense ones with zeros: the same outputs and gradients, only faster."""
 
+import copy
 import pickle
 from functools import partial
 
@@ -271,6 +272,80 @@ def test_auto_packs_what_is_large_and_sparse_enough(monkeypatch):
     assert products_in(packed(Value(), masks), params, X) == 0
 
 
+def test_layers_that_flax_compiles_by_itself_keep_their_own_masks():
+    class Block(linen.Module):
+        @linen.compact
+        def __call__(self, x, _=None):
+            return linen.relu(linen.Dense(24)(x)), None
+
+    class Blocks(linen.Module):
+        lift: str
+
+        @linen.compact
+        def __call__(self, x):
+            block = getattr(linen, self.lift)(Block)
+            for name in ("first", "second"):
+                x = block(name=name)(x)[0]
+            return linen.Dense(16)(x)
+
+    for lift in ("jit", "remat"):
+        module = Blocks(lift)
+        params, masks = pruned(module)
+        apply = packed(module, masks, compute="packed")
+        close(apply(params, X), module.apply(params, X))
+        assert products_in(apply, params, X) == 1, "the last layer"
+        theirs, ours = (jax.grad(squared(f))(params, X) for f in (module.apply, apply))
+        close(*(kanbatsu.apply_masks(tree, masks) for tree in (ours, theirs)))
+
+    stacked = linen.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=2)
+    module, start = stacked(), (X, None)
+    params = module.init(KEY, *start)
+    masks = kanbatsu.make_masks(params, 0.7, key=KEY)
+    seeds = jax.vmap(lambda key: kanbatsu.apply_masks(module.init(key, *start), masks))(
+        jax.random.split(KEY)
+    )
+    apply = packed(module, masks, compute="packed")
+    close(*(jax.vmap(lambda p, f=f: f(p, *start)[0])(seeds) for f in (apply, module.apply)))
+
+
+def test_what_is_not_differentiated_costs_no_product():
+    module = linen.Dense(16, use_bias=False)
+    params, masks = pruned(module)
+    apply = packed(module, masks, compute="packed")
+    for argument, products in ((0, 2), (1, 2), ((0, 1), 3)):
+        text = str(jax.make_jaxpr(jax.grad(squared(apply), argument))(params, X))
+        calls = ("kanbatsu_product", "kanbatsu_input_gradient", "kanbatsu_weight_gradient")
+        assert sum(text.count(call) for call in calls) == products
+
+
+def test_it_can_be_made_while_compiling():
+    module = linen.Dense(16)
+    params, masks = pruned(module)
+    y = jax.jit(lambda p, x: packed(module, masks, compute="packed")(p, x))(params, X)
+    close(y, module.apply(params, X))
+
+
+def test_layers_that_the_kernels_cannot_list_stay_dense():
+    wide = np.zeros((70_000, 1), bool)
+    assert stored_dense.products_of(wide, "packed") is None
+    wide[::2] = True
+    assert stored_dense.products_of(wide, "packed") is None
+    assert stored_dense.products_of(np.ones((24, 16), bool), "packed") is None
+    assert stored_dense.products_of(np.ones((2, 2, 24, 16), bool), "packed") is None
+
+
+def test_a_promotion_of_ones_own():
+    def promote(inputs, kernel, bias, *, dtype):
+        assert bias is None
+        return 2.0 * inputs, kernel, bias
+
+    module = linen.Dense(16, use_bias=False, promote_dtype=promote)
+    params, masks = pruned(module)
+    apply = packed(module, masks, compute="packed")
+    assert products_in(apply, params, X) == 1
+    close(apply(params, X), module.apply(params, X))
+
+
 def test_wrong_input_is_named():
     _, masks = pruned(Value())
     with pytest.raises(ValueError, match="unknown compute 'fast'"):
@@ -328,6 +403,17 @@ def test_nnx_models_compute_and_train_as_before(pattern):
         mask = masks["layers"][layer]["kernel"][...]
         close(kernel, np.where(mask, before[1]["layers"][layer]["kernel"][...], 0.0))
         assert not kernel[~mask].any()
-    close(nnx.clone(model)(X), before[0])
+    for twin in (nnx.clone(model), copy.deepcopy(model)):
+        assert products_in(twin, X) == 2
+        close(twin(X), before[0])
+        jax.tree.map(jnp.add, nnx.split(model)[1], nnx.split(twin)[1])
+        assert nnx.split(model)[0] == nnx.split(twin)[0]
+    others = kanbatsu.make_masks(params, 0.7, key=jax.random.key(5), pattern=pattern.split()[0])
+    nnx.update(model, kanbatsu.apply_masks(params, others))
+    pack_nnx(model, others, compute="masked")
+    assert products_in(model, X) == 0
+    dense = model(X)
     pack_nnx(model, masks, compute="packed")
-    close(model(X), before[0])
+    pack_nnx(model, others, compute="packed")
+    assert products_in(model, X) == 2
+    close(model(X), dense)

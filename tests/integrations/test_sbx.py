@@ -193,6 +193,19 @@ def test_other_algorithms_are_pruned_alike(name):
         probe(model, np.zeros((1, 3)), np.zeros((1, 1)))
 
 
+@pytest.mark.parametrize("name", ["TQC", "CrossQ"])
+def test_critics_of_other_kinds_stay_pruned(name):
+    model = make(name, learning_starts=40, batch_size=40, buffer_size=50)
+    prune_policy(model, 0.9, 0.9, compute="packed")
+    model.learn(41)
+    masks = getattr(model.policy, MASKS)
+    assert list(masks) == (["actor", "qf1", "qf2"] if name == "TQC" else ["actor", "qf"])
+    for network, mask in masks.items():
+        for tree in trees_of(model, network):
+            assert equal(tree, kanbatsu.apply_masks(tree, mask))
+        assert int(getattr(model.policy, f"{network}_state").step) > 0
+
+
 def test_wrong_input_changes_nothing(td3):
     fresh = make("TD3")
     before = fresh.policy.qf_state

@@ -23,7 +23,11 @@ def packed(module: linen.Module, masks: PyTree, *, compute: str = "auto") -> Cal
 
     Parameters stay the dense arrays that they are, with zeros where they are pruned: optimizers,
     checkpoints and target networks are as before. What is saved is time, on CPUs, in `nn.Dense`
-    layers in float32, on batches (a single sample is multiplied densely); all else is as it was.
+    layers in float32, on batches (a single sample is multiplied densely). All other layers compute
+    as always, and so do those inside `nn.jit`, `nn.scan` and `nn.remat`.
+
+    A packed product never reads what is pruned, and a dense one does: keep it zero, by
+    `apply_masks` and `keep_pruned`.
 
     Args:
         module: as its `init` made the parameters.
@@ -58,9 +62,11 @@ def pack_nnx(model: nnx.Module, masks: PyTree, *, compute: str = "auto") -> None
     """Let an nnx model multiply by its kept weights only: as `packed`, but in place.
 
     The `dot_general` of its `nnx.Linear` layers is replaced, where they have none of their own.
+    Layers that `nnx.vmap` stacked compute as always. Given again, with other masks or
+    `compute="masked"`, it takes back what was packed before.
 
     Args:
-        model: pruned with the masks.
+        model: pruned with the masks; what is called already stays as it was compiled.
         masks: what `kanbatsu.make_masks` returned for `nnx.state(model, nnx.Param)`.
         compute: as for `packed`.
 
@@ -82,8 +88,13 @@ def pack_nnx(model: nnx.Module, masks: PyTree, *, compute: str = "auto") -> None
     mask_at = fit_masks(masks, nnx.state(model, nnx.Param))
     products = _products(mask_at, compute)
     for path, layer in nnx.iter_modules(model):
+        if type(layer) is not nnx.Linear:
+            continue
+        if isinstance(layer.dot_general, _DotGeneral):
+            layer.dot_general = lax.dot_general
         found = products.get("/".join(map(str, path)))
-        if found and type(layer) is nnx.Linear and layer.dot_general is lax.dot_general:
+        # Nothing tells of a layer that is one of several whether it is mapped, or scanned.
+        if found and len(found) == 1 and layer.dot_general is lax.dot_general:
             layer.dot_general = _DotGeneral(found)
 
 
@@ -97,22 +108,49 @@ class _Apply:
 
     def __call__(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
         fit_masks(self.masks, variables["params"])
-        with linen.intercept_methods(self._intercept):
+        kernels = leaves_by_path(variables["params"])
+
+        def listen(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+            layer = context.module
+            if type(layer) is linen.Dense and context.method_name == "__call__":
+                path = "/".join(layer.path)
+                products = self.products.get(path)
+                kernel = kernels.get(f"{path}/kernel".removeprefix("/"))
+                if products and _is_plain(layer, kernel, len(products)):
+                    y = _multiply(layer, products, *args, *kwargs.values())
+                    if y is not None:
+                        return y
+            return call(*args, **kwargs)
+
+        with linen.intercept_methods(listen):
             # That of the class: an instance may carry a compiled one, which knows no interceptors.
             return type(self.module).apply(self.module, variables, *args, **kwargs)
 
-    def _intercept(self, call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-        layer = context.module
-        if type(layer) is linen.Dense and context.method_name == "__call__":
-            products = self.products.get("/".join(layer.path))
-            if products and layer.dot_general is None and layer.dot_general_cls is None:
-                names = ("kernel", "bias") if layer.use_bias else ("kernel",)
-                weights: list[Any] = [unbox(layer.get_variable("params", name)) for name in names]
-                promote: Any = layer.promote_dtype
-                x, *weights = promote(*args, *kwargs.values(), *weights, dtype=layer.dtype)
-                if x.dtype == jnp.float32:
-                    return multiply(products, x, *weights)
-        return call(*args, **kwargs)
+
+def _is_plain(layer: linen.Dense, given: Any, members: int) -> bool:
+    """Whether a layer's kernel is what `apply` was given, or one member of it under `nn.vmap`.
+
+    It is another array inside whatever Flax or JAX compiles by itself (`nn.jit`, `nn.scan`,
+    `nn.remat`), where one trace may serve several layers, and in another module that is applied
+    within this one. There the layer computes as always.
+    """
+    if not (layer.dot_general is None and layer.dot_general_cls is None):
+        return False
+    kernel = unbox(layer.get_variable("params", "kernel"))
+    if members > 1:  # what `vmap` maps carries the array of all members, and along which axis
+        kernel = getattr(kernel, "val", None) if getattr(kernel, "batch_dim", None) == 0 else None
+    return kernel is not None and kernel is given
+
+
+def _multiply(layer: linen.Dense, products: Products, inputs: Array) -> Array | None:
+    """Return what a layer computes, or None if that is not in float32."""
+    kernel, bias = (
+        unbox(layer.get_variable("params", name)) if layer.has_variable("params", name) else None
+        for name in ("kernel", "bias")
+    )
+    promote: Any = layer.promote_dtype
+    x, kernel, bias = promote(inputs, kernel, bias, dtype=layer.dtype)
+    return multiply(products, x, kernel, bias) if x.dtype == jnp.float32 else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +158,9 @@ class _DotGeneral:
     """The product of an `nnx.Linear`."""
 
     products: Products
+
+    def __deepcopy__(self, memo: Any) -> _DotGeneral:
+        return self  # a copy of a model has the same structure: trees of both are alike
 
     def __call__(self, x: Array, kernel: Array, *dimensions: Any, **options: Any) -> Array:
         if x.dtype == kernel.dtype == jnp.float32 and not any(options.values()):
