@@ -197,7 +197,7 @@ def test_other_algorithms_are_pruned_alike(name):
 def test_critics_of_other_kinds_stay_pruned(name):
     model = make(name, learning_starts=40, batch_size=40, buffer_size=50)
     prune_policy(model, 0.9, 0.9, compute="packed")
-    model.learn(41)
+    model.learn(44)  # CrossQ updates its actor every third time
     masks = getattr(model.policy, MASKS)
     assert list(masks) == (["actor", "qf1", "qf2"] if name == "TQC" else ["actor", "qf"])
     for network, mask in masks.items():
