@@ -20,10 +20,10 @@ from pathlib import Path
 from faults import study
 from rich.console import Console
 
+from kanbatsu.engine.place import PlaceConfig
+from kanbatsu.engine.progress import LineDisplay
+from kanbatsu.engine.run_study import run_study
 from kanbatsu.machine import machine_facts
-from kanbatsu.study.engine import run_study
-from kanbatsu.study.place import PlaceConfig
-from kanbatsu.study.progress import LineDisplay
 
 HERE = Path(__file__).resolve().parent
 RUNS = 24

@@ -91,11 +91,11 @@ def study() -> Any:
 
 def drive(out: Path, engine: str, address: str | None) -> None:
     """Complete the study in a folder and write its summary; this is the process that is killed."""
+    from kanbatsu.engine.place import PlaceConfig
+    from kanbatsu.engine.run_study import run_study
+    from kanbatsu.files.store import StudyFolder
     from kanbatsu.report.results import read_study
     from kanbatsu.report.summary import summarise
-    from kanbatsu.study.engine import run_study
-    from kanbatsu.study.place import PlaceConfig
-    from kanbatsu.study.store import StudyFolder
 
     # The same cores for each run under both engines: numerical libraries round by their number.
     told: dict[str, Any] = {"engine": engine, "workers": 2, "retries": 5, "address": address}
@@ -189,7 +189,7 @@ def workers_of(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
         return [
             process
             for process in psutil.Process(driver.pid).children(recursive=True)
-            if "kanbatsu.study.worker" in process.cmdline()
+            if "kanbatsu.engine.worker" in process.cmdline()
         ]
     except psutil.NoSuchProcess:
         return []

@@ -34,7 +34,7 @@ from flax import linen
 from turns import compare, print_head, print_row
 
 import kanbatsu
-from kanbatsu.integrations.flax import packed
+from kanbatsu.flax import packed
 from kanbatsu.integrations.sbx import prune_policy
 from kanbatsu.machine import machine_facts, usable_cores, versions
 from kanbatsu.sparsity.pattern import PATTERNS, draw

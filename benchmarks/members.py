@@ -27,12 +27,12 @@ import jax.numpy as jnp
 import tyro
 
 from kanbatsu.agents.sac import SAC, SACConfig
+from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.agents.stream_q import StreamQ, StreamQConfig
 from kanbatsu.envs.classic import CartPole, Pendulum
 from kanbatsu.machine import machine_facts
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.train import replay_scan, stream_scan
-from kanbatsu.train.config import TrainConfig
 from kanbatsu.types import Spec, Transition
 
 HERE = Path(__file__).resolve().parent

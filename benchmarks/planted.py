@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from kanbatsu.files.tables import to_dict
 from kanbatsu.report import power
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.effect import effect
 from kanbatsu.report.judge import confidence_of_each
 from kanbatsu.report.results import ArmResults, RunResults, StudyResults
-from kanbatsu.study.record import to_dict
 from kanbatsu.study.rule import DecisionRule
 
 TASK = "dmc/planted"

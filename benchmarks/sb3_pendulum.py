@@ -26,9 +26,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import set_random_seed
 from update import commit
 
+from kanbatsu.integrations.sb3 import ProbeCallback, prune_policy
 from kanbatsu.machine import machine_facts, versions
 from kanbatsu.torch import count, masks
-from kanbatsu.torch.sb3 import ProbeCallback, prune_policy
 
 HERE = Path(__file__).parent
 TASK = "Pendulum-v1"

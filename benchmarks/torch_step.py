@@ -34,8 +34,8 @@ from torch import nn
 from turns import compare, print_head, print_row, take_turns
 
 import kanbatsu.torch
+from kanbatsu.integrations.sb3 import prune_policy
 from kanbatsu.machine import machine_facts, versions
-from kanbatsu.torch.sb3 import prune_policy
 
 INPUTS, BATCH = 88, 256
 """Observation and action of humanoid together, and the batch of the paper."""

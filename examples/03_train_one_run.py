@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 from kanbatsu.agents.sac import SACConfig
+from kanbatsu.agents.schedule import TrainConfig
+from kanbatsu.files.store import RunFolder
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.study.check import check
-from kanbatsu.study.run import Run
-from kanbatsu.study.run_one import run_one
-from kanbatsu.study.store import RunFolder
-from kanbatsu.train.config import TrainConfig
+from kanbatsu.run.check import check
+from kanbatsu.run.record import Run
+from kanbatsu.run.run_one import run_one
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "out/pendulum")
 run = Run(  # tiny, to be quick: expect no good policy

@@ -8,8 +8,8 @@ import sys
 from stable_baselines3 import SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from kanbatsu.integrations.sb3 import ProbeCallback, prune_policy
 from kanbatsu.torch import count
-from kanbatsu.torch.sb3 import ProbeCallback, prune_policy
 
 ENV_STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
 

@@ -6,7 +6,7 @@ import numpy as np
 from stable_baselines3 import SAC
 
 from kanbatsu.deploy import load
-from kanbatsu.torch.sb3 import export_policy, prune_policy
+from kanbatsu.integrations.sb3 import export_policy, prune_policy
 
 for sparsity in (0.0, 0.8):
     model = SAC("MlpPolicy", "Pendulum-v1", seed=0, learning_starts=10)

@@ -6,7 +6,7 @@ import optax
 from flax import linen as nn
 
 import kanbatsu
-from kanbatsu.integrations.flax import packed, probe
+from kanbatsu.flax import packed, probe
 
 
 class Value(nn.Module):

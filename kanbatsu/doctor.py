@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from kanbatsu.engine.worker import shares
 from kanbatsu.machine import cpu_name, usable_cores, versions
-from kanbatsu.study.worker import shares
 
 NEEDED = (
     "kanbatsu",

@@ -14,7 +14,7 @@ import pytest
 from kanbatsu import cli
 from kanbatsu.cli import training
 from kanbatsu.doctor import Fact
-from kanbatsu.study.claim import StudyError, lock
+from kanbatsu.files.lock import StudyError, lock
 
 TINY = """
 question = "Is a [thin] network as good?"

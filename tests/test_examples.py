@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kanbatsu.study.store import StudyFolder
+from kanbatsu.files.store import StudyFolder
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NUMBER = r"(-?[\d,]+(?:\.\d+)?(?:e-?\d+)?)"

@@ -15,12 +15,12 @@ import pytest
 
 from kanbatsu import cli
 from kanbatsu.agents import AGENTS
+from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.cli import training
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.study.budget import solve
 from kanbatsu.study.file import study_from_dict
 from kanbatsu.study.plan import check_study
-from kanbatsu.train.config import TrainConfig
 from kanbatsu.types import Spec, Transition
 
 ROOT = Path(__file__).parents[1]

@@ -88,7 +88,7 @@ def archive(words: list[str]) -> int:
 
 def estimate(words: list[str]) -> int:
     """Say what a study would take."""
-    from kanbatsu.study.forecast import EstimateArguments, forecast
+    from kanbatsu.forecast.command import EstimateArguments, forecast
 
     asked = tyro.cli(EstimateArguments, args=words, prog="kanbatsu estimate")
     plan_on_cpu()
@@ -124,8 +124,8 @@ def poc(words: list[str]) -> int:
 
 def watch(words: list[str]) -> int:
     """Show how far a study is."""
-    from kanbatsu.study.watch import WatchArguments
-    from kanbatsu.study.watch import watch as look
+    from kanbatsu.engine.watch import WatchArguments
+    from kanbatsu.engine.watch import watch as look
 
     asked = tyro.cli(WatchArguments, args=words, prog="kanbatsu watch")
     with refusing():

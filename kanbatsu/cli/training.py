@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kanbatsu.cli.saying import FAILED, USAGE, refusing, say_error
-from kanbatsu.study.place import PlaceConfig
+from kanbatsu.engine.place import PlaceConfig
 
 if TYPE_CHECKING:
     from kanbatsu.sparsity.count import Count
@@ -74,9 +74,9 @@ class StudyArguments:
 def train(words: list[str]) -> int:
     """Train one agent: a study of one arm, one task and one seed."""
     from kanbatsu.agents import EVERY
+    from kanbatsu.agents.schedule import schedule_of
+    from kanbatsu.files.tables import did_you_mean
     from kanbatsu.study.plan import Arm, Study
-    from kanbatsu.study.record import did_you_mean
-    from kanbatsu.train.config import schedule_of
 
     agent = _value_of("--agent", words) or TrainArguments.agent
     if agent not in EVERY:
@@ -137,11 +137,11 @@ def _carry_out(
     tracker: Literal["tensorboard", "wandb"] | None = None,
 ) -> int:
     """Check a study, run what is missing of it, and write its report."""
+    from kanbatsu.engine.run_study import refuse, run_study
+    from kanbatsu.files.store import read_json
     from kanbatsu.machine import usable_cores
     from kanbatsu.study.budget import came_out
-    from kanbatsu.study.engine import refuse, run_study
     from kanbatsu.study.plan import check_study
-    from kanbatsu.study.store import read_json
 
     if population is None:
         plan_on_cpu()
@@ -154,7 +154,7 @@ def _carry_out(
         counts = check_study(study)
         console.print(_kept_table(counts))
         if population is not None:
-            from kanbatsu.study.population import run_populations
+            from kanbatsu.engine.populations import run_populations
 
             by: Literal["shape", "arm"] = "shape" if population == "auto" else "arm"
             run_populations(study, out, command, console.print, by)
@@ -179,9 +179,9 @@ def _matched(study: Study, out: Path, workers: int, console: Console) -> Study:
     """Solve what arms are to have as much of as others, and say what it came to."""
     if all(arm.match is None for arm in study.arms.values()):
         return study
+    from kanbatsu.files.store import StudyFolder
+    from kanbatsu.forecast.command import PILOT_SECONDS, measured
     from kanbatsu.study.budget import NeedsMeasurement, matches, solve
-    from kanbatsu.study.forecast import PILOT_SECONDS, measured
-    from kanbatsu.study.store import StudyFolder
 
     folder = StudyFolder(out)
     old = folder.read_study() if folder.holds_study else None
@@ -209,7 +209,7 @@ def _kept_table(counts: Mapping[str, Mapping[str, Count]]) -> Table:
 
 def _print_result(out: Path, run_id: str) -> None:
     """Say how a single run ended, and where to look further."""
-    from kanbatsu.study.store import METRICS, StudyFolder
+    from kanbatsu.files.store import METRICS, StudyFolder
 
     run = StudyFolder(out).run_folder(run_id)
     last = [record for record in run.metrics() if record["kind"] == "evaluation"][-1]

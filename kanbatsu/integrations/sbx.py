@@ -59,7 +59,7 @@ def prune_policy(
         include: path patterns of the only kernels to prune, such as `qf/*`; paths start with what
             SBX calls the network (`actor`, `qf`, `vf`), and `count(model)` lists them.
         exclude: path patterns of kernels to leave dense.
-        compute: `auto`, `masked` or `packed`, as for `kanbatsu.integrations.flax.packed`; the
+        compute: `auto`, `masked` or `packed`, as for `kanbatsu.flax.packed`; the
             critics of TQC are always masked.
 
     Raises:
@@ -138,7 +138,7 @@ def probe(
         actions: in [-1, 1], as the replay buffer stores them.
 
     Returns:
-        What `kanbatsu.integrations.flax.probe` returns, as `actor/srank`, `critic/srank` and so
+        What `kanbatsu.flax.probe` returns, as `actor/srank`, `critic/srank` and so
         on; without gradients.
 
     Raises:
@@ -149,7 +149,7 @@ def probe(
     if type(qf).__name__ not in MEMBER or hasattr(policy.qf_state, "batch_stats"):
         raise ValueError(
             "probe knows the networks of SBX's SAC, TD3 and DDPG. For others, call "
-            "kanbatsu.integrations.flax.probe with a module and its parameters"
+            "kanbatsu.flax.probe with a module and its parameters"
         )
     member = getattr(importlib.import_module(type(qf).__module__), MEMBER[type(qf).__name__])
     (ensemble,) = policy.qf_state.params["params"].values()
@@ -167,9 +167,9 @@ def probe(
 @functools.cache
 def _probe() -> Any:
     """The probe of one module, compiled once for all modules that are alike."""
-    from kanbatsu.integrations import flax  # needs Flax, which pruning does without
+    from kanbatsu.flax import probe as flax_probe  # needs Flax, which pruning does without
 
-    return jax.jit(flax.probe, static_argnums=0)
+    return jax.jit(flax_probe, static_argnums=0)
 
 
 def _copy(module: Any, kind: Any = None) -> Any:
@@ -194,14 +194,14 @@ def _states(model: Any) -> dict[str, Any]:
     if not states:
         raise ValueError(
             f"{type(model).__name__} is no SBX model: it has no policy with train states. Models "
-            "of Stable-Baselines3 go to kanbatsu.torch.sb3.prune_policy"
+            "of Stable-Baselines3 go to kanbatsu.integrations.sb3.prune_policy"
         )
     return states
 
 
 def _install(policy: Any) -> None:
     """Put masked weights, sparse products, wrapped optimizers and equal targets in place."""
-    from kanbatsu.integrations.flax import packed
+    from kanbatsu.flax import packed
 
     states = {}
     for name, mask in getattr(policy, MASKS).items():

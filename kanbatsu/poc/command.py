@@ -12,11 +12,11 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from kanbatsu.files.store import StudyFolder
+from kanbatsu.files.tables import RecordError
 from kanbatsu.poc.plan import load_poc
 from kanbatsu.poc.stages import run_poc
 from kanbatsu.poc.template import template
-from kanbatsu.study.record import RecordError
-from kanbatsu.study.store import StudyFolder
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from kanbatsu.files.tables import RecordError, from_dict, merge
 from kanbatsu.study.file import study_from_dict
 from kanbatsu.study.plan import Arm, Study
-from kanbatsu.study.record import RecordError, from_dict, merge
 from kanbatsu.study.rule import DecisionRule
 
 SEEDS = 2_000

@@ -8,6 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from kanbatsu.engine.place import PlaceConfig
+from kanbatsu.engine.run_study import run_study
+from kanbatsu.files.lock import StudyError
+from kanbatsu.files.store import StudyFolder, finite, read_json, write_json
+from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
+from kanbatsu.forecast.estimate import Range, estimate
+from kanbatsu.forecast.pilot import Speeds, pilot, read_speeds
 from kanbatsu.machine import usable_cores
 from kanbatsu.poc.plan import Poc
 from kanbatsu.poc.search import Round, rank, rounds
@@ -17,14 +24,7 @@ from kanbatsu.report.judge import interval, number, scores, threshold_of
 from kanbatsu.report.page import write_report
 from kanbatsu.report.results import ArmResults, read_study
 from kanbatsu.study.budget import matches, solve
-from kanbatsu.study.claim import StudyError
-from kanbatsu.study.engine import run_study
-from kanbatsu.study.estimate import Range, estimate
-from kanbatsu.study.pilot import Speeds, pilot, read_speeds
-from kanbatsu.study.place import PlaceConfig
 from kanbatsu.study.plan import Study, check_study, study_record
-from kanbatsu.study.record import RecordError, canonical_hash, to_dict
-from kanbatsu.study.store import StudyFolder, finite, read_json, write_json
 
 DECIDES = ("tasks", "seeds", "env_steps", "arms", "control", "decision")
 """What a plan may not change, of what its study holds."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kanbatsu.files.store import RunFolder, StudyFolder, finite
 from kanbatsu.report.results import read_study
 from kanbatsu.report.summary import summarise, summarise_timing
-from kanbatsu.study.store import RunFolder, StudyFolder, finite
 
 KINDS = ("networks", "evaluation", "probe")
 """Lines of `metrics.jsonl` that are kept: all that summaries and figures are made of."""

@@ -9,13 +9,13 @@ from typing import Any
 
 import jinja2
 
+from kanbatsu.files.store import StudyFolder, finite
 from kanbatsu.report import curves, figures, panels, words
 from kanbatsu.report.glossary import WORDS
 from kanbatsu.report.language import Language, Texts, texts
 from kanbatsu.report.results import StudyResults, read_study
 from kanbatsu.report.summary import shared_unit, summarise, summarise_timing
 from kanbatsu.report.verdict import in_words
-from kanbatsu.study.store import StudyFolder, finite
 
 MANY = 4
 """More arms or tasks than this are counted in the opening, not named."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kanbatsu.study.store import RunFolder, StudyFolder, ends_at, reaches
+from kanbatsu.files.store import RunFolder, StudyFolder, ends_at, reaches
 
 Series = Mapping[int, float]
 """Values by env steps, in rising order; NaN where a measurement was not finite."""

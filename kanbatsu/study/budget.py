@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kanbatsu.study.check import check, task_facts
+from kanbatsu.files.tables import RecordError, canonical_hash, from_dict, to_dict
+from kanbatsu.run.check import check, task_facts
+from kanbatsu.run.operations import counts, operations_of, turns
+from kanbatsu.run.record import Run
 from kanbatsu.study.match import Solved
-from kanbatsu.study.operations import counts, operations_of, turns
 from kanbatsu.study.plan import Arm, Study
-from kanbatsu.study.record import RecordError, canonical_hash, from_dict, to_dict
-from kanbatsu.study.run import Run
 
 WIDEST = 1 << 15
 """Beyond which no width is looked for."""

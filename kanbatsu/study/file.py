@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from kanbatsu.agents import EVERY, STREAMING
+from kanbatsu.agents.schedule import StreamTrainConfig, TrainConfig, schedule_of
+from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, parse_override
 from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.plan import Arm, Study
-from kanbatsu.study.record import RecordError, did_you_mean, from_dict, merge, parse_override
 from kanbatsu.study.rule import DecisionRule, rule_problems
-from kanbatsu.train.config import StreamTrainConfig, TrainConfig, schedule_of
 
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Safe in a file name on any system, and without the dot that separates an override's path."""
@@ -155,7 +155,7 @@ def refuse_replay(agent: str, schedule: Any, where: str) -> None:
         >>> refuse_replay("stream_ac", {"batch_size": 32}, "train")
         Traceback (most recent call last):
         ...
-        kanbatsu.study.record.RecordError: train.batch_size: stream_ac learns from every sample \
+        kanbatsu.files.tables.RecordError: train.batch_size: stream_ac learns from every sample \
 once, without batch and replay; remove it, or set it in the arms of other agents alone
     """
     if agent not in STREAMING or not isinstance(schedule, Mapping):

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kanbatsu.agents import EVERY, AgentConfig
+from kanbatsu.agents.schedule import Schedule, schedule_of
+from kanbatsu.files.tables import RecordError, canonical_hash, from_dict, to_dict
+from kanbatsu.run.check import check
+from kanbatsu.run.record import Run
 from kanbatsu.sparsity.count import Count
-from kanbatsu.study.check import check
 from kanbatsu.study.match import Match, Solved, Unknowns
-from kanbatsu.study.record import RecordError, canonical_hash, from_dict, to_dict
 from kanbatsu.study.rule import DecisionRule
-from kanbatsu.study.run import Run
-from kanbatsu.train.config import Schedule, schedule_of
 
 
 @dataclass(frozen=True)

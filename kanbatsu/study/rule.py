@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kanbatsu.study.record import did_you_mean
+from kanbatsu.files.tables import did_you_mean
 
 Measure = Literal["mean_difference", "mean_relative", "iqm_difference", "iqm_relative"]
 

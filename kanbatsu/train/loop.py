@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.envs.vector import Episode, VectorEnvironment
 from kanbatsu.replay import Replay
-from kanbatsu.train.config import TrainConfig
 from kanbatsu.types import Agent, Key, Transition
 
 

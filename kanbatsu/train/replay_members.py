@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.envs.vector import EnvironmentFault, VectorEnvironment
 from kanbatsu.replay import Replay
-from kanbatsu.train.config import TrainConfig
 from kanbatsu.train.loop import Position, Stopwatch, Turn
 from kanbatsu.train.stacking import side_by_side
 from kanbatsu.train.threads import Threads

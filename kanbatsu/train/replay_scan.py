@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.agents.streaming import choose
 from kanbatsu.envs.functional import FunctionalEnvironment
-from kanbatsu.train.config import TrainConfig
 from kanbatsu.train.stream_scan import Curve
 from kanbatsu.types import Agent, Key, Spec, Transition
 

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kanbatsu.agents.schedule import StreamTrainConfig
 from kanbatsu.agents.streaming import Outcome, StreamingAgent
 from kanbatsu.envs.functional import FunctionalEnvironment
 from kanbatsu.envs.vector import Episode, VectorEnvironment
-from kanbatsu.train.config import StreamTrainConfig
 from kanbatsu.train.loop import Position, Stopwatch
 from kanbatsu.train.stream_scan import Carry, Steps, advance, first_action
 from kanbatsu.types import Key, Transition

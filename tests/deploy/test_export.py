@@ -13,15 +13,15 @@ import pytest
 
 from kanbatsu.agents.ddpg import DDPG, DDPGConfig
 from kanbatsu.agents.sac import SAC, SACConfig
+from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.deploy import export, export_policy, load, write
 from kanbatsu.deploy.layers import Dense, Grouped, Packed
 from kanbatsu.deploy.network import smallest
+from kanbatsu.files.store import RunFolder
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.study.run import Run
-from kanbatsu.study.run_one import run_one
-from kanbatsu.study.store import RunFolder
+from kanbatsu.run.record import Run
+from kanbatsu.run.run_one import run_one
 from kanbatsu.train.checkpoint import from_arrays, load_latest
-from kanbatsu.train.config import TrainConfig
 from kanbatsu.types import Spec
 
 RUN = Run(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from kanbatsu.agents.sac import SAC, SACConfig
+from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.envs.brax import BRAX_LIMIT, BraxEnvironment, load
 from kanbatsu.envs.functional import FunctionalEnvironment, HostedEnvironment
 from kanbatsu.envs.make import make
 from kanbatsu.envs.spec import TaskError
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.train.config import TrainConfig
 from kanbatsu.train.replay_scan import make_train
 from kanbatsu.types import Spec
 

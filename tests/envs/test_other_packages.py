@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kanbatsu.envs.make import make
-from kanbatsu.study.store import StudyFolder
+from kanbatsu.files.store import StudyFolder
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PACKAGES = {

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from kanbatsu.agents import AGENTS
+from kanbatsu.agents.schedule import TrainConfig
+from kanbatsu.files.store import RunFolder
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.study.run import Run
-from kanbatsu.study.run_one import run_one
-from kanbatsu.study.store import RunFolder
-from kanbatsu.train.config import TrainConfig
+from kanbatsu.run.record import Run
+from kanbatsu.run.run_one import run_one
 
 pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).parent

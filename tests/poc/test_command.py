@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
+from kanbatsu.files.tables import to_dict
 from kanbatsu.poc import command
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.results import ArmResults, RunResults, StudyResults
-from kanbatsu.study.record import to_dict
 from kanbatsu.study.rule import DecisionRule
 
 VERDICT = {

@@ -4,10 +4,10 @@ import tomllib
 
 import pytest
 
+from kanbatsu.files.tables import RecordError
 from kanbatsu.poc.plan import poc_from_dict
 from kanbatsu.poc.search import rounds
 from kanbatsu.poc.template import template
-from kanbatsu.study.record import RecordError
 
 
 def table(**changes):

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kanbatsu.engine.claim import claim
+from kanbatsu.files.lock import StudyError
+from kanbatsu.files.store import StudyFolder
+from kanbatsu.files.tables import RecordError, to_dict
 from kanbatsu.poc import stages
 from kanbatsu.poc.plan import poc_from_dict
 from kanbatsu.poc.search import rank
 from kanbatsu.report.results import read_study
-from kanbatsu.study.claim import StudyError, claim
 from kanbatsu.study.plan import check_study, study_record
-from kanbatsu.study.record import RecordError, to_dict
-from kanbatsu.study.store import StudyFolder
 
 TASK = "kanbatsu.envs.probe:action_reward"
 MLP = {"network": "mlp", "width": 8, "blocks": 1}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kanbatsu.study.store import StudyFolder
+from kanbatsu.files.store import StudyFolder
 
 ARMS: dict[str, dict[str, Any]] = {
     "dense-64": {"width": 64, "sparsity": 0.0, "kept": 9_000, "total": 9_000},

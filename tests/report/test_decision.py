@@ -6,14 +6,14 @@ import json
 import numpy as np
 import pytest
 
+from kanbatsu.files.store import finite
+from kanbatsu.files.tables import to_dict
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.flags import flags
 from kanbatsu.report.power import imagine, power, seeds_needed
 from kanbatsu.report.results import read_study
 from kanbatsu.report.summary import summarise
-from kanbatsu.study.record import to_dict
 from kanbatsu.study.rule import DecisionRule
-from kanbatsu.study.store import finite
 
 NOISE = [0.0, 3.0, -2.0, 1.0, -4.0, 2.0, -1.0, 4.0, -3.0, 0.5]
 

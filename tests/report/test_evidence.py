@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from kanbatsu.files.store import finite
 from kanbatsu.report.archive import archive
 from kanbatsu.report.results import read_study
 from kanbatsu.report.summary import summarise
-from kanbatsu.study.store import finite
 
 ROOT = Path(__file__).parents[2]
 pages = SimpleNamespace(**runpy.run_path(str(ROOT / "evidence" / "pages.py")))

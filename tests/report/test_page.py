@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from kanbatsu.files.store import StudyFolder
 from kanbatsu.report.language import texts
 from kanbatsu.report.page import render, write_report
 from kanbatsu.report.results import read_study
 from kanbatsu.report.summary import summarise, summarise_timing
 from kanbatsu.report.words import compared
 from kanbatsu.study.rule import DecisionRule
-from kanbatsu.study.store import StudyFolder
 
 MakeStudy = Callable[..., StudyFolder]
 VOID = {"meta", "link", "br", "img", "input", "hr"}

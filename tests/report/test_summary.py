@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kanbatsu.files.store import StudyFolder
 from kanbatsu.report import stats
 from kanbatsu.report.page import write_report
 from kanbatsu.report.results import read_study
 from kanbatsu.report.summary import summarise, summarise_timing
-from kanbatsu.study.store import StudyFolder
 
 MakeStudy = Callable[..., StudyFolder]
 

@@ -8,14 +8,14 @@ import pytest
 
 import kanbatsu
 from kanbatsu.agents.sac import SAC, SACConfig
+from kanbatsu.agents.schedule import StreamTrainConfig, TrainConfig
+from kanbatsu.files.tables import RecordError
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
+from kanbatsu.run.operations import Operations, counts, operations
 from kanbatsu.sparsity.flops import multiplied
 from kanbatsu.study.budget import came_out, matches, solve, total_flops
 from kanbatsu.study.file import study_from_dict
-from kanbatsu.study.operations import Operations, counts, operations
 from kanbatsu.study.plan import check_study, study_record
-from kanbatsu.study.record import RecordError
-from kanbatsu.train.config import StreamTrainConfig, TrainConfig
 from kanbatsu.types import Spec
 
 TASK = "kanbatsu.envs.probe:action_reward"

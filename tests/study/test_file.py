@@ -6,8 +6,8 @@ import pytest
 
 from kanbatsu.agents.ddpg import DDPGConfig
 from kanbatsu.agents.sac import SACConfig
+from kanbatsu.files.tables import RecordError
 from kanbatsu.study.file import load_study
-from kanbatsu.study.record import RecordError
 
 HEADER = """
 question = "Which one?"

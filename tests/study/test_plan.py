@@ -8,10 +8,10 @@ import pytest
 
 from kanbatsu.agents.ddpg import DDPGConfig
 from kanbatsu.agents.sac import SACConfig
+from kanbatsu.agents.schedule import TrainConfig
+from kanbatsu.files.tables import RecordError, to_dict
 from kanbatsu.nn.config import CriticConfig
 from kanbatsu.study.plan import Arm, Study, check_study, run_from_dict, study_record
-from kanbatsu.study.record import RecordError, to_dict
-from kanbatsu.train.config import TrainConfig
 
 TINY = SACConfig(critic=CriticConfig(width=16, blocks=1))
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from kanbatsu.files.tables import RecordError
 from kanbatsu.study.file import study_from_dict
 from kanbatsu.study.plan import study_record
-from kanbatsu.study.record import RecordError
 
 TABLE = {
     "question": "?",

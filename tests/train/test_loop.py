@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from kanbatsu.agents import AGENTS
+from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.envs.make import make
 from kanbatsu.envs.spec import Timestep
 from kanbatsu.envs.vector import VectorEnvironment
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.replay import Replay
-from kanbatsu.train.config import TrainConfig
 from kanbatsu.train.loop import Position, Stopwatch, interact
 from kanbatsu.types import Spec
 

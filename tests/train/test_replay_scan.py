@@ -10,10 +10,10 @@ import pytest
 
 from kanbatsu.agents.ddpg import DDPG, DDPGConfig
 from kanbatsu.agents.sac import SAC, SACConfig
+from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.envs.classic import CartPole, Pendulum
 from kanbatsu.envs.functional import FunctionalStep
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.train.config import TrainConfig
 from kanbatsu.train.replay_scan import make_train
 from kanbatsu.types import Spec
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kanbatsu.agents.schedule import StreamTrainConfig
 from kanbatsu.agents.stream_ac import StreamAC, StreamACConfig
 from kanbatsu.agents.stream_q import StreamQ, StreamQConfig
 from kanbatsu.envs.classic import CartPole
@@ -15,7 +16,6 @@ from kanbatsu.envs.make import make
 from kanbatsu.envs.vector import VectorEnvironment
 from kanbatsu.nn.stream import StreamNetworkConfig
 from kanbatsu.train import stream_scan
-from kanbatsu.train.config import StreamTrainConfig
 from kanbatsu.train.loop import Position, Stopwatch
 from kanbatsu.train.stream import start_host, stream_compiled, stream_host, stretch_of
 from kanbatsu.train.stream_scan import make_train, start

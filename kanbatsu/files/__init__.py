@@ -1,0 +1,1 @@
+"""What lies on disk: records as plain tables, the files of a study and of its runs."""

@@ -1,0 +1,15 @@
+"""Flax models, linen or nnx: products with the kept weights only, and probes."""
+
+try:
+    import flax as _  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "flax":
+        raise
+    raise ModuleNotFoundError(
+        "kanbatsu.flax needs Flax: pip install 'kanbatsu[flax]'", name="flax"
+    ) from error
+
+from kanbatsu.flax.packing import pack_nnx, packed
+from kanbatsu.flax.probing import probe, probe_nnx, record, record_nnx
+
+__all__ = ["pack_nnx", "packed", "probe", "probe_nnx", "record", "record_nnx"]

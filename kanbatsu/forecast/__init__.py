@@ -1,0 +1,1 @@
+"""What a study would take, from a few seconds of every arm."""

@@ -1,0 +1,144 @@
+"""How long a run takes and what it needs, from the times that a short run of it wrote down."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kanbatsu.run.operations import counts, turns
+from kanbatsu.types import Spec
+
+LEAST_SPREAD = 0.15
+"""Relative uncertainty of a speed, however steady a short run was: longer ones differ."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one arm costs on one task with so many workers beside each other; seconds, bytes."""
+
+    start: float
+    """Seconds of a run that do not grow with it: its process, compilation."""
+    interaction: float
+    """Per decision, without learning."""
+    update: float
+    decision: float
+    """Per decision of an evaluation."""
+    probe: float
+    spread: float
+    """Relative uncertainty of all these."""
+    memory: int
+    """Peak of the process, with an empty replay."""
+    checkpoint: int
+    """Of networks and optimizer."""
+    line: float
+    """Bytes of results per env step."""
+    obs_dim: int
+    action_dim: int
+    action_repeat: int
+    short_episode: float
+    """Decisions of an episode of the short run."""
+    long_episode: float
+    """Decisions of an episode that the time limit ends; as `short_episode` where there is none."""
+
+    def seconds(self, agent: str, train: Any, env_steps: int) -> tuple[float, float, float]:
+        """Return how long a run takes: at least, expected, at most.
+
+        Args:
+            agent: Its name.
+            train: Its schedule.
+            env_steps: At which it ends.
+        """
+        turn = turns(env_steps, train, self.action_repeat)
+        interactions, updates = counts(agent, turn, train)
+        learning = self.interaction * interactions + self.update * updates
+        learning += self.probe * (env_steps // train.probe_every + 1)
+        episodes = (env_steps // train.evaluate_every + 2) * train.evaluation_episodes
+        short, long = (
+            self.decision * episodes * n for n in (self.short_episode, self.long_episode)
+        )
+        low, high = (self.start + learning + evaluating for evaluating in (short, long))
+        # Agents that learn make episodes longer on some tasks and shorter on others.
+        return low / (1 + self.spread), (low + high) / 2, high * (1 + self.spread)
+
+    def replay_bytes(self, train: Any, env_steps: int) -> int:
+        """Return what the replay holds at the end of a run."""
+        stored = min(
+            turns(env_steps, train, self.action_repeat) * getattr(train, "environments", 1),
+            getattr(train, "replay_capacity", 0),
+        )
+        return stored * (4 * (2 * self.obs_dim + self.action_dim + 1) + 2)
+
+
+def speed(
+    lines: Sequence[Mapping[str, Any]],
+    results: Sequence[Mapping[str, Any]],
+    train: Any,
+    spec: Spec,
+    action_repeat: int,
+    checkpoint: int,
+) -> Speed:
+    """Read a speed off a finished run.
+
+    The first stretch with learning in it holds the compilation and counts as start; speeds are
+    those of the stretches after it.
+
+    Args:
+        lines: Its `timing.jsonl`.
+        results: Its `metrics.jsonl`.
+        train: Its schedule.
+        spec: Of its task.
+        action_repeat: Env steps per decision.
+        checkpoint: Bytes of its last checkpoint.
+
+    Raises:
+        ValueError: The run was too short to time.
+    """
+    learning = [line for line in lines if line["updates"] > 0]
+    if len(learning) < 3:
+        raise ValueError("the run was too short to time: it needs three stretches of learning")
+    stretches = list(itertools.pairwise(learning))
+
+    def spent(line: Mapping[str, Any], kind: str) -> float:
+        return line.get(f"{kind}_seconds", 0.0)
+
+    def turn_seconds(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+        apart = sum(spent(b, kind) - spent(a, kind) for kind in ("evaluation", "probe"))
+        return (b["seconds"] - a["seconds"] - apart) / (b["env_steps"] - a["env_steps"])
+
+    first, last = learning[0], learning[-1]
+    each = [turn_seconds(a, b) for a, b in stretches]
+    per_env_step = sum(each) / len(each)
+    deviation = math.sqrt(sum((x - per_env_step) ** 2 for x in each) / max(len(each) - 1, 1))
+    updates = last["updates"] - first["updates"]
+    update = (spent(last, "update") - spent(first, "update")) / updates
+    per_turn = action_repeat * getattr(train, "environments", 1)
+    decisions = (last["env_steps"] - first["env_steps"]) / action_repeat
+    interaction = max(per_env_step * action_repeat - update * updates / decisions, 1e-7)
+
+    evaluations = [record for record in results if record["kind"] == "evaluation"]
+    lengths = [sum(record["lengths"]) for record in evaluations]
+    rising = [spent(b, "evaluation") - spent(a, "evaluation") for a, b in stretches]
+    decision = max(rising) / max(lengths[-1], 1)
+    probing = [spent(b, "probe") - spent(a, "probe") for a, b in stretches]
+    short = sum(lengths) / sum(len(record["lengths"]) for record in evaluations)
+    found = interaction * (last["env_steps"] / action_repeat) + update * last["updates"]
+    counted = found + decision * sum(lengths) + max(probing) * sum(x > 0 for x in probing)
+    return Speed(
+        start=max(last["seconds"] - counted, 0.0),
+        interaction=interaction,
+        update=update,
+        decision=decision,
+        probe=max(probing),
+        spread=max(2 * deviation / per_env_step / math.sqrt(len(each)), LEAST_SPREAD),
+        memory=max(line.get("peak_resident_bytes", 0) for line in lines),
+        checkpoint=checkpoint,
+        line=len(str(results)) / max(last["env_steps"], per_turn),
+        obs_dim=spec.obs_dim,
+        action_dim=spec.action_dim,
+        action_repeat=action_repeat,
+        short_episode=short,
+        long_episode=float(max(spec.episode_length or short, short)),
+    )

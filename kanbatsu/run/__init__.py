@@ -1,0 +1,1 @@
+"""One run, from an empty folder to a finished one."""

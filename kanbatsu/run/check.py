@@ -1,0 +1,161 @@
+"""Refuse a run that cannot work, before anything trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from kanbatsu.agents import EVERY
+from kanbatsu.agents.schedule import TrainConfig, schedule_of
+from kanbatsu.envs.make import make
+from kanbatsu.envs.spec import TaskError
+from kanbatsu.envs.timed import add_time
+from kanbatsu.kernels.constants import GROUP_SIZES
+from kanbatsu.run.record import Run
+from kanbatsu.sparsity.count import Count
+from kanbatsu.sparsity.prune import plan
+from kanbatsu.types import Spec
+
+AT_LEAST_ZERO = (
+    "warmup_interactions",
+    "checkpoint_every",
+    "weight_decay",
+    "exploration_std",
+    "entropy_weight",
+    "actor_kappa",
+    "critic_kappa",
+)
+SHARES = {
+    "discount": (0.0, 1.0),
+    "tau": (1e-6, 1.0),
+    "trace_decay": (0.0, 1.0),
+    "initial_sparsity": (0.0, 1.0),
+    "exploration_start": (0.0, 1.0),
+    "exploration_end": (0.0, 1.0),
+}
+ANY = ("sparsity", "target_entropy_per_action")
+"""Numbers with a range of their own: `plan` judges the sparsity, and an entropy may be negative."""
+
+
+def check(run: Run) -> dict[str, Count]:
+    """Refuse a run that cannot work, before anything trains.
+
+    Returns:
+        What each network will keep, by layer.
+
+    Raises:
+        ValueError: for an unknown task or agent, spaces that the agent cannot use, a sparsity
+            that cannot be met, or a schedule that makes no sense; the message says what to do.
+    """
+    if run.agent not in EVERY:
+        raise ValueError(f"unknown agent {run.agent!r}: choose from {', '.join(EVERY)}")
+    if not isinstance(run.config, EVERY[run.agent].config):
+        raise ValueError(f"{type(run.config).__name__} is not the configuration of {run.agent}")
+    if not isinstance(run.train, schedule_of(run.agent)):
+        raise ValueError(
+            f"{run.agent} runs by a {schedule_of(run.agent).__name__}, not by a "
+            f"{type(run.train).__name__}: an agent that learns from a stream has no batch_size, no "
+            "replay_capacity and no warm-up, and one with a replay needs them"
+        )
+    if run.env_steps < 1 or run.seed < 0:
+        raise ValueError("env_steps must be at least 1, and seed at least 0")
+    _check_ranges("train.", run.train)
+    _check_ranges("", run.config)
+    if isinstance(run.train, TrainConfig) and run.train.replay_capacity < run.train.environments:
+        raise ValueError(
+            "train.replay_capacity must hold a transition of each environment "
+            f"({run.train.environments}): got {run.train.replay_capacity}"
+        )
+    spec, _ = task_facts(run.task, run.agent, run.config, run.train)
+    templates = _dense_templates(run, spec)
+    counts = {}
+    for name in templates:
+        network = getattr(run.config, name)
+        grouped = network.sparsity > 0 and network.pattern == "grouped"
+        if grouped and network.compute == "packed" and network.group_size not in GROUP_SIZES:
+            raise ValueError(
+                f'{name}.group_size must be one of {GROUP_SIZES} with compute = "packed": got '
+                f"{network.group_size}"
+            )
+        try:
+            counts[name] = plan(
+                templates[name],
+                network.sparsity,
+                distribution=network.distribution,
+                pattern=network.pattern,
+            )
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return counts
+
+
+def _check_ranges(prefix: str, config: Any) -> None:
+    """Refuse numbers with which nothing could work, by the name that a user types."""
+    for item in dataclasses.fields(config):
+        name, value = prefix + item.name, getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            _check_ranges(f"{name}.", value)
+        elif isinstance(value, bool) or not isinstance(value, int | float) or item.name in ANY:
+            continue
+        elif item.name in SHARES:
+            lowest, highest = SHARES[item.name]
+            if not lowest <= value <= highest:
+                raise ValueError(f"{name} must lie in [{lowest}, {highest}]: got {value}")
+        elif item.name in AT_LEAST_ZERO:
+            if not value >= 0:
+                raise ValueError(f"{name} must be at least 0: got {value}")
+        elif not value > 0:
+            raise ValueError(f"{name} must be greater than 0: got {value}")
+
+
+def task_facts(task: str, agent: str, config: Any, train: Any) -> tuple[Spec, int]:
+    """Return what a task looks like to an arm, and the env steps that each decision takes.
+
+    Raises:
+        TaskError: The task cannot be had, or fails when an episode begins.
+    """
+    timed = getattr(config, "time", False)
+    return _facts_of(task, train.action_repeat, EVERY[agent].discrete, timed)
+
+
+@functools.lru_cache(maxsize=64)  # a study asks once per arm and seed
+def _facts_of(
+    task: str, action_repeat: int | None, discrete: bool, timed: bool
+) -> tuple[Spec, int]:
+    """Build a task's environment once, begin an episode, and ask what it looks like."""
+    environment = make(task, action_repeat, discrete=discrete)
+    if timed:
+        environment = add_time(environment)
+    try:
+        environment.reset(0)
+    except Exception as error:  # the user's own environment may raise anything
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise TaskError(
+            f"{task} fails at reset, before anything is trained: {type(error).__name__}: {error} "
+            f"({frame.filename}, line {frame.lineno})"
+        ) from error
+    finally:
+        environment.close()
+    return environment.spec, environment.action_repeat
+
+
+def _dense_templates(run: Run, spec: Spec) -> Mapping[str, Any]:
+    """Return the shapes of the run's networks, unpruned, without drawing a number."""
+    named = {name: getattr(run.config, name, None) for name in ("actor", "critic")}
+    dense = {
+        name: dataclasses.replace(network, sparsity=0.0, pattern="element")
+        for name, network in named.items()
+        if network is not None
+    }
+    agent = EVERY[run.agent].agent(spec, dataclasses.replace(run.config, **dense))
+    networks = jax.eval_shape(lambda key: agent.networks(agent.init(key)), jax.random.key(0))
+    # Of several critics, the first: they are alike.
+    return {
+        name: network[0] if isinstance(network, tuple) else network
+        for name, network in networks.items()
+    }

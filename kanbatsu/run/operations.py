@@ -1,0 +1,85 @@
+"""Operations of a run, counted over its kernels as the layers really compute."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from kanbatsu.agents import EVERY, STREAMING, AgentConfig
+from kanbatsu.agents.streaming import StreamingAgent
+from kanbatsu.sparsity.flops import multiplied
+from kanbatsu.types import Agent, Spec
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Floating-point operations of an agent: two for each weight that a product multiplies."""
+
+    update: int
+    """Of one update with its whole batch, or of one decision of an agent on a stream."""
+    decision: int
+    """Of choosing one action; 0 for an agent that learns from a stream, where its update does."""
+
+    def total(self, interactions: int, updates: int) -> int:
+        """Operations of that many decisions and updates. Evaluations and probes are not counted.
+
+        Example:
+            >>> Operations(update=100, decision=3).total(interactions=10, updates=2)
+            230
+        """
+        return self.update * updates + self.decision * interactions
+
+
+def operations(
+    agent: Agent | StreamingAgent, networks: Mapping[str, Any], batch: int
+) -> Operations:
+    """Count the operations of an agent.
+
+    Args:
+        agent: Says how many products it makes with each kernel per update and sample (`passes`).
+        networks: By name, drawn and pruned.
+        batch: Samples of one update.
+    """
+    weights = {name: sum(multiplied(network).values()) for name, network in networks.items()}
+    update = sum(2 * agent.passes[name] * batch * count for name, count in weights.items())
+    streams = isinstance(agent, StreamingAgent)
+    return Operations(update, 0 if streams else 2 * weights["actor"])
+
+
+@functools.lru_cache(maxsize=64)  # the runs of an arm ask alike
+def operations_of(agent: str, config: AgentConfig, batch: int, spec: Spec) -> Operations:
+    """Count the operations of an arm on a task, by drawing its networks once."""
+    made = EVERY[agent].agent(spec, config)
+    return operations(made, made.networks(made.init(jax.random.key(0))), batch)
+
+
+def turns(env_steps: int, train: Any, action_repeat: int) -> int:
+    """Return how often a run of `env_steps` decides in all of its environments.
+
+    Example:
+        >>> from kanbatsu.agents.schedule import TrainConfig
+        >>> turns(env_steps=7, train=TrainConfig(environments=2), action_repeat=2)
+        2
+    """
+    return math.ceil(env_steps / (action_repeat * getattr(train, "environments", 1)))
+
+
+def counts(agent: str, turn: int, train: Any) -> tuple[int, int]:
+    """Return interactions and updates after that many turns of the loop.
+
+    Example:
+        >>> from kanbatsu.agents.schedule import TrainConfig
+        >>> train = TrainConfig(warmup_interactions=3, updates_per_interaction=2)
+        >>> counts("sac", 2, train), counts("sac", 3, train), counts("sac", 5, train)
+        ((2, 0), (3, 2), (5, 6))
+    """
+    if agent in STREAMING:
+        return turn, turn
+    each = train.environments
+    before = max(math.ceil(train.warmup_interactions / each) - 1, 0)
+    return turn * each, max(turn - before, 0) * each * train.updates_per_interaction
