@@ -69,7 +69,7 @@ def operations(actor_weights: int, critic_weights: int) -> int:
 
 
 def kanbatsu_sac(actor: NetworkConfig, critic: CriticConfig) -> Contender:
-    """Draw batches and learn from them as `kanbatsu.train.loop` does after every decision."""
+    """Draw batches and learn from them as `kanbatsu.train.host` does after every decision."""
     spec = Spec(OBS_DIM, ACTION_DIM, episode_length=500)
     agent = SAC(spec, SACConfig(actor, critic))
     replay, rng = Replay(TRANSITIONS, spec), np.random.default_rng(0)

@@ -32,11 +32,11 @@ from kanbatsu.agents.stream_q import StreamQ, StreamQConfig
 from kanbatsu.envs.classic import CartPole, Pendulum
 from kanbatsu.machine import machine_facts
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.train import replay_scan, stream_scan
+from kanbatsu.train.scan import make_train
 from kanbatsu.types import Spec, Transition
 
 HERE = Path(__file__).resolve().parent
-DOG = Spec(obs_dim=223, action_dim=38, episode_length=500)
+DOG = Spec((223,), action_dim=38, episode_length=500)
 BATCH, PER_TURN, SPARSITY = 256, 2, 0.8
 
 
@@ -73,7 +73,7 @@ def whole_runs(agent: Any, train: Callable[..., Any], steps: int, members: int) 
 def stream_q(members: int) -> Program:
     """Stream Q on cart-pole, 5,000 decisions."""
     agent = StreamQ(CartPole.spec, StreamQConfig())
-    train = stream_scan.make_train(agent, CartPole(), decisions=5_000, points=1)
+    train = make_train(agent, CartPole(), decisions=5_000, points=1)
     return whole_runs(agent, train, 5_000, members)
 
 
@@ -85,7 +85,7 @@ def sac_run(members: int) -> Program:
     )
     agent = SAC(Pendulum.spec, config)
     schedule = TrainConfig(batch_size=128, updates_per_interaction=1, warmup_interactions=100)
-    train = replay_scan.make_train(agent, Pendulum(), schedule, decisions=1_000, points=1)
+    train = make_train(agent, Pendulum(), decisions=1_000, points=1, schedule=schedule)
     return whole_runs(agent, train, 1_000, members)
 
 

@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,16 +27,17 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from kanbatsu.agents import STREAMING
-from kanbatsu.envs.functional import HostedEnvironment
+from kanbatsu.agents import AGENTS
+from kanbatsu.agents.schedule import StreamTrainConfig
+from kanbatsu.envs.functional import functional_of
 from kanbatsu.envs.make import make
 from kanbatsu.envs.timed import add_time
 from kanbatsu.envs.vector import VectorEnvironment
 from kanbatsu.machine import machine_facts
 from kanbatsu.nn.stream import StreamNetworkConfig
-from kanbatsu.train.stream import start_host, stream_compiled, stream_host
-from kanbatsu.train.stream_members import members_compiled, members_host
-from kanbatsu.train.stream_scan import start
+from kanbatsu.train.device import DeviceMember, train_on_device
+from kanbatsu.train.host import HostMember, train_on_host
+from kanbatsu.train.turn import Stopwatch, Turn
 
 HERE = Path(__file__).parent
 KINDS: dict[str, Any] = {
@@ -115,8 +116,8 @@ def main(arguments: Arguments) -> None:
 def environment_alone(task: str) -> Callable[[], float]:
     """Return a function that steps the simulator at random and returns steps per second."""
     environment = build(task)
-    if isinstance(environment, HostedEnvironment):
-        functional, decisions = environment.functional, 20_000
+    if (functional := functional_of(environment)) is not None:
+        decisions = 20_000
         actions = jax.nn.one_hot(np.arange(decisions) % 2, functional.spec.action_dim)
 
         def step(carry: Any, draws: Any) -> Any:
@@ -146,42 +147,46 @@ def environment_alone(task: str) -> Callable[[], float]:
 
 def whole_decisions(task: str, kind: str, width: int, sparsity: float) -> Callable[[], float]:
     """Return a function that acts and learns for a while and returns decisions per second."""
-    agent, environment = agent_of(task, kind, width, sparsity), build(task)
+    agent = agent_of(task, kind, width, sparsity)
     decisions = max(50, min(1_000, 1_000 * 512**2 // width**2))
-    told: dict[str, Any] = {"env_steps": 10**9, "stretch": decisions, "seed": 0}
-    if isinstance(environment, HostedEnvironment):
-        functional = environment.functional
-        turns = stream_compiled(
-            agent, functional, carry=start(agent, functional, jax.random.key(0)), **told
-        )
-    else:
-        vector = VectorEnvironment([environment], seed=0)
-        obs = vector.reset()
-        turns = stream_host(agent, vector, carry=start_host(agent, obs, 0), obs=obs, **told)
-    return lambda: _per_second(lambda: next(turns), decisions)
+    (turns, each) = train(agent, task, decisions, members=1)
+    return lambda: _per_second(lambda: [next(turns) for _ in range(decisions // each)], decisions)
 
 
 def population(task: str, width: int, members: int) -> Callable[[], float]:
     """Return the same for several seeds side by side; their decisions are added up."""
-    agent, environment = agent_of(task, "dense", width, 0.0), build(task)
+    agent = agent_of(task, "dense", width, 0.0)
     decisions = max(50, min(1_000, 1_000 * 512**2 // width**2)) // 4
-    seeds = list(range(members))
-    told: dict[str, Any] = {"env_steps": 10**9, "stretch": decisions, "seeds": seeds}
-    if isinstance(environment, HostedEnvironment):
-        functional = environment.functional
-        carries = [start(agent, functional, jax.random.key(seed)) for seed in seeds]
-        turns = members_compiled(agent, functional, carries=carries, **told)
-    else:
-        vectors = [VectorEnvironment([build(task)], seed=seed) for seed in seeds]
-        obs = [vector.reset() for vector in vectors]
-        hosts = [start_host(agent, each, seed) for each, seed in zip(obs, seeds, strict=True)]
-        turns = members_host(agent, vectors, carries=hosts, obs=obs, **told)
-    return lambda: _per_second(lambda: next(turns), decisions * members)
+    turns, each = train(agent, task, decisions, members)
+    done = decisions * members
+    return lambda: _per_second(lambda: [next(turns) for _ in range(decisions // each)], done)
+
+
+def train(agent: Any, task: str, decisions: int, members: int) -> tuple[Iterator[Turn], int]:
+    """Begin to train without an end; return the loop, and the decisions of each of its turns."""
+    schedule = StreamTrainConfig(
+        log_every=decisions,
+        probe_every=decisions,
+        evaluate_every=decisions,
+        checkpoint_every=decisions,
+    )
+    functional = functional_of(build(task))
+    if functional is not None:
+        on_device = [
+            DeviceMember(agent, schedule, functional, seed, Stopwatch(), 10**9)
+            for seed in range(members)
+        ]
+        return train_on_device(on_device, 10**9), decisions
+    on_host = [
+        HostMember(agent, schedule, VectorEnvironment([build(task)], seed), seed, Stopwatch())
+        for seed in range(members)
+    ]
+    return train_on_host(on_host, 10**9), 1
 
 
 def agent_of(task: str, kind: str, width: int, sparsity: float) -> Any:
     """Return the agent for a task, its networks all of one width and sparsity."""
-    entry = STREAMING["stream_q" if task in DISCRETE else "stream_ac"]
+    entry = AGENTS["stream_q" if task in DISCRETE else "stream_ac"]
     network = StreamNetworkConfig(width=width, **KINDS[kind])
     if kind != "dense":
         network = replace(network, sparsity=sparsity)

@@ -7,9 +7,9 @@ from kanbatsu.agents.sac import SACConfig
 from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.files.store import RunFolder
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
+from kanbatsu.run.carry import run_one
 from kanbatsu.run.check import check
 from kanbatsu.run.record import Run
-from kanbatsu.run.run_one import run_one
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "out/pendulum")
 run = Run(  # tiny, to be quick: expect no good policy

@@ -23,7 +23,7 @@ class Replay:
         ValueError: `capacity` is not positive.
 
     Example:
-        >>> replay = Replay(capacity=100, spec=Spec(obs_dim=3, action_dim=1, episode_length=None))
+        >>> replay = Replay(capacity=100, spec=Spec((3,), action_dim=1, episode_length=None))
         >>> obs, no = np.zeros((2, 3), np.float32), np.zeros(2, np.bool_)
         >>> replay.add(Transition(obs, obs[:, :1], obs[:, 0], no, no, obs + 1))
         >>> replay.size
@@ -37,12 +37,12 @@ class Replay:
             raise ValueError(f"the capacity of a replay must be at least 1, not {capacity}")
         self.capacity = capacity
         self._storage = Transition(
-            obs=np.empty((capacity, spec.obs_dim), np.float32),
+            obs=np.empty((capacity, *spec.obs_shape), spec.obs_dtype),
             action=np.empty((capacity, spec.action_dim), np.float32),
             reward=np.empty(capacity, np.float32),
             terminated=np.empty(capacity, np.bool_),
             truncated=np.empty(capacity, np.bool_),
-            next_obs=np.empty((capacity, spec.obs_dim), np.float32),
+            next_obs=np.empty((capacity, *spec.obs_shape), spec.obs_dtype),
         )
         self._added = 0
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Num
 
 Key = jax.Array
 """A typed JAX random key, as `jax.random.key` makes it."""
@@ -21,24 +22,50 @@ class Transition(NamedTuple):
     always the true successor, never the first observation of the next episode.
     """
 
-    obs: Float[Any, "n obs_dim"]
+    obs: Num[Any, "n *obs"]
     action: Float[Any, "n action_dim"]
     reward: Float[Any, " n"]
     terminated: Bool[Any, " n"]
     truncated: Bool[Any, " n"]
-    next_obs: Float[Any, "n obs_dim"]
+    next_obs: Num[Any, "n *obs"]
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What an agent must know of an environment before it sees it."""
+    """What an agent must know of an environment before it sees it.
 
-    obs_dim: int
-    """Length of the flat float32 observation."""
+    Example:
+        >>> Spec((4,), action_dim=2, discrete=True).obs_dim
+        4
+    """
+
+    obs_shape: tuple[int, ...]
+    """Shape of one observation: `(length,)`, or `(height, width, channels)` of an image."""
     action_dim: int
-    """Length of the action; agents act in [-1, 1], the environment rescales."""
-    episode_length: int | None
+    """Length of the action: agents act in [-1, 1] and the environment rescales; of discrete ones,
+    the number of actions, which are given one-hot."""
+    episode_length: int | None = None
     """Decisions until the time limit cuts an episode off; None where there is no limit."""
+    obs_dtype: Literal["float32", "uint8"] = field(default="float32", repr=False)
+    """Type of the observation: uint8 of images, in [0, 255]."""
+    discrete: bool = field(default=False, repr=False)
+    """Flag of actions that are a choice among a few."""
+
+    @property
+    def obs_dim(self) -> int:
+        """Length of the observation laid out flat."""
+        return math.prod(self.obs_shape)
+
+
+def all_finite(metrics: Mapping[str, Array]) -> Bool[Array, ""]:
+    """Return True where every number is finite.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> bool(all_finite({"loss": jnp.float32(jnp.nan), "reward": jnp.float32(1.0)}))
+        False
+    """
+    return jax.numpy.stack([jax.numpy.isfinite(x).all() for x in metrics.values()]).all()
 
 
 @runtime_checkable
@@ -65,14 +92,12 @@ class Agent(Protocol):
         ...
 
     def act(
-        self, state: Any, obs: Float[Array, "n obs_dim"], key: Key
+        self, state: Any, obs: Num[Array, "n *obs"], key: Key
     ) -> tuple[Any, Float[Array, "n action_dim"]]:
         """Explore: record the observations in the normaliser and draw actions in [-1, 1]."""
         ...
 
-    def act_greedy(
-        self, state: Any, obs: Float[Array, "n obs_dim"]
-    ) -> Float[Array, "n action_dim"]:
+    def act_greedy(self, state: Any, obs: Num[Array, "n *obs"]) -> Float[Array, "n action_dim"]:
         """Act as in evaluation: no noise, and the state does not move."""
         ...
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 from kanbatsu import cli
-from kanbatsu.agents import AGENTS
+from kanbatsu.agents import AGENTS as EVERY_AGENT
 from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.cli import training
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
@@ -23,6 +23,7 @@ from kanbatsu.study.file import study_from_dict
 from kanbatsu.study.plan import check_study
 from kanbatsu.types import Spec, Transition
 
+AGENTS = {n: entry for n, entry in EVERY_AGENT.items() if entry.schedule is TrainConfig}
 ROOT = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
@@ -147,7 +148,7 @@ def test_the_page_of_studies_names_every_setting_and_that_of_simba_every_choice(
 def test_every_metric_and_probe_has_its_line(name):
     network = CriticConfig(width=8, blocks=1, members=2)
     agent = AGENTS[name].agent(
-        Spec(obs_dim=3, action_dim=1, episode_length=None),
+        Spec((3,), action_dim=1, episode_length=None),
         AGENTS[name].config(actor=NetworkConfig(width=8, blocks=1), critic=network),
     )
     key = jax.random.key(0)

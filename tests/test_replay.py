@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from kanbatsu.replay import Replay
 from kanbatsu.types import Spec, Transition
 
-SPEC = Spec(obs_dim=3, action_dim=2, episode_length=None)
+SPEC = Spec((3,), action_dim=2, episode_length=None)
 
 
 def numbered(first: int, n: int) -> Transition:
@@ -138,6 +138,6 @@ def test_arrays_of_another_replay_are_refused() -> None:
     full.add(numbered(10, 4))
     with pytest.raises(ValueError, match="capacity 20 cannot continue"):
         Replay(capacity=20, spec=SPEC).load(full.arrays())
-    other = Spec(obs_dim=4, action_dim=2, episode_length=None)
+    other = Spec((4,), action_dim=2, episode_length=None)
     with pytest.raises(ValueError, match=r"obs is float32\[10, 3\]"):
         Replay(capacity=10, spec=other).load(full.arrays())

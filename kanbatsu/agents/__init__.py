@@ -1,4 +1,4 @@
-"""Learning algorithms: one file each, with a replay or from a stream."""
+"""Learning algorithms: one file each, and one table that says what each of them is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from kanbatsu.agents.ddpg import DDPG, DDPGConfig
 from kanbatsu.agents.sac import SAC, SACConfig
+from kanbatsu.agents.schedule import StreamTrainConfig, TrainConfig
 from kanbatsu.agents.stream_ac import StreamAC, StreamACConfig
 from kanbatsu.agents.stream_q import StreamQ, StreamQConfig
 
@@ -13,21 +14,26 @@ AgentConfig = SACConfig | DDPGConfig | StreamACConfig | StreamQConfig
 
 
 class AgentEntry(NamedTuple):
-    """An algorithm and the configuration that it reads."""
+    """An algorithm, and all that others need to know of it."""
 
     agent: type
+    """Class of the algorithm, called with a `Spec` and its configuration."""
     config: type
+    """Class of the configuration that it reads."""
+    schedule: type
+    """Class of the schedule that it runs by, which decides how it meets the loops: with a replay
+    (`TrainConfig`, a `kanbatsu.types.Agent`), or learning from every sample once
+    (`StreamTrainConfig`, a `kanbatsu.agents.streaming.StreamingAgent`)."""
+    tanh_of_mean: bool = False
+    """Flag of a greedy action that is tanh of the network's mean, which can be exported."""
     discrete: bool = False
-    """Whether it chooses among a few actions, which it then gives one-hot."""
+    """Flag of an agent that chooses among a few actions, which it then gives one-hot."""
 
 
-AGENTS = {"sac": AgentEntry(SAC, SACConfig), "ddpg": AgentEntry(DDPG, DDPGConfig)}
-"""Algorithms with a replay, by the name that users type; tests run each through one contract."""
-
-STREAMING = {
-    "stream_ac": AgentEntry(StreamAC, StreamACConfig),
-    "stream_q": AgentEntry(StreamQ, StreamQConfig, discrete=True),
+AGENTS = {
+    "sac": AgentEntry(SAC, SACConfig, TrainConfig, tanh_of_mean=True),
+    "ddpg": AgentEntry(DDPG, DDPGConfig, TrainConfig, tanh_of_mean=True),
+    "stream_ac": AgentEntry(StreamAC, StreamACConfig, StreamTrainConfig),
+    "stream_q": AgentEntry(StreamQ, StreamQConfig, StreamTrainConfig, discrete=True),
 }
-"""Algorithms that learn from every sample once (`kanbatsu.agents.streaming.StreamingAgent`)."""
-
-EVERY = AGENTS | STREAMING
+"""Algorithms by the name that users type; tests run those of a kind through one contract."""

@@ -97,7 +97,7 @@ def discount_for(discount: float | None, spec: Spec) -> float:
     and 0.99 where episodes have no fixed length.
 
     Example:
-        >>> discount_for(None, Spec(obs_dim=1, action_dim=1, episode_length=500))
+        >>> discount_for(None, Spec((1,), action_dim=1, episode_length=500))
         0.99
 
     Reference:

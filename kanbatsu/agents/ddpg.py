@@ -117,7 +117,7 @@ class DDPG:
 
     Example:
         >>> small = NetworkConfig(width=8, blocks=1), CriticConfig(width=16, blocks=1, sparsity=0.5)
-        >>> agent = DDPG(Spec(obs_dim=3, action_dim=1, episode_length=100), DDPGConfig(*small))
+        >>> agent = DDPG(Spec((3,), action_dim=1, episode_length=100), DDPGConfig(*small))
         >>> state = agent.init(jax.random.key(0))
         >>> agent.act_greedy(state, jnp.ones((5, 3))).shape
         (5, 1)

@@ -133,7 +133,7 @@ class SAC:
 
     Example:
         >>> small = NetworkConfig(width=8, blocks=1), CriticConfig(width=16, blocks=1, sparsity=0.5)
-        >>> agent = SAC(Spec(obs_dim=3, action_dim=1, episode_length=100), SACConfig(*small))
+        >>> agent = SAC(Spec((3,), action_dim=1, episode_length=100), SACConfig(*small))
         >>> state = agent.init(jax.random.key(0))
         >>> agent.act_greedy(state, jnp.ones((5, 3))).shape
         (5, 1)

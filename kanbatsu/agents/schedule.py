@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,26 @@ class TrainConfig:
     checkpoint_every: int = 50_000
     """Env steps between checkpoints; 0 = none."""
 
+    samples: ClassVar[str] = "batches from a replay"
+    """Source of what an agent that runs by such a schedule learns from."""
+
+    @property
+    def remembers(self) -> int:
+        """Number of past transitions that are kept."""
+        return self.replay_capacity
+
+    def counts(self, turns: int) -> tuple[int, int]:
+        """Return interactions and updates after that many decisions in every environment.
+
+        Example:
+            >>> train = TrainConfig(warmup_interactions=3, updates_per_interaction=2)
+            >>> train.counts(2), train.counts(3), train.counts(5)
+            ((2, 0), (3, 2), (5, 6))
+        """
+        before = max(math.ceil(self.warmup_interactions / self.environments) - 1, 0)
+        updates = max(turns - before, 0) * self.environments * self.updates_per_interaction
+        return turns * self.environments, updates
+
 
 @dataclass(frozen=True)
 class StreamTrainConfig:
@@ -54,17 +76,47 @@ class StreamTrainConfig:
     checkpoint_every: int = 50_000
     """Env steps between checkpoints; 0 = none."""
 
+    batch_size: ClassVar[int] = 1
+    updates_per_interaction: ClassVar[int] = 1
+    warmup_interactions: ClassVar[int] = 0
+    replay_capacity: ClassVar[int] = 0
+    environments: ClassVar[int] = 1
+    samples: ClassVar[str] = "every sample once, without batch and replay"
+    """Source of what an agent that runs by such a schedule learns from."""
+
+    @property
+    def remembers(self) -> int:
+        """Number of past transitions that are kept, for probes and for nothing else."""
+        return self.probe_batch
+
+    def counts(self, turns: int) -> tuple[int, int]:
+        """Return interactions and updates after that many decisions: one of each.
+
+        Example:
+            >>> StreamTrainConfig().counts(5)
+            (5, 5)
+        """
+        return turns, turns
+
 
 Schedule = TrainConfig | StreamTrainConfig
 
 
-def schedule_of(agent: str) -> type[TrainConfig] | type[StreamTrainConfig]:
-    """Return the kind of schedule that an agent runs by.
+def stretch(schedule: Schedule, env_steps_per_turn: int) -> int:
+    """Return the turns between two moments at which anything may be due.
+
+    Args:
+        schedule: says how often anything is.
+        env_steps_per_turn: env steps of one decision in every environment.
 
     Example:
-        >>> schedule_of("sac").__name__, schedule_of("stream_ac").__name__
-        ('TrainConfig', 'StreamTrainConfig')
+        >>> stretch(StreamTrainConfig(log_every=2_000), env_steps_per_turn=2)
+        1000
     """
-    from kanbatsu.agents import STREAMING  # slow to import, and the command line wants this file
-
-    return StreamTrainConfig if agent in STREAMING else TrainConfig
+    moments = (
+        schedule.log_every,
+        schedule.probe_every,
+        schedule.evaluate_every,
+        schedule.checkpoint_every or schedule.log_every,
+    )
+    return max(1, min(moments) // env_steps_per_turn)

@@ -122,7 +122,7 @@ class StreamAC:
 
     Example:
         >>> small = StreamNetworkConfig(width=8, sparsity=0.5)
-        >>> spec = Spec(obs_dim=4, action_dim=1, episode_length=100)
+        >>> spec = Spec((4,), action_dim=1, episode_length=100)
         >>> agent = StreamAC(spec, StreamACConfig(small, small))
         >>> state = agent.init(jax.random.key(0))
         >>> state, action = agent.begin(state, jnp.ones(4), noise=jnp.zeros(1))

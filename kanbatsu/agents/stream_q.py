@@ -104,7 +104,7 @@ class StreamQ:
 
     Example:
         >>> config = StreamQConfig(StreamNetworkConfig(width=8, sparsity=0.5))
-        >>> agent = StreamQ(Spec(5, action_dim=2, episode_length=500), config)
+        >>> agent = StreamQ(Spec((5,), action_dim=2, episode_length=500), config)
         >>> state = agent.init(jax.random.key(0))
         >>> draws = Draws(jnp.float32(0.0), jnp.int32(1))
         >>> state, action = agent.begin(state, jnp.ones(5), draws)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -146,9 +147,18 @@ class Senses(eqx.Module):
         return senses, reward / jnp.sqrt(statistics.variance + EPSILON)
 
 
-def choose(condition: Bool[Array, ""], yes: Any, no: Any) -> Any:
-    """Return one of two trees of the same structure."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+def choose(condition: Bool[Array, "*n"], yes: Any, no: Any) -> Any:
+    """Return one of two trees of the same structure, row by row where there are several conditions.
+
+    Example:
+        >>> choose(jnp.array([True, False]), jnp.ones((2, 2)), jnp.zeros((2, 2))).tolist()
+        [[1.0, 1.0], [0.0, 0.0]]
+    """
+
+    def where(a: Array, b: Array) -> Array:
+        return jnp.where(jnp.expand_dims(condition, tuple(range(condition.ndim, a.ndim))), a, b)
+
+    return jax.tree.map(where if condition.ndim else partial(jnp.where, condition), yes, no)
 
 
 def average(

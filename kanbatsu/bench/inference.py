@@ -38,7 +38,7 @@ def prepare_inference(spec: Spec) -> tuple[Callable[[], Any], int, Facts]:
     config, obs_dim = network(spec)
     critic = CriticConfig(width=8, blocks=1)
     agent = DDPG(
-        TaskSpec(obs_dim=obs_dim, action_dim=ACTION_DIM, episode_length=None),
+        TaskSpec((obs_dim,), action_dim=ACTION_DIM, episode_length=None),
         DDPGConfig(actor=config, critic=critic),
     )
     state = agent.init(jax.random.key(0))

@@ -67,7 +67,7 @@ def make_agent(spec: Spec) -> SAC:
     if spec.pattern != "dense":
         pruning = {"sparsity": spec.sparsity, "pattern": spec.pattern, "compute": spec.compute}
     return SAC(
-        TaskSpec(obs_dim=OBS_DIM, action_dim=ACTION_DIM, episode_length=EPISODE_LENGTH),
+        TaskSpec((OBS_DIM,), action_dim=ACTION_DIM, episode_length=EPISODE_LENGTH),
         SACConfig(
             actor=NetworkConfig(width=actor, blocks=1, **pruning),
             critic=CriticConfig(width=critic, blocks=2, **pruning),

@@ -73,18 +73,17 @@ class StudyArguments:
 
 def train(words: list[str]) -> int:
     """Train one agent: a study of one arm, one task and one seed."""
-    from kanbatsu.agents import EVERY
-    from kanbatsu.agents.schedule import schedule_of
+    from kanbatsu.agents import AGENTS
     from kanbatsu.files.tables import did_you_mean
     from kanbatsu.study.plan import Arm, Study
 
     agent = _value_of("--agent", words) or TrainArguments.agent
-    if agent not in EVERY:
-        say_error(f"unknown agent {agent!r}. {did_you_mean(agent, EVERY)}")
+    if agent not in AGENTS:
+        say_error(f"unknown agent {agent!r}. {did_you_mean(agent, AGENTS)}")
         return USAGE
     form: Any = TrainArguments
     # Which options there are depends on the agent.
-    form = form[EVERY[agent].config, schedule_of(agent)]
+    form = form[AGENTS[agent].config, AGENTS[agent].schedule]
     asked = tyro.cli(form, args=words, prog="kanbatsu train")
     study = Study(
         question=f"How well does {agent} learn {asked.task}?",

@@ -12,6 +12,7 @@ import equinox as eqx
 import numpy as np
 import safetensors.numpy
 
+from kanbatsu.agents import AGENTS
 from kanbatsu.deploy.files import (
     ARRAYS,
     DESCRIPTION,
@@ -31,8 +32,6 @@ from kanbatsu.train.checkpoint import load_latest, to_arrays
 log = logging.getLogger(__name__)
 
 ONNX = "policy.onnx"
-TANH_OF_MEAN = ("sac", "ddpg")
-"""Agents whose greedy action is the tanh of the actor's mean."""
 Bound = float | int | Sequence[float | int] | np.ndarray
 
 
@@ -64,8 +63,9 @@ def export(
             f"{run} is not the folder of a run: config.json is missing. Name OUT/runs/<run id>"
         )
     agent = files.read_config()["agent"]
-    if agent not in TANH_OF_MEAN:
-        raise ValueError(f"the policy of {agent} cannot be exported, only {TANH_OF_MEAN}")
+    fit = [name for name, entry in AGENTS.items() if entry.tanh_of_mean]
+    if agent not in fit:
+        raise ValueError(f"the policy of {agent} cannot be exported, only {', '.join(fit)}")
     checkpoint = load_latest(files.checkpoint)
     if checkpoint is None:
         raise FileNotFoundError(

@@ -11,7 +11,7 @@ from typing import Literal
 from kanbatsu.engine.claim import claim
 from kanbatsu.files.lock import lock, own
 from kanbatsu.files.store import StudyFolder
-from kanbatsu.run.population import fits, run_population, unpruned
+from kanbatsu.run.carry import fits, run_side_by_side, unpruned
 from kanbatsu.study.plan import PlannedRun, Study, study_record
 
 
@@ -54,6 +54,6 @@ def run_populations(
             with contextlib.ExitStack() as stack:
                 for each in folders:
                     stack.enter_context(own(each.path))
-                errors = run_population(runs, [each.path for each in folders])
+                errors = run_side_by_side(runs, [each.path for each in folders])
             failed = [error for error in errors if error is not None]
             say(f"{len(group) - len(failed)} finished, {len(failed)} failed")

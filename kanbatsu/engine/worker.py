@@ -195,8 +195,8 @@ def main() -> int:
 
     # Here and not above: the engine needs this module, but none of what a run needs.
     from kanbatsu.files.lock import own
-    from kanbatsu.run.run_one import run_one
-    from kanbatsu.study.plan import run_from_dict
+    from kanbatsu.run.carry import run_one
+    from kanbatsu.run.record import run_from_dict
 
     last = 0.0
 

@@ -32,7 +32,7 @@ class BraxEnvironment:
     """One environment; where it shows several observations, the one that its policies see.
 
     Example:
-        >>> BraxEnvironment("brax/ant").discrete
+        >>> BraxEnvironment("brax/ant").spec.discrete
         False
 
     Reference:
@@ -47,11 +47,6 @@ class BraxEnvironment:
     def spec(self) -> Spec:
         """Sizes of observation and action, and the time limit."""
         return _loaded(self.task).spec
-
-    @property
-    def discrete(self) -> bool:
-        """False: actions are continuous."""
-        return False
 
     def reset(self, key: Key) -> tuple[Timed, Float[Array, " obs_dim"]]:
         """Begin an episode."""
@@ -102,7 +97,7 @@ def _loaded(task: str) -> _Loaded:
         simulator, limit = (_brax if library == "brax" else _playground)(task, name)
         seen = jax.eval_shape(simulator.reset, jax.random.key(0)).obs
     size = math.prod((seen["state"] if isinstance(seen, Mapping) else seen).shape)
-    return _Loaded(simulator, Spec(size, simulator.action_size, limit))
+    return _Loaded(simulator, Spec((size,), simulator.action_size, limit))
 
 
 def _brax(task: str, name: str) -> tuple[Any, int]:

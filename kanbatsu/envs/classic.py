@@ -38,8 +38,7 @@ class CartPole:
 
     LIMIT = 500
     """Decisions until an episode is cut off."""
-    spec = Spec(obs_dim=4, action_dim=2, episode_length=LIMIT)
-    discrete = True
+    spec = Spec((4,), action_dim=2, episode_length=LIMIT, discrete=True)
 
     GRAVITY, CART, POLE, HALF_LENGTH = 9.8, 1.0, 0.1, 0.5
     """m/s^2, kg, kg, m"""
@@ -87,8 +86,7 @@ class Pendulum:
 
     LIMIT = 200
     """Decisions until an episode is cut off."""
-    spec = Spec(obs_dim=3, action_dim=1, episode_length=LIMIT)
-    discrete = False
+    spec = Spec((3,), action_dim=1, episode_length=LIMIT)
 
     GRAVITY, MASS, LENGTH = 10.0, 1.0, 1.0
     TORQUE, FASTEST, SECONDS = 2.0, 8.0, 0.05

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -37,11 +39,13 @@ def discrete(environment: gymnasium.Env, name: str, action_repeat: int = 1) -> G
 
     Example:
         >>> discrete(gymnasium.make("CartPole-v1"), "gym/CartPole-v1").spec
-        Spec(obs_dim=4, action_dim=2, episode_length=500)
+        Spec(obs_shape=(4,), action_dim=2, episode_length=500)
     """
     if not isinstance(environment.action_space, Discrete):
         raise TaskError(
             f"{name} does not have discrete actions ({environment.action_space}); this agent "
             "chooses among a few. Use an agent for continuous actions, such as stream_ac or sac."
         )
-    return GymEnvironment(OneHotActions(environment), name, action_repeat)
+    made = GymEnvironment(OneHotActions(environment), name, action_repeat)
+    made.spec = replace(made.spec, discrete=True)
+    return made

@@ -48,7 +48,7 @@ class DMCEnvironment:
     Example:
         >>> environment = DMCEnvironment("dmc/cartpole-balance")
         >>> environment.spec
-        Spec(obs_dim=5, action_dim=1, episode_length=500)
+        Spec(obs_shape=(5,), action_dim=1, episode_length=500)
 
     Reference:
         Tassa et al. 2018, "DeepMind Control Suite".
@@ -69,7 +69,7 @@ class DMCEnvironment:
         observations = self._environment.observation_spec().values()
         self.action_repeat = action_repeat
         self.spec = Spec(
-            obs_dim=sum(math.prod(observation.shape) for observation in observations),
+            obs_shape=(sum(math.prod(observation.shape) for observation in observations),),
             action_dim=self._low.size,
             episode_length=None
             if math.isinf(limit)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32
 
-from kanbatsu.envs.spec import Timestep, unknown_task
+from kanbatsu.envs.spec import Environment, Timestep, unknown_task
 from kanbatsu.types import Key, Spec
 
 
@@ -34,11 +34,6 @@ class FunctionalEnvironment(Protocol):
     @property
     def spec(self) -> Spec:
         """Sizes of observation and action, and the time limit in decisions."""
-        ...
-
-    @property
-    def discrete(self) -> bool:
-        """Whether actions are one-hot."""
         ...
 
     def reset(self, key: Key) -> tuple[Any, Float[Array, " obs_dim"]]:
@@ -90,6 +85,11 @@ class HostedEnvironment:
         """Nothing to let go of."""
 
 
+def functional_of(environment: Environment) -> FunctionalEnvironment | None:
+    """Return the pure functions behind an environment; None where it is a simulator on the host."""
+    return environment.functional if isinstance(environment, HostedEnvironment) else None
+
+
 def load(task: str) -> FunctionalEnvironment:
     """Build the functional environment of `jax/`, `gymnax/`, `brax/` or `playground/` with a name.
 
@@ -98,7 +98,7 @@ def load(task: str) -> FunctionalEnvironment:
 
     Example:
         >>> load("jax/cartpole").spec
-        Spec(obs_dim=4, action_dim=2, episode_length=500)
+        Spec(obs_shape=(4,), action_dim=2, episode_length=500)
     """
     if task.startswith("gymnax/"):
         from kanbatsu.envs import gymnax

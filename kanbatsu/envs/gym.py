@@ -68,7 +68,7 @@ class GymEnvironment:
     Example:
         >>> environment = GymEnvironment(gymnasium.make("Pendulum-v1"), "gym/Pendulum-v1")
         >>> environment.spec
-        Spec(obs_dim=3, action_dim=1, episode_length=200)
+        Spec(obs_shape=(3,), action_dim=1, episode_length=200)
     """
 
     def __init__(self, environment: gymnasium.Env, name: str, action_repeat: int = 1) -> None:
@@ -81,7 +81,7 @@ class GymEnvironment:
         limit = _time_limit(environment)
         self.action_repeat = action_repeat
         self.spec = Spec(
-            obs_dim=sum(math.prod(box.shape) for box in boxes.values()),
+            obs_shape=(sum(math.prod(box.shape) for box in boxes.values()),),
             action_dim=self._low.size,
             episode_length=None if limit is None else math.ceil(limit / action_repeat),
         )

@@ -24,7 +24,7 @@ class GymnaxEnvironment:
 
     Example:
         >>> GymnaxEnvironment("Breakout-MinAtar").spec
-        Spec(obs_dim=400, action_dim=3, episode_length=1000)
+        Spec(obs_shape=(400,), action_dim=3, episode_length=1000)
 
     Reference:
         Lange 2022, "gymnax: A JAX-based Reinforcement Learning Environment Library"; Young and Tian
@@ -38,11 +38,6 @@ class GymnaxEnvironment:
     def spec(self) -> Spec:
         """Sizes of observation and action, and the time limit."""
         return _loaded(self.name).spec
-
-    @property
-    def discrete(self) -> bool:
-        """Whether actions are one-hot."""
-        return _loaded(self.name).bounds is None
 
     def reset(self, key: Key) -> tuple[Any, Float[Array, " obs_dim"]]:
         """Begin an episode."""
@@ -124,7 +119,8 @@ def _loaded(name: str) -> _Loaded:
         bounds = low, high
     size = int(moves.n) if discrete else math.prod(moves.shape)
     limit = int(params.max_steps_in_episode)
-    return _Loaded(simulator, params, Spec(math.prod(seen.shape), size, limit), bounds)
+    spec = Spec((math.prod(seen.shape),), size, limit, discrete=discrete)
+    return _Loaded(simulator, params, spec, bounds)
 
 
 def _flat(obs: Array) -> Float[Array, " obs_dim"]:

@@ -127,7 +127,7 @@ class Inventory:
     Example:
         >>> environment = Inventory(Chain())
         >>> environment.spec
-        Spec(obs_dim=17, action_dim=4, episode_length=100)
+        Spec(obs_shape=(17,), action_dim=4, episode_length=100)
         >>> environment.reset(seed=0).shape, environment.step(np.zeros(4)).reward < 0
         ((17,), True)
 
@@ -142,7 +142,7 @@ class Inventory:
         self.chain, self.action_repeat = chain, 1
         ways = sum(chain.lead_times)
         self.spec = Spec(
-            obs_dim=2 * chain.stages + ways + 1 + 2 * bool(chain.swing),
+            obs_shape=(2 * chain.stages + ways + 1 + 2 * bool(chain.swing),),
             action_dim=chain.stages,
             episode_length=chain.periods,
         )

@@ -40,7 +40,7 @@ def make(task: str, action_repeat: int | None = None, *, discrete: bool = False)
 
     Example:
         >>> make("gym/Pendulum-v1").spec
-        Spec(obs_dim=3, action_dim=1, episode_length=200)
+        Spec(obs_shape=(3,), action_dim=1, episode_length=200)
         >>> make("gym/Pendulum-v1", action_repeat=4).spec.episode_length
         50
     """
@@ -76,12 +76,12 @@ def _hosted(task: str, action_repeat: int | None, discrete: bool) -> Environment
     made = functional.load(task)
     if action_repeat not in (None, 1):
         raise TaskError(f"{task} cannot repeat actions: leave action_repeat unset")
-    if made.discrete and not discrete:
+    if made.spec.discrete and not discrete:
         raise TaskError(
             f"{task} has discrete actions; this agent needs continuous ones. Use an agent for "
             "discrete actions, such as stream_q."
         )
-    if discrete and not made.discrete:
+    if discrete and not made.spec.discrete:
         raise TaskError(f"{task} has continuous actions; {_WANTS_DISCRETE}")
     return functional.HostedEnvironment(made)
 

@@ -37,7 +37,7 @@ class ProbeEnvironment:
         self._pay, self._cues = pay, cues
         self._cue, self._decisions = 0.0, 0
         self.action_repeat = 1
-        self.spec = Spec(obs_dim=2, action_dim=1, episode_length=length)
+        self.spec = Spec((2,), action_dim=1, episode_length=length)
 
     def reset(self, seed: int) -> Float32[np.ndarray, " 2"]:
         """Draw the cue."""

@@ -1,4 +1,4 @@
-"""What an environment is: one simulator, one episode at a time, float32 in and out."""
+"""What an environment is: one simulator, one episode at a time, arrays in and out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Num
 
 from kanbatsu.types import Spec
 
@@ -23,7 +23,7 @@ class Timestep(NamedTuple):
     limit say. `success` is None where the environment does not report it.
     """
 
-    obs: Float32[np.ndarray, " obs_dim"]
+    obs: Num[np.ndarray, "*obs"]
     reward: float
     terminated: bool
     truncated: bool
@@ -32,7 +32,7 @@ class Timestep(NamedTuple):
 
 @runtime_checkable
 class Environment(Protocol):
-    """One simulator behind flat float32 observations and actions in [-1, 1].
+    """One simulator behind observations as its spec says and actions in [-1, 1].
 
     An episode is a pure function of its seed and its actions: nothing leaks from the episode
     before. That is what makes an interrupted run end like an uninterrupted one.
@@ -40,7 +40,7 @@ class Environment(Protocol):
 
     @property
     def spec(self) -> Spec:
-        """Sizes of observation and action, and the time limit in decisions."""
+        """Shapes of observation and action, and the time limit in decisions."""
         ...
 
     @property
@@ -48,7 +48,7 @@ class Environment(Protocol):
         """Env steps per decision; the last decision of an episode may take fewer."""
         ...
 
-    def reset(self, seed: int) -> Float32[np.ndarray, " obs_dim"]:
+    def reset(self, seed: int) -> Num[np.ndarray, "*obs"]:
         """Start the episode that belongs to `seed` (32 bits) and return its first observation."""
         ...
 

@@ -9,7 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-from kanbatsu.envs.functional import FunctionalEnvironment, FunctionalStep, HostedEnvironment
+from kanbatsu.envs.functional import (
+    FunctionalEnvironment,
+    FunctionalStep,
+    HostedEnvironment,
+    functional_of,
+)
 from kanbatsu.envs.spec import Environment, TaskError, Timestep
 from kanbatsu.types import Key, Spec
 
@@ -80,11 +85,6 @@ class TimedFunctional:
         """The simulator's, with one more entry in the observation."""
         return _longer(self.functional.spec)
 
-    @property
-    def discrete(self) -> bool:
-        """Whether actions are one-hot."""
-        return self.functional.discrete
-
     def reset(self, key: Key) -> tuple[Any, Float[Array, " obs_dim"]]:
         """Begin an episode."""
         state, obs = self.functional.reset(key)
@@ -108,13 +108,14 @@ def add_time(environment: Environment) -> Environment:
     Raises:
         TaskError: There is no time limit.
     """
-    if isinstance(environment, HostedEnvironment):
-        return HostedEnvironment(TimedFunctional(environment.functional))
-    return TimedEnvironment(environment)
+    functional = functional_of(environment)
+    if functional is None:
+        return TimedEnvironment(environment)
+    return HostedEnvironment(TimedFunctional(functional))
 
 
 def _longer(spec: Spec) -> Spec:
-    return replace(spec, obs_dim=spec.obs_dim + 1)
+    return replace(spec, obs_shape=(spec.obs_dim + 1,))
 
 
 def _limit(spec: Spec) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Num
 
 from kanbatsu.envs.spec import Environment, Timestep
 
@@ -36,8 +36,8 @@ class VectorStep(NamedTuple):
     `next_obs` is always the true successor, which belongs into the replay.
     """
 
-    obs: Float32[np.ndarray, "n obs_dim"]
-    next_obs: Float32[np.ndarray, "n obs_dim"]
+    obs: Num[np.ndarray, "n *obs"]
+    next_obs: Num[np.ndarray, "n *obs"]
     reward: Float32[np.ndarray, " n"]
     terminated: Bool[np.ndarray, " n"]
     truncated: Bool[np.ndarray, " n"]
@@ -82,12 +82,12 @@ class VectorEnvironment:
         self._episode = np.zeros(len(environments), np.int64)
         self._return = np.zeros(len(environments))
         self._actions: list[list[np.ndarray]] = [[] for _ in environments]
-        self._obs = np.empty((len(environments), self.spec.obs_dim), np.float32)
+        self._obs = np.empty((len(environments), *self.spec.obs_shape), self.spec.obs_dtype)
 
     def __len__(self) -> int:
         return len(self._environments)
 
-    def reset(self) -> Float32[np.ndarray, "n obs_dim"]:
+    def reset(self) -> Num[np.ndarray, "n *obs"]:
         """Start over, with episode 0 of every environment: the same episodes each time.
 
         Returns:
@@ -155,7 +155,7 @@ class VectorEnvironment:
             "obs": self._obs.copy(),
         }
 
-    def restore(self, snapshot: Mapping[str, np.ndarray]) -> Float32[np.ndarray, "n obs_dim"]:
+    def restore(self, snapshot: Mapping[str, np.ndarray]) -> Num[np.ndarray, "n *obs"]:
         """Continue where `snapshot` was taken, by playing the episodes under way again.
 
         An environment that does not repeat itself starts a fresh episode, with a warning.
@@ -233,14 +233,18 @@ class VectorEnvironment:
             self._return[index] += timestep.reward
             self._actions[index].append(action)
 
-    def _checked(self, index: int, obs: Any) -> Float32[np.ndarray, " obs_dim"]:
-        """Return the observation as float32, or say what is wrong with it."""
-        if np.shape(obs) != (self.spec.obs_dim,):
+    def _checked(self, index: int, obs: Any) -> Num[np.ndarray, "*obs"]:
+        """Return the observation in the type of the spec, or say what is wrong with it."""
+        spec = self.spec
+        if np.shape(obs) != spec.obs_shape:
             raise self._fault(
                 index,
-                f"returned an observation of shape {np.shape(obs)} instead of "
-                f"{(self.spec.obs_dim,)}",
+                f"returned an observation of shape {np.shape(obs)} instead of {spec.obs_shape}",
             )
+        if spec.obs_dtype == "uint8":
+            if np.asarray(obs).dtype != np.uint8:
+                raise self._fault(index, f"returned an image of {np.asarray(obs).dtype}, not uint8")
+            return np.asarray(obs)
         if isinstance(obs, np.ndarray) and obs.dtype == np.float32:
             checked = obs
         else:
@@ -249,7 +253,7 @@ class VectorEnvironment:
         if not np.isfinite(checked).all():
             entry = int(np.argmin(np.isfinite(checked)))
             raise self._fault(
-                index, f"returned an observation whose entry {entry} is {checked[entry]}"
+                index, f"returned an observation whose entry {entry} is {checked.ravel()[entry]}"
             )
         return checked
 

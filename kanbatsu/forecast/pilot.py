@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from kanbatsu.agents import STREAMING
+from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.engine.place import PlaceConfig
 from kanbatsu.engine.progress import Display, LineDisplay
 from kanbatsu.engine.run_study import run_study
@@ -70,16 +70,16 @@ def _operations(arm: Arm, study: Study) -> float:
     for task in study.tasks:
         config = arm.solved[task].config if task in arm.solved else arm.config
         spec, _ = task_facts(task, arm.agent, config, arm.train)
-        each = operations_of(arm.agent, config, getattr(arm.train, "batch_size", 1), spec).update
-        per_turn = getattr(arm.train, "updates_per_interaction", 1)
-        costs.append(each * per_turn * getattr(arm.train, "environments", 1))
+        each = operations_of(arm.agent, config, arm.train.batch_size, spec).update
+        per_turn = arm.train.updates_per_interaction
+        costs.append(each * per_turn * arm.train.environments)
     return float(max(costs))
 
 
 def _steps_of_a_turn(arm: Arm, study: Study) -> int:
     """Return the env steps between an arm's updates, on the task where they are most."""
     repeats = [task_facts(task, arm.agent, arm.config, arm.train)[1] for task in study.tasks]
-    return max(repeats) * getattr(arm.train, "environments", 1)
+    return max(repeats) * arm.train.environments
 
 
 def by_cost(study: Study) -> list[Study]:
@@ -103,7 +103,7 @@ def by_cost(study: Study) -> list[Study]:
 def _short(arm: Arm, task: str, turns: int, env_steps: int) -> Arm:
     """Return an arm that evaluates and probes often enough in a short run to be timed."""
     _, repeat = task_facts(task, arm.agent, arm.config, arm.train)
-    each = repeat * getattr(arm.train, "environments", 1)
+    each = repeat * arm.train.environments
     changes: dict[str, Any] = {
         "log_every": max(turns // STRETCHES, 1) * each,
         "evaluate_every": (WARM_UP + turns) // 3 * each,
@@ -111,7 +111,7 @@ def _short(arm: Arm, task: str, turns: int, env_steps: int) -> Arm:
         "probe_every": (WARM_UP + turns) // 3 * each,
         "checkpoint_every": 10 * (WARM_UP + turns) * each,
     }
-    if arm.agent not in STREAMING:
+    if isinstance(arm.train, TrainConfig):
         changes["warmup_interactions"] = WARM_UP
     return dataclasses.replace(
         arm,

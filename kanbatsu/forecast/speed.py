@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kanbatsu.run.operations import counts, turns
+from kanbatsu.run.operations import turns
 from kanbatsu.types import Spec
 
 LEAST_SPREAD = 0.15
@@ -52,7 +52,7 @@ class Speed:
             env_steps: At which it ends.
         """
         turn = turns(env_steps, train, self.action_repeat)
-        interactions, updates = counts(agent, turn, train)
+        interactions, updates = train.counts(turn)
         learning = self.interaction * interactions + self.update * updates
         learning += self.probe * (env_steps // train.probe_every + 1)
         episodes = (env_steps // train.evaluate_every + 2) * train.evaluation_episodes
@@ -66,8 +66,8 @@ class Speed:
     def replay_bytes(self, train: Any, env_steps: int) -> int:
         """Return what the replay holds at the end of a run."""
         stored = min(
-            turns(env_steps, train, self.action_repeat) * getattr(train, "environments", 1),
-            getattr(train, "replay_capacity", 0),
+            turns(env_steps, train, self.action_repeat) * train.environments,
+            train.replay_capacity,
         )
         return stored * (4 * (2 * self.obs_dim + self.action_dim + 1) + 2)
 
@@ -114,7 +114,7 @@ def speed(
     deviation = math.sqrt(sum((x - per_env_step) ** 2 for x in each) / max(len(each) - 1, 1))
     updates = last["updates"] - first["updates"]
     update = (spent(last, "update") - spent(first, "update")) / updates
-    per_turn = action_repeat * getattr(train, "environments", 1)
+    per_turn = action_repeat * train.environments
     decisions = (last["env_steps"] - first["env_steps"]) / action_repeat
     interaction = max(per_env_step * action_repeat - update * updates / decisions, 1e-7)
 

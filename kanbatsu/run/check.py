@@ -10,8 +10,7 @@ from typing import Any
 
 import jax
 
-from kanbatsu.agents import EVERY
-from kanbatsu.agents.schedule import TrainConfig, schedule_of
+from kanbatsu.agents import AGENTS
 from kanbatsu.envs.make import make
 from kanbatsu.envs.spec import TaskError
 from kanbatsu.envs.timed import add_time
@@ -52,13 +51,13 @@ def check(run: Run) -> dict[str, Count]:
         ValueError: for an unknown task or agent, spaces that the agent cannot use, a sparsity
             that cannot be met, or a schedule that makes no sense; the message says what to do.
     """
-    if run.agent not in EVERY:
-        raise ValueError(f"unknown agent {run.agent!r}: choose from {', '.join(EVERY)}")
-    if not isinstance(run.config, EVERY[run.agent].config):
+    if run.agent not in AGENTS:
+        raise ValueError(f"unknown agent {run.agent!r}: choose from {', '.join(AGENTS)}")
+    if not isinstance(run.config, AGENTS[run.agent].config):
         raise ValueError(f"{type(run.config).__name__} is not the configuration of {run.agent}")
-    if not isinstance(run.train, schedule_of(run.agent)):
+    if not isinstance(run.train, AGENTS[run.agent].schedule):
         raise ValueError(
-            f"{run.agent} runs by a {schedule_of(run.agent).__name__}, not by a "
+            f"{run.agent} runs by a {AGENTS[run.agent].schedule.__name__}, not by a "
             f"{type(run.train).__name__}: an agent that learns from a stream has no batch_size, no "
             "replay_capacity and no warm-up, and one with a replay needs them"
         )
@@ -66,7 +65,7 @@ def check(run: Run) -> dict[str, Count]:
         raise ValueError("env_steps must be at least 1, and seed at least 0")
     _check_ranges("train.", run.train)
     _check_ranges("", run.config)
-    if isinstance(run.train, TrainConfig) and run.train.replay_capacity < run.train.environments:
+    if 0 < run.train.replay_capacity < run.train.environments:
         raise ValueError(
             "train.replay_capacity must hold a transition of each environment "
             f"({run.train.environments}): got {run.train.replay_capacity}"
@@ -120,7 +119,7 @@ def task_facts(task: str, agent: str, config: Any, train: Any) -> tuple[Spec, in
         TaskError: The task cannot be had, or fails when an episode begins.
     """
     timed = getattr(config, "time", False)
-    return _facts_of(task, train.action_repeat, EVERY[agent].discrete, timed)
+    return _facts_of(task, train.action_repeat, AGENTS[agent].discrete, timed)
 
 
 @functools.lru_cache(maxsize=64)  # a study asks once per arm and seed
@@ -152,7 +151,7 @@ def _dense_templates(run: Run, spec: Spec) -> Mapping[str, Any]:
         for name, network in named.items()
         if network is not None
     }
-    agent = EVERY[run.agent].agent(spec, dataclasses.replace(run.config, **dense))
+    agent = AGENTS[run.agent].agent(spec, dataclasses.replace(run.config, **dense))
     networks = jax.eval_shape(lambda key: agent.networks(agent.init(key)), jax.random.key(0))
     # Of several critics, the first: they are alike.
     return {

@@ -10,10 +10,9 @@ from typing import Any
 
 import jax
 
-from kanbatsu.agents import EVERY, STREAMING, AgentConfig
-from kanbatsu.agents.streaming import StreamingAgent
+from kanbatsu.agents import AGENTS, AgentConfig
 from kanbatsu.sparsity.flops import multiplied
-from kanbatsu.types import Agent, Spec
+from kanbatsu.types import Spec
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,7 @@ class Operations:
         return self.update * updates + self.decision * interactions
 
 
-def operations(
-    agent: Agent | StreamingAgent, networks: Mapping[str, Any], batch: int
-) -> Operations:
+def operations(agent: Any, networks: Mapping[str, Any], batch: int) -> Operations:
     """Count the operations of an agent.
 
     Args:
@@ -47,14 +44,14 @@ def operations(
     """
     weights = {name: sum(multiplied(network).values()) for name, network in networks.items()}
     update = sum(2 * agent.passes[name] * batch * count for name, count in weights.items())
-    streams = isinstance(agent, StreamingAgent)
-    return Operations(update, 0 if streams else 2 * weights["actor"])
+    # What learns from every sample at once acts in the same products.
+    return Operations(update, 2 * weights["actor"] if hasattr(agent, "act") else 0)
 
 
 @functools.lru_cache(maxsize=64)  # the runs of an arm ask alike
 def operations_of(agent: str, config: AgentConfig, batch: int, spec: Spec) -> Operations:
     """Count the operations of an arm on a task, by drawing its networks once."""
-    made = EVERY[agent].agent(spec, config)
+    made = AGENTS[agent].agent(spec, config)
     return operations(made, made.networks(made.init(jax.random.key(0))), batch)
 
 
@@ -66,20 +63,4 @@ def turns(env_steps: int, train: Any, action_repeat: int) -> int:
         >>> turns(env_steps=7, train=TrainConfig(environments=2), action_repeat=2)
         2
     """
-    return math.ceil(env_steps / (action_repeat * getattr(train, "environments", 1)))
-
-
-def counts(agent: str, turn: int, train: Any) -> tuple[int, int]:
-    """Return interactions and updates after that many turns of the loop.
-
-    Example:
-        >>> from kanbatsu.agents.schedule import TrainConfig
-        >>> train = TrainConfig(warmup_interactions=3, updates_per_interaction=2)
-        >>> counts("sac", 2, train), counts("sac", 3, train), counts("sac", 5, train)
-        ((2, 0), (3, 2), (5, 6))
-    """
-    if agent in STREAMING:
-        return turn, turn
-    each = train.environments
-    before = max(math.ceil(train.warmup_interactions / each) - 1, 0)
-    return turn * each, max(turn - before, 0) * each * train.updates_per_interaction
+    return math.ceil(env_steps / (action_repeat * train.environments))

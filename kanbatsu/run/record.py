@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from kanbatsu.agents import AgentConfig
+from kanbatsu.agents import AGENTS, AgentConfig
 from kanbatsu.agents.sac import SACConfig
 from kanbatsu.agents.schedule import Schedule, TrainConfig
+from kanbatsu.files.tables import from_dict
 
 
 @dataclass(frozen=True)
@@ -18,10 +21,27 @@ class Run:
     agent: str = "sac"
     """Name of the algorithm: sac, ddpg, stream_ac or stream_q."""
     seed: int = 0
-    """Of everything random in the run."""
+    """Seed of every random draw in the run."""
     env_steps: int = 200_000
     """Simulator steps, before action repeat, at which the run ends."""
     config: AgentConfig = field(default_factory=SACConfig)
     """The algorithm's own configuration."""
     train: Schedule = field(default_factory=TrainConfig)
-    """The schedule; `kanbatsu.agents.schedule.schedule_of` says which kind an agent wants."""
+    """Schedule of the run, of the kind that `kanbatsu.agents.AGENTS` names for the agent."""
+
+
+def run_from_dict(table: Mapping[str, Any]) -> Run:
+    """Build a run from what `config.json` holds.
+
+    Raises:
+        RecordError: It is not the record of a run.
+
+    Example:
+        >>> from kanbatsu.files.tables import to_dict
+        >>> run = Run("gym/Pendulum-v1", "ddpg", config=AGENTS["ddpg"].config(tau=0.01))
+        >>> run_from_dict(to_dict(run)) == run
+        True
+    """
+    config: Any = from_dict(AGENTS[table["agent"]].config, table["config"], "config")
+    train: Any = from_dict(AGENTS[table["agent"]].schedule, table["train"], "train")
+    return Run(table["task"], table["agent"], table["seed"], table["env_steps"], config, train)

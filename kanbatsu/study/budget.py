@@ -8,7 +8,7 @@ from typing import Any
 
 from kanbatsu.files.tables import RecordError, canonical_hash, from_dict, to_dict
 from kanbatsu.run.check import check, task_facts
-from kanbatsu.run.operations import counts, operations_of, turns
+from kanbatsu.run.operations import operations_of, turns
 from kanbatsu.run.record import Run
 from kanbatsu.study.match import Solved
 from kanbatsu.study.plan import Arm, Study
@@ -108,10 +108,9 @@ def came_out(study: Study, timed: Mapping[str, Any]) -> Iterator[str]:
 def total_flops(arm: Arm, task: str, env_steps: int) -> int:
     """Return the operations of a run, as its layers really compute on this machine."""
     spec, repeat = task_facts(task, arm.agent, arm.config, arm.train)
-    batch = getattr(arm.train, "batch_size", 1)
     turn = turns(env_steps, arm.train, repeat)
-    each = operations_of(arm.agent, arm.config, batch, spec)
-    return each.total(*counts(arm.agent, turn, arm.train))
+    each = operations_of(arm.agent, arm.config, arm.train.batch_size, spec)
+    return each.total(*arm.train.counts(turn))
 
 
 def _solve(study: Study, arm: Arm, task: str, seconds: Seconds | None) -> Solved:
@@ -185,7 +184,7 @@ def _width(config: Any, network: str, arm: Arm, task: str, goal: int) -> int:
 def _env_steps(arm: Arm, task: str, goal: int | float, amount: Callable[[int], int | float]) -> int:
     """Return the env steps, in whole decisions, whose amount is nearest to `goal`."""
     _, repeat = task_facts(task, arm.agent, arm.config, arm.train)
-    each = repeat * getattr(arm.train, "environments", 1)
+    each = repeat * arm.train.environments
     low, high = 0, 1
     while amount(high * each) < goal:
         low, high = high, 2 * high

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kanbatsu.agents import EVERY, STREAMING
-from kanbatsu.agents.schedule import StreamTrainConfig, TrainConfig, schedule_of
+from kanbatsu.agents import AGENTS
 from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, parse_override
 from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.plan import Arm, Study
@@ -110,7 +109,7 @@ def _shallow(record: Any) -> dict[str, Any]:
 
 def _settings(agent: str) -> set[str]:
     """Names of everything that an arm with this agent can set."""
-    own = {item.name for item in dataclasses.fields(EVERY[agent].config)}
+    own = {item.name for item in dataclasses.fields(AGENTS[agent].config)}
     return own | {"agent", "train", "match"}
 
 
@@ -122,10 +121,10 @@ def _arm(agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], wher
     match, solved_for = _match(settings.pop("match", None), table, where)
     schedule = settings.pop("train", {})
     name = f"{where}.train".lstrip(".")
-    refuse_replay(agent, schedule, name)
-    train: Any = from_dict(schedule_of(agent), schedule, name)
+    refuse_foreign(agent, schedule, name)
+    train: Any = from_dict(AGENTS[agent].schedule, schedule, name)
     settings.pop("agent", None)
-    return Arm(agent, from_dict(EVERY[agent].config, settings, where), train, match, solved_for)
+    return Arm(agent, from_dict(AGENTS[agent].config, settings, where), train, match, solved_for)
 
 
 def _match(asked: Any, table: Mapping[str, Any], where: str) -> tuple[Match | None, Unknowns]:
@@ -145,32 +144,36 @@ def _match(asked: Any, table: Mapping[str, Any], where: str) -> tuple[Match | No
     return match, found
 
 
-def refuse_replay(agent: str, schedule: Any, where: str) -> None:
-    """Refuse settings of batches and replays for an agent that has neither.
+def refuse_foreign(agent: str, schedule: Any, where: str) -> None:
+    """Refuse settings of a schedule that are those of other agents.
 
     Raises:
         RecordError: One line per setting.
 
     Example:
-        >>> refuse_replay("stream_ac", {"batch_size": 32}, "train")
+        >>> refuse_foreign("stream_ac", {"batch_size": 32}, "train")
         Traceback (most recent call last):
         ...
         kanbatsu.files.tables.RecordError: train.batch_size: stream_ac learns from every sample \
 once, without batch and replay; remove it, or set it in the arms of other agents alone
     """
-    if agent not in STREAMING or not isinstance(schedule, Mapping):
+    if not isinstance(schedule, Mapping):
         return
-    known = {item.name for item in dataclasses.fields(StreamTrainConfig)}
-    others = [item.name for item in dataclasses.fields(TrainConfig) if item.name not in known]
-    unfit = [name for name in others if name in schedule]
+    own: Any = AGENTS[agent].schedule
+    known, every = _names(own), set().union(*(_names(each.schedule) for each in AGENTS.values()))
+    unfit = [name for name in schedule if name in every - known]
     if unfit:
         raise RecordError(
             "\n".join(
-                f"{where}.{name}: {agent} learns from every sample once, without batch and replay; "
-                "remove it, or set it in the arms of other agents alone"
+                f"{where}.{name}: {agent} learns from {own.samples}; remove it, or set it in the "
+                "arms of other agents alone"
                 for name in unfit
             )
         )
+
+
+def _names(schedule: Any) -> set[str]:
+    return {item.name for item in dataclasses.fields(schedule)}
 
 
 def _arm_problems(arms: Any, defaults: Mapping[str, Any], agent: Any) -> list[str]:
@@ -192,9 +195,9 @@ def _arm_problems(arms: Any, defaults: Mapping[str, Any], agent: Any) -> list[st
             )
         agents[f"{where}.agent"] = arm.get("agent", agent)
     problems += [
-        f"{where}: unknown agent {name!r}. {did_you_mean(str(name), EVERY)}"
+        f"{where}: unknown agent {name!r}. {did_you_mean(str(name), AGENTS)}"
         for where, name in agents.items()
-        if name not in EVERY and (where == "agent" or name != agent)
+        if name not in AGENTS and (where == "agent" or name != agent)
     ]
     if problems:
         return problems
@@ -258,7 +261,7 @@ def _match_problems(arms: Mapping[str, Arm]) -> Iterable[str]:
 
 def _reserved() -> set[str]:
     """Names that begin a setting's path, which an arm therefore cannot have."""
-    return set().union(*map(_settings, EVERY)).union(_STUDY_KEYS)
+    return set().union(*map(_settings, AGENTS)).union(_STUDY_KEYS)
 
 
 def _override(table: Mapping[str, Any], override: str) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from kanbatsu.agents import EVERY, AgentConfig
-from kanbatsu.agents.schedule import Schedule, schedule_of
-from kanbatsu.files.tables import RecordError, canonical_hash, from_dict, to_dict
+from kanbatsu.agents import AgentConfig
+from kanbatsu.agents.schedule import Schedule
+from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
 from kanbatsu.run.check import check
 from kanbatsu.run.record import Run
 from kanbatsu.sparsity.count import Count
@@ -163,19 +163,3 @@ def _arm_record(arm: Arm, tasks: tuple[str, ...]) -> dict[str, Any]:
         return record
     solved = {task: to_dict(found) for task, found in arm.solved.items()}
     return record | {"match": to_dict(arm.match), "solved": solved}
-
-
-def run_from_dict(table: Mapping[str, Any]) -> Run:
-    """Build a run from what `config.json` holds.
-
-    Raises:
-        RecordError: It is not the record of a run.
-
-    Example:
-        >>> run = Run("gym/Pendulum-v1", "ddpg", config=EVERY["ddpg"].config(tau=0.01))
-        >>> run_from_dict(to_dict(run)) == run
-        True
-    """
-    config: Any = from_dict(EVERY[table["agent"]].config, table["config"], "config")
-    train: Any = from_dict(schedule_of(table["agent"]), table["train"], "train")
-    return Run(table["task"], table["agent"], table["seed"], table["env_steps"], config, train)

@@ -1,7 +1,7 @@
 """Evaluation: greedy episodes on an environment with seeds of its own.
 
-Two functions do the same: one steps any simulator on the host, one is compiled with a simulator
-that is a pure function, and plays all episodes side by side.
+A simulator on the host is stepped there; one that is a pure function is compiled with the agent and
+plays all episodes side by side.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from kanbatsu.envs.functional import FunctionalEnvironment
+from kanbatsu.envs.functional import FunctionalEnvironment, functional_of
 from kanbatsu.envs.spec import Environment
 from kanbatsu.envs.vector import EnvironmentFault, Episode, VectorEnvironment
 from kanbatsu.types import Key
@@ -36,7 +36,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    act_greedy: Callable[[Any, np.ndarray], jax.Array],
+    act_greedy: Callable[[Any, Any], jax.Array],
     state: Any,
     environment: Environment,
     *,
@@ -56,6 +56,9 @@ def evaluate(
         EnvironmentFault: if the environment returns something unusable, or an episode does not
             end.
     """
+    functional = functional_of(environment)
+    if functional is not None:
+        return evaluate_compiled(act_greedy, state, functional, seed=seed, episodes=episodes)
     arena = VectorEnvironment([environment], seed)
     most = max(MOST_DECISIONS, environment.spec.episode_length or 0)
     obs, played, decisions = arena.reset(), list[Episode](), 0

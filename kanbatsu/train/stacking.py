@@ -13,11 +13,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kanbatsu.sparsity.weight import Masked
-
-Apart = Callable[[Any], list[Any]]
-"""Takes a tree that was laid side by side, or a later one of its structure, apart."""
 
 
 def shape_of(tree: Any) -> Hashable:
@@ -35,41 +33,77 @@ def shape_of(tree: Any) -> Hashable:
     return structure, tuple(zip(map(jnp.shape, leaves), kinds, strict=True))
 
 
-def side_by_side(trees: Sequence[Any]) -> tuple[Any, Apart]:
-    """Lay trees along a new first axis.
+def lift(function: Callable[..., Any], members: int, axes: Any = 0) -> Callable[..., Any]:
+    """Return a function for all members at once; of one alone, the function itself.
+
+    Args:
+        function: of one member.
+        members: how many there are.
+        axes: as `in_axes` of `jax.vmap`.
+    """
+    return function if members == 1 else jax.vmap(function, in_axes=axes)
+
+
+class SideBySide:
+    """Trees of several members along a new first axis; the tree itself where there is one.
+
+    A program of one member alone so is the plain one, without an axis for members.
 
     Args:
         trees: equal in `shape_of`.
-
-    Returns:
-        One tree of their leaves, `[len(trees), ...]`, and a function that takes such a tree apart,
-        each as it was: what was dense is dense again.
 
     Raises:
         ValueError: The trees differ in structure, shapes or types.
 
     Example:
         >>> dense, mask = jnp.ones(2), jnp.array([True, False])
-        >>> both, apart = side_by_side([{"w": dense}, {"w": Masked.of(dense, mask)}])
-        >>> both["w"].mask.tolist()
+        >>> both = SideBySide([{"w": dense}, {"w": Masked.of(dense, mask)}])
+        >>> both.tree["w"].mask.tolist()
         [[True, True], [True, False]]
-        >>> apart(both)[0]
+        >>> both.apart()[0]
         {'w': Array([1., 1.], dtype=float32)}
     """
-    if len({shape_of(tree) for tree in trees}) != 1:
-        raise ValueError("only trees of the same structure, shapes and types go side by side")
-    flat = [jax.tree.flatten(tree, is_leaf=_is_masked) for tree in trees]
-    columns = list(zip(*(nodes for nodes, _ in flat), strict=True))
-    alike = list(zip(*map(_alike, columns), strict=True))
-    structure = flat[0][1]
-    together = jax.tree.map(
-        lambda *leaves: jnp.stack(leaves), *(jax.tree.unflatten(structure, n) for n in alike)
-    )
-    wrapped = tuple(
-        tuple(not _is_masked(old) and _is_masked(new) for old, new in zip(nodes, own, strict=True))
-        for (nodes, _), own in zip(flat, alike, strict=True)
-    )
-    return together, partial(_apart, wrapped)
+
+    def __init__(self, trees: Sequence[Any]) -> None:
+        if len({shape_of(tree) for tree in trees}) != 1:
+            raise ValueError("only trees of the same structure, shapes and types go side by side")
+        self._alone = len(trees) == 1
+        if self._alone:
+            self.tree = trees[0]
+            return
+        flat = [jax.tree.flatten(tree, is_leaf=_is_masked) for tree in trees]
+        columns = list(zip(*(nodes for nodes, _ in flat), strict=True))
+        alike = list(zip(*map(_alike, columns), strict=True))
+        structure = flat[0][1]
+        self.tree = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), *(jax.tree.unflatten(structure, n) for n in alike)
+        )
+        self._wrapped = tuple(
+            tuple(
+                not _is_masked(old) and _is_masked(new) for old, new in zip(nodes, own, strict=True)
+            )
+            for (nodes, _), own in zip(flat, alike, strict=True)
+        )
+
+    def apart(self) -> list[Any]:
+        """Return each member's own tree as it is now: what was dense is dense again."""
+        return [self.tree] if self._alone else _apart(self._wrapped, self.tree)
+
+    def join(self, values: Sequence[Any]) -> Any:
+        """Return one array per member as an argument of a lifted function."""
+        return values[0] if self._alone else jnp.stack(values)
+
+    def stack(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Return one array per member as an argument of a lifted function, on the host."""
+        return values[0] if self._alone else np.stack(values)
+
+    def take(self, values: np.ndarray) -> np.ndarray:
+        """Return `[members, ...]` as an argument of a lifted function."""
+        return values[0] if self._alone else values
+
+    def give(self, result: Any) -> Any:
+        """Return a lifted function's result as `[members, ...]`."""
+        return result[None] if self._alone else result
 
 
 @partial(jax.jit, static_argnums=0)

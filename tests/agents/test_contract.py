@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kanbatsu.agents import AGENTS
+from kanbatsu.agents import AGENTS as EVERY_AGENT
+from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.nn.heads import ValueHead
 from kanbatsu.nn.network import make_network
@@ -17,7 +18,8 @@ from kanbatsu.sparsity.weight import Masked
 from kanbatsu.train.checkpoint import from_arrays, to_arrays
 from kanbatsu.types import Spec, Transition
 
-SPEC = Spec(obs_dim=4, action_dim=2, episode_length=100)
+AGENTS = {name: entry for name, entry in EVERY_AGENT.items() if entry.schedule is TrainConfig}
+SPEC = Spec((4,), action_dim=2, episode_length=100)
 KEY = jax.random.key(0)
 OBS = jax.random.normal(KEY, (3, 4))
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kanbatsu.agents import STREAMING
+from kanbatsu.agents import AGENTS
+from kanbatsu.agents.schedule import StreamTrainConfig
 from kanbatsu.agents.stream_ac import StreamAC, StreamACConfig
 from kanbatsu.agents.stream_q import Draws, StreamQ, StreamQConfig
 from kanbatsu.agents.streaming import Outcome, Senses, StreamingAgent
@@ -18,7 +19,8 @@ from kanbatsu.sparsity.weight import Masked, to_dense
 from kanbatsu.train.checkpoint import from_arrays, to_arrays
 from kanbatsu.types import Spec, Transition
 
-SPEC = Spec(obs_dim=5, action_dim=2, episode_length=100)
+STREAMING = {n: entry for n, entry in AGENTS.items() if entry.schedule is StreamTrainConfig}
+SPEC = Spec((5,), action_dim=2, episode_length=100)
 KEY = jax.random.key(0)
 
 

@@ -130,9 +130,7 @@ def test_rows_are_printed_and_stored(monkeypatch, tmp_path):
 def test_every_contender_gives_the_same_action(compute, tmp_path):
     spec = Spec("inference", "2x24", 0.5, "grouped", compute)
     config, obs_dim = inference.network(spec)
-    agent = DDPG(
-        TaskSpec(obs_dim=obs_dim, action_dim=3, episode_length=None), DDPGConfig(actor=config)
-    )
+    agent = DDPG(TaskSpec((obs_dim,), action_dim=3, episode_length=None), DDPGConfig(actor=config))
     state = agent.init(jax.random.key(0))
     export_policy(state.actor, state.normaliser, tmp_path)
     observation = np.linspace(-1.0, 1.0, obs_dim, dtype=np.float32)

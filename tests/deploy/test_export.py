@@ -19,8 +19,8 @@ from kanbatsu.deploy.layers import Dense, Grouped, Packed
 from kanbatsu.deploy.network import smallest
 from kanbatsu.files.store import RunFolder
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
+from kanbatsu.run.carry import run_one
 from kanbatsu.run.record import Run
-from kanbatsu.run.run_one import run_one
 from kanbatsu.train.checkpoint import from_arrays, load_latest
 from kanbatsu.types import Spec
 
@@ -36,7 +36,7 @@ RUN = Run(
         checkpoint_every=20,
     ),
 )  # fmt: skip
-SPEC = Spec(obs_dim=3, action_dim=1, episode_length=200)
+SPEC = Spec((3,), action_dim=1, episode_length=200)
 
 
 @pytest.fixture(scope="module")

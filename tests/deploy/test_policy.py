@@ -39,7 +39,7 @@ from kanbatsu.kernels.shared import shared_library
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.types import Spec
 
-SPEC = Spec(obs_dim=17, action_dim=3, episode_length=100)
+SPEC = Spec((17,), action_dim=3, episode_length=100)
 STORED = {
     "dense": {},
     "element": {"sparsity": 0.8, "compute": "packed"},

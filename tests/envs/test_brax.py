@@ -15,7 +15,7 @@ from kanbatsu.envs.functional import FunctionalEnvironment, HostedEnvironment
 from kanbatsu.envs.make import make
 from kanbatsu.envs.spec import TaskError
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.train.replay_scan import make_train
+from kanbatsu.train.scan import make_train
 from kanbatsu.types import Spec
 
 # Both libraries use what is no longer maintained, and say so.
@@ -78,7 +78,7 @@ def test_the_time_limit_truncates_and_does_not_terminate(task):
 def test_a_pole_that_falls_ends_the_episode():
     pytest.importorskip("brax")
     ours = load(PENDULUM)
-    assert ours.spec == Spec(obs_dim=4, action_dim=1, episode_length=BRAX_LIMIT)
+    assert ours.spec == Spec((4,), action_dim=1, episode_length=BRAX_LIMIT)
     state, _ = jax.jit(ours.reset)(jax.random.key(0))
     step, ended = jax.jit(ours.step), []
     for _ in range(40):
@@ -92,7 +92,7 @@ def test_sac_trains_on_it_in_one_program(task):
     small = SACConfig(NetworkConfig(width=8, blocks=1), CriticConfig(width=8, blocks=1))
     ours = load(task)
     config = TrainConfig(batch_size=4, warmup_interactions=4, updates_per_interaction=1)
-    train = make_train(SAC(ours.spec, small), ours, config, decisions=8, points=2)
+    train = make_train(SAC(ours.spec, small), ours, decisions=8, points=2, schedule=config)
     state, curve = jax.jit(train)(jax.random.key(0))
     assert np.isfinite(curve.metrics["critic_loss"][-1])
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state) if x.dtype == jnp.float32)

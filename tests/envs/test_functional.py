@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_refused_by_name(task, settings, message):
 
 def test_without_a_limit_there_is_no_time():
     class Endless(CartPole):
-        spec = CartPole.spec.__class__(obs_dim=4, action_dim=2, episode_length=None)
+        spec = CartPole.spec.__class__((4,), action_dim=2, episode_length=None)
 
     with pytest.raises(TaskError, match=r"no time limit.*time = false"):
         TimedFunctional(Endless())

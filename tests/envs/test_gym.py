@@ -43,7 +43,7 @@ class Scripted(gymnasium.Env):
 
 def test_pendulum_truncates_at_200_and_never_terminates() -> None:
     environment = GymEnvironment(load("gym/Pendulum-v1"), "gym/Pendulum-v1")
-    assert environment.spec == Spec(obs_dim=3, action_dim=1, episode_length=200)
+    assert environment.spec == Spec((3,), action_dim=1, episode_length=200)
     environment.reset(0)
     steps = [environment.step(np.zeros(1)) for _ in range(200)]
     assert [step.truncated for step in steps] == [False] * 199 + [True]

@@ -17,7 +17,7 @@ class Counting:
     """Observes `[seed, decisions so far]` and is paid the decision's number; ends after three."""
 
     action_repeat = 2
-    spec = Spec(obs_dim=2, action_dim=1, episode_length=3)
+    spec = Spec((2,), action_dim=1, episode_length=3)
 
     def __init__(self, terminates: bool = True, offset: float = 0.0) -> None:
         self.terminates, self.offset = terminates, offset

@@ -75,7 +75,7 @@ def test_a_speed_is_read_off_the_stretches_after_compilation():
         {"kind": "evaluation", "lengths": [10]},
         {"kind": "evaluation", "lengths": [20]},
     ]
-    spec = Spec(obs_dim=3, action_dim=1, episode_length=100)
+    spec = Spec((3,), action_dim=1, episode_length=100)
     found = speed(lines, results, TrainConfig(), spec, 1, checkpoint=7)
     assert found.update == pytest.approx(0.2)
     assert found.interaction == pytest.approx(0.1)

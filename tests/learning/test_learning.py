@@ -13,8 +13,8 @@ from kanbatsu.agents import AGENTS
 from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.files.store import RunFolder
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
+from kanbatsu.run.carry import run_one
 from kanbatsu.run.record import Run
-from kanbatsu.run.run_one import run_one
 
 pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).parent
@@ -27,7 +27,7 @@ def final_return(run, folder):
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.8])
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", ["sac", "ddpg"])
 def test_pendulum_is_swung_up(agent, sparsity, tmp_path):
     config = AGENTS[agent].config(
         actor=NetworkConfig(width=64, blocks=1, sparsity=sparsity),

@@ -19,7 +19,7 @@ from kanbatsu.sparsity.weight import Masked, to_dense
 from kanbatsu.types import Spec, Transition
 
 FILES = sorted((Path(__file__).parent / "official_updates").glob("*.npz"))
-SPEC = Spec(obs_dim=5, action_dim=2, episode_length=500)  # gives the recorded discount of 0.99
+SPEC = Spec((5,), action_dim=2, episode_length=500)  # gives the recorded discount of 0.99
 SCALARS = {
     "actor_loss": "actor_loss",
     "actor_gnorm": "actor_gradient_norm",

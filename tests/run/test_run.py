@@ -18,9 +18,9 @@ from kanbatsu.envs.vector import EnvironmentFault
 from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
+from kanbatsu.run.carry import run_one
 from kanbatsu.run.check import check
 from kanbatsu.run.record import Run
-from kanbatsu.run.run_one import run_one
 
 RUN = Run(
     task="gym/Pendulum-v1",
@@ -91,8 +91,8 @@ def test_a_killed_run_ends_with_the_metrics_of_the_uninterrupted_one(finished, t
     folder = tmp_path / "killed"
     script = f"""
         from pathlib import Path
-        from kanbatsu.study.plan import run_from_dict
-        from kanbatsu.run.run_one import run_one
+        from kanbatsu.run.record import run_from_dict
+        from kanbatsu.run.carry import run_one
         import json
         run_one(run_from_dict(json.loads({json.dumps(to_dict(RUN))!r})), Path({str(folder)!r}))
     """

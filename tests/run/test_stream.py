@@ -12,11 +12,10 @@ from kanbatsu.agents.stream_q import StreamQConfig
 from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import RecordError, to_dict
 from kanbatsu.nn.stream import StreamNetworkConfig
+from kanbatsu.run.carry import run_one
 from kanbatsu.run.check import check
-from kanbatsu.run.record import Run
-from kanbatsu.run.run_one import run_one
+from kanbatsu.run.record import Run, run_from_dict
 from kanbatsu.study.file import study_from_dict
-from kanbatsu.study.plan import run_from_dict
 
 SMALL = StreamNetworkConfig(width=8, blocks=1, initial_sparsity=0.5, sparsity=0.5)
 SCHEDULE = StreamTrainConfig(

@@ -48,7 +48,7 @@ def test_a_product_touches_what_its_layer_stores():
 def test_operations_of_an_agent_by_hand(compute):
     small = {"network": "mlp", "width": 8, "blocks": 1, "sparsity": 0.5, "compute": compute}
     config = SACConfig(NetworkConfig(**small), CriticConfig(**small, members=2))
-    agent = SAC(Spec(obs_dim=3, action_dim=1, episode_length=None), config)
+    agent = SAC(Spec((3,), action_dim=1, episode_length=None), config)
     counted = operations(agent, agent.networks(agent.init(jax.random.key(0))), batch=4)
     # Actor 3 x 8 and two heads 8 x 1: 40 weights. Critics (3 + 1) x 8 and 8 x 1, twice: 80.
     actor, critic = (40, 80) if compute == "masked" else (20, 40)

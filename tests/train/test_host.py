@@ -1,6 +1,7 @@
 """The loop: what it calls in which order, when it learns, and that it learns known values."""
 
 import dataclasses
+import re
 from types import MappingProxyType
 
 import jax
@@ -14,11 +15,12 @@ from kanbatsu.envs.make import make
 from kanbatsu.envs.spec import Timestep
 from kanbatsu.envs.vector import VectorEnvironment
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.replay import Replay
-from kanbatsu.train.loop import Position, Stopwatch, interact
+from kanbatsu.train.host import HostMember, train_on_host
+from kanbatsu.train.turn import Position, Stopwatch
 from kanbatsu.types import Spec
 
-SPEC = Spec(obs_dim=1, action_dim=1, episode_length=None)
+REPLAY = [name for name, entry in AGENTS.items() if entry.schedule is TrainConfig]
+SPEC = Spec((1,), action_dim=1, episode_length=None)
 
 
 class Counter:
@@ -47,12 +49,9 @@ class Tape:
     def __init__(self):
         self.calls = []
         self.environments = VectorEnvironment([Counter(), Counter()], seed=0)
-        self.replay = Replay(100, SPEC)
-        self._record(self.environments, "step", lambda action: (bool((action == 0).all()),))
-        self._record(self.replay, "add", lambda t: (float(t.obs[0, 0]), float(t.next_obs[0, 0])))
-        self._record(self.replay, "sample", lambda rng, batches, size: (batches, size))
+        self.record(self.environments, "step", lambda action: (bool((action == 0).all()),))
 
-    def _record(self, owner, name, show):
+    def record(self, owner, name, show):
         original = getattr(owner, name)
 
         def recorded(*args):
@@ -88,22 +87,19 @@ class Tape:
 
 
 def play(tape, env_steps, position=Position()):  # noqa: B008
-    config = TrainConfig(batch_size=3, updates_per_interaction=2, warmup_interactions=4)
-    obs = tape.environments.reset() if position == Position() else tape.obs
-    turns = list(
-        interact(
-            tape,
-            tape.environments,
-            tape.replay,
-            config,
-            env_steps=env_steps,
-            seed=0,
-            state=tape.init(None),
-            obs=obs,
-            position=position,
-        )
+    config = TrainConfig(
+        batch_size=3, updates_per_interaction=2, warmup_interactions=4, replay_capacity=100
     )
-    tape.obs = turns[-1].obs
+    if position == Position():
+        tape.member = HostMember(tape, config, tape.environments, 0, Stopwatch())
+        past = tape.member.past
+        tape.record(past, "add", lambda t: (float(t.obs[0, 0]), float(t.next_obs[0, 0])))
+        tape.record(past, "sample", lambda rng, batches, size: (batches, size))
+    tape.member.position = position
+    turns = []
+    for turn in train_on_host([tape.member], env_steps):
+        turn.settle()
+        turns.append((turn, tape.member.metrics))
     return turns
 
 
@@ -119,23 +115,89 @@ def test_call_order_warm_up_and_counts():
         *[("sample", 4, 3), ("update", (4, 3))],
     ]
     # Two environments, action repeat 2: four env steps a turn; two updates per decision.
-    assert [turn.env_steps for turn in turns] == [4, 8, 12]
-    assert [turn.position for turn in turns] == [
+    assert [turn.env_steps for turn, _ in turns] == [4, 8, 12]
+    assert [turn.position for turn, _ in turns] == [
         Position(2, 0),
         Position(4, 4),
         Position(6, 8),
     ]
-    assert [turn.metrics is None for turn in turns] == [True, False, False]
+    assert [metrics is None for _, metrics in turns] == [True, False, False]
 
 
 def test_starting_in_the_middle_draws_what_would_have_been_drawn():
     whole, halved = Tape(), Tape()
     play(whole, env_steps=24)
     turns = play(halved, env_steps=12)
-    rest = play(halved, env_steps=24, position=turns[-1].position)
-    assert rest[-1].position == Position(12, 20)
-    for name, array in whole.replay.arrays().items():
-        np.testing.assert_array_equal(halved.replay.arrays()[name], array)
+    rest = play(halved, env_steps=24, position=turns[-1][0].position)
+    assert rest[-1][0].position == Position(12, 20)
+    for name, array in whole.member.past.arrays().items():
+        np.testing.assert_array_equal(halved.member.past.arrays()[name], array)
+
+
+class Diverging(Tape):
+    """An agent whose action, or loss, is not finite from some update on."""
+
+    def __init__(self, what):
+        super().__init__()
+        self._what = what
+
+    def act(self, state, obs, key):
+        bad = (state > 0) & (self._what == "action")
+        return state, jnp.where(bad, jnp.nan, jnp.zeros((2, 1)))
+
+    def update(self, state, batches, key):
+        bad = (state > 0) & (self._what == "loss")
+        return state + 1.0, {"loss": jnp.where(bad, jnp.inf, state)}
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("action", "the action is not finite at env step 12: .* smaller learning_rate"),
+        ("loss", "loss is not finite at env step 12"),
+    ],
+)
+def test_what_is_not_finite_stops_the_member_with_the_step(what, message):
+    turns = play(Diverging(what), env_steps=40)
+    fault = turns[-1][0].faults[0]
+    assert len(turns) == 3
+    assert isinstance(fault, FloatingPointError)
+    assert re.match(message, str(fault))
+
+
+class Painter(Counter):
+    """An environment that shows images: each pixel is the number of decisions."""
+
+    spec = Spec((2, 3, 1), action_dim=1, obs_dtype="uint8")
+
+    def reset(self, seed):
+        return np.zeros((2, 3, 1), np.uint8) + super().reset(seed).astype(np.uint8)
+
+    def step(self, action):
+        step = super().step(action)
+        return step._replace(obs=np.full((2, 3, 1), self.decisions, np.uint8))
+
+
+def test_images_stay_bytes_from_the_simulator_to_the_batch():
+    tape = Tape()
+    tape.spec = Painter.spec
+    tape.environments = VectorEnvironment([Painter(), Painter()], seed=0)
+    seen = []
+    tape.act = lambda state, obs, key: (state, jnp.zeros((2, 1)) + 0 * obs.sum(dtype=jnp.float32))
+    tape.update = lambda state, batches, key: (state + 1.0, {"loss": state, **_note(seen, batches)})
+    config = TrainConfig(batch_size=3, warmup_interactions=4, replay_capacity=10)
+    member = HostMember(tape, config, tape.environments, 0, Stopwatch())
+    for turn in train_on_host([member], 20):
+        assert turn.faults == (None,)
+    assert seen == [((4, 3, 2, 3, 1), "uint8")]  # traced once
+    stored = member.past.arrays()
+    assert stored["obs"].dtype == np.uint8
+    assert stored["next_obs"][:, 0, 0, 0].tolist() == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+
+def _note(seen, batches):
+    seen.append((batches.obs.shape, batches.obs.dtype.name))
+    return {}
 
 
 def test_the_stopwatch_adds_up():
@@ -159,19 +221,13 @@ def learned(agent_name, sparsity, task, turns=500, width=32):
         config = dataclasses.replace(config, temperature=1e-4)
     environments = VectorEnvironment([make(f"kanbatsu.envs.probe:{task}")], seed=0)
     agent = AGENTS[agent_name].agent(environments.spec, config)
-    schedule = TrainConfig(batch_size=64, updates_per_interaction=1, warmup_interactions=100)
-    state, obs = agent.init(jax.random.key(0)), environments.reset()
-    for turn in interact(
-        agent,
-        environments,
-        Replay(1000, environments.spec),
-        schedule,
-        env_steps=turns,
-        seed=0,
-        state=state,
-        obs=obs,
-    ):
-        state = turn.state
+    schedule = TrainConfig(
+        batch_size=64, updates_per_interaction=1, warmup_interactions=100, replay_capacity=1000
+    )
+    member = HostMember(agent, schedule, environments, 0, Stopwatch())
+    *_, last = train_on_host([member], turns)
+    last.settle()
+    state = member.state
 
     def value(cue, decisions=0, action=None):
         obs = jnp.array([[cue, decisions]], jnp.float32)
@@ -185,7 +241,7 @@ def learned(agent_name, sparsity, task, turns=500, width=32):
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.5])
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", REPLAY)
 class TestKnownValues:
     """Each failure says what is broken; see kanbatsu/envs/probe.py."""
 

@@ -15,10 +15,9 @@ from kanbatsu.envs.vector import EnvironmentFault, VectorEnvironment
 from kanbatsu.files.store import RunFolder, StudyFolder
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.nn.stream import StreamNetworkConfig
-from kanbatsu.run import population
-from kanbatsu.run.population import run_population
+from kanbatsu.run import carry
+from kanbatsu.run.carry import run_one, run_side_by_side
 from kanbatsu.run.record import Run
-from kanbatsu.run.run_one import run_one
 from kanbatsu.study.file import study_from_dict
 from kanbatsu.train import threads
 
@@ -106,7 +105,7 @@ def test_threads_change_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(threads, "usable_cores", lambda: [0, 1])
     for name, seconds in (("turns", float("inf")), ("threads", -1.0)):
         monkeypatch.setattr(threads, "HANDOVER_SECONDS", seconds)
-        assert run_population(runs, [tmp_path / name / str(i) for i in range(2)]) == [None, None]
+        assert run_side_by_side(runs, [tmp_path / name / str(i) for i in range(2)]) == [None, None]
     for i in range(2):
         one, other = (RunFolder(tmp_path / name / str(i)) for name in ("turns", "threads"))
         assert one.metrics() == other.metrics()
@@ -116,7 +115,7 @@ def test_threads_change_nothing(tmp_path, monkeypatch):
 def test_a_member_leaves_the_run_that_it_would_be_alone_and_continues_exactly(kind, tmp_path):
     runs, places = three(kind), range(3)
     together = [tmp_path / "together" / str(place) for place in places]
-    assert run_population(runs, together) == [None, None, None]
+    assert run_side_by_side(runs, together) == [None, None, None]
     for run, folder in zip(runs, together, strict=True):
         alone = RunFolder(tmp_path / "alone" / folder.name)
         run_one(run, alone.path)
@@ -139,8 +138,8 @@ def test_a_member_leaves_the_run_that_it_would_be_alone_and_continues_exactly(ki
 
     again = [tmp_path / "killed" / str(place) for place in places]
     with pytest.raises(Killed):
-        run_population(runs, again, kill)
-    run_population(runs, again)
+        run_side_by_side(runs, again, kill)
+    run_side_by_side(runs, again)
     for a, b in zip(together, again, strict=True):
         assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
 
@@ -150,12 +149,12 @@ def test_packed_weights_are_trained_beside_their_like(tmp_path, monkeypatch):
     runs = [replace(run, env_steps=50) for run in three("compiled")]
     runs += [replace(run, config=packed) for run in runs[:2]]
     seen = []
-    train = population._train
+    train = carry._train
     monkeypatch.setattr(
-        population, "_train", lambda group, *rest: seen.append(list(group)) or train(group, *rest)
+        carry, "_train", lambda group, *rest: seen.append(list(group)) or train(group, *rest)
     )
     folders = [tmp_path / str(place) for place in range(5)]
-    assert run_population(runs, folders) == [None] * 5
+    assert run_side_by_side(runs, folders) == [None] * 5
     assert seen == [[0, 1, 2], [3, 4]]
     for folder, like in ((folders[3], folders[0]), (folders[4], folders[1])):
         (mine, _), (other, _) = (numbers(RunFolder(f).metrics()) for f in (folder, like))
@@ -173,10 +172,10 @@ def test_one_that_fails_is_stored_and_the_others_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(VectorEnvironment, "step", crash)
     folders = [tmp_path / "3", tmp_path / "4"]
     told = []
-    errors = run_population(two("host"), folders, told.append)
+    errors = run_side_by_side(two("host"), folders, told.append)
     assert errors[0] is None
     assert str(errors[1]) == "the simulator broke"
-    assert told == [50, 100, 150, 200, 250, 300]
+    assert told == list(range(1, 301))
     assert [RunFolder(f).finished for f in folders] == [True, False]
     status = RunFolder(folders[1]).read_status()
     assert status["state"] == "failed"
@@ -196,7 +195,7 @@ def carried_out(tmp_path, monkeypatch):
             seen.append([names[folder.name] for folder in folders])
             return [None] * (len(runs) - 1) + [ValueError("no")]
 
-        monkeypatch.setattr("kanbatsu.engine.populations.run_population", pretend)
+        monkeypatch.setattr("kanbatsu.engine.populations.run_side_by_side", pretend)
         run_populations(study, tmp_path, "kanbatsu study", said.append, by)
         assert StudyFolder(tmp_path).read_study()["question"] == "?"
         return seen, said
@@ -246,4 +245,4 @@ def test_seeds_of_one_arm_go_side_by_side(carried_out):
 def test_what_is_no_population_is_refused(tmp_path):
     runs = [RUNS["compiled"], RUNS["host"]]
     with pytest.raises(ValueError, match="runs that differ in seed and in pruning alone"):
-        run_population(runs, [tmp_path / "a", tmp_path / "b"])
+        run_side_by_side(runs, [tmp_path / "a", tmp_path / "b"])

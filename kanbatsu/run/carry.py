@@ -1,6 +1,8 @@
-"""Several runs with networks of one shape, side by side in one program and one process.
+"""Runs from empty folders to finished ones: one alone, or several of one shape side by side.
 
-They differ in their seeds and in what is pruned; each leaves the folder that it would leave alone.
+A run is a function of its record alone. Everything that it did is in its folder, and a run that
+was killed continues from its last checkpoint with the numbers that it would have had. Runs side by
+side differ in their seeds and in what is pruned; each leaves the folder that it would leave alone.
 That is far cheaper than a process for each where networks are small: most of a small step is
 overhead, which all members share.
 """
@@ -9,26 +11,20 @@ from __future__ import annotations
 
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from kanbatsu.agents import STREAMING
-from kanbatsu.envs.functional import HostedEnvironment
 from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import machine_facts
 from kanbatsu.nn.config import NetworkConfig
 from kanbatsu.nn.stream import StreamNetworkConfig
+from kanbatsu.run.in_progress import RunInProgress
 from kanbatsu.run.record import Run
-from kanbatsu.run.replay_run import ReplayRun
-from kanbatsu.run.run_one import run_one
-from kanbatsu.run.stream_run import StreamRun
-from kanbatsu.train.loop import Position
-from kanbatsu.train.replay_members import members_replay
-from kanbatsu.train.stacking import shape_of
-from kanbatsu.train.stream_members import members_compiled, members_host
+from kanbatsu.train.device import DeviceMember, train_on_device
+from kanbatsu.train.host import train_on_host
 
 PRUNING: dict[str, Any] = {
     "sparsity": 0.0,
@@ -40,12 +36,28 @@ PRUNING: dict[str, Any] = {
 }
 """What networks of one population may differ in: it decides their first weights and no more."""
 
-Work = StreamRun | ReplayRun
-"""What trains and writes one run."""
+OnProgress = Callable[[int], None]
+"""Called with the env steps done, after every turn of the loop."""
+
+
+def run_one(run: Run, folder: Path, on_progress: OnProgress = lambda env_steps: None) -> None:
+    """Train, evaluate and probe; continue from a checkpoint; return at once if finished.
+
+    Args:
+        run: what to do; `kanbatsu.run.check.check` refuses what cannot work.
+        folder: the run's own; everything that it does is written there.
+        on_progress: called with the env steps done, after every turn of the loop.
+
+    Raises:
+        Exception: whatever went wrong, after it was stored in the folder with its traceback.
+    """
+    (error,) = run_side_by_side([run], [folder], on_progress)
+    if error is not None:
+        raise error
 
 
 def fits(runs: Sequence[Run]) -> bool:
-    """Whether these runs may be one population: they differ in seed and in pruning alone.
+    """Whether these runs may go side by side: they differ in seed and in pruning alone.
 
     Example:
         >>> from kanbatsu.agents.stream_q import StreamQConfig
@@ -70,10 +82,8 @@ def unpruned(run: Run) -> Run:
     return replace(run, seed=0, config=replace(config, **networks))
 
 
-def run_population(
-    runs: Sequence[Run],
-    folders: Sequence[Path],
-    on_progress: Callable[[int], None] = lambda env_steps: None,
+def run_side_by_side(
+    runs: Sequence[Run], folders: Sequence[Path], on_progress: OnProgress = lambda env_steps: None
 ) -> list[Exception | None]:
     """Do what `run_one` does for each run, for all of them at once.
 
@@ -82,9 +92,9 @@ def run_population(
 
     Args:
         runs: that `fits`. Packed weights go side by side with equally many packed ones only; runs
-            that do not match form populations of their own.
+            that do not match form groups of their own.
         folders: each run's own.
-        on_progress: called with the env steps done, after every stretch.
+        on_progress: called with the env steps done, after every turn.
 
     Returns:
         For each run what went wrong, or None.
@@ -94,21 +104,15 @@ def run_population(
     """
     if not fits(runs):
         raise ValueError("a population is of runs that differ in seed and in pruning alone")
-    if len(runs) == 1:
-        try:
-            run_one(runs[0], folders[0], on_progress)
-        except Exception as error:  # stored by `run_one`
-            return [error]
-        return [None]
     errors: dict[int, Exception] = {}
     files = [RunFolder(folder) for folder in folders]
 
     def fail(index: int, error: Exception) -> None:
-        told = "".join(traceback.format_exception(error))
-        files[index].write_status("failed", f"{type(error).__name__}: {error}", told)
+        trace = "".join(traceback.format_exception(error))
+        files[index].write_status("failed", f"{type(error).__name__}: {error}", trace)
         errors[index] = error
 
-    standing: dict[tuple[Position, Hashable], dict[int, Work]] = defaultdict(dict)
+    groups: dict[Hashable, dict[int, RunInProgress]] = defaultdict(dict)
     for index, (run, folder) in enumerate(zip(runs, files, strict=True)):
         if folder.finished:
             continue
@@ -116,13 +120,12 @@ def run_population(
         folder.write_status("running")
         folder.write_machine(machine_facts())
         try:
-            work: Work = (StreamRun if run.agent in STREAMING else ReplayRun)(run, folder)
-            trained = work.carry if isinstance(work, StreamRun) else work.state
-            standing[work.position, shape_of(trained)][index] = work
+            work = RunInProgress(run, folder)
+            groups[work.member.position, work.member.shape()][index] = work
         except Exception as error:
             fail(index, error)
-    for (position, _), group in standing.items():
-        _train(group, position, fail, on_progress)
+    for group in groups.values():
+        _train(group, fail, on_progress)
     for index, folder in enumerate(files):
         if index not in errors:
             folder.write_status("finished")
@@ -130,54 +133,31 @@ def run_population(
 
 
 def _train(
-    group: dict[int, Work],
-    position: Position,
-    fail: Callable[[int, Exception], None],
-    on_progress: Callable[[int], None],
+    group: dict[int, RunInProgress], fail: Callable[[int, Exception], None], on_progress: OnProgress
 ) -> None:
     """Train runs that stand at one position until they end, or none of them is left."""
     works = list(group.values())
     for work in works:
         work.watch.share = 1.0 / len(works)
-    going = dict(group)
-    for turns in _turns(works, position):
-        for (index, work), turn in zip(group.items(), turns, strict=True):
-            if index not in going:
-                continue
+    members = [work.member for work in works]
+    on_device = isinstance(members[0], DeviceMember)
+    turns = (train_on_device if on_device else train_on_host)(members, works[0].run.env_steps)
+    going = list(enumerate(group))
+    while True:
+        try:
+            turn = next(turns, None)
+        except Exception as error:  # of the program that all of them share
+            for _, index in going:
+                fail(index, error)
+            return
+        if turn is None:
+            return
+        for place, index in tuple(going):
             try:
-                if isinstance(turn, Exception):
-                    raise turn
-                work.write(turn)
+                works[place].write(turn, place)
             except Exception as error:
                 fail(index, error)
-                del going[index]
+                going.remove((place, index))
         if not going:
             return
-        on_progress(next(t.env_steps for t in turns if not isinstance(t, Exception)))
-
-
-def _turns(works: Sequence[Any], position: Position) -> Iterator[tuple[Any, ...]]:
-    """Choose the loop that suits the runs, and begin it."""
-    first = works[0]
-    told: dict[str, Any] = {
-        "env_steps": first.run.env_steps,
-        "seeds": [work.run.seed for work in works],
-        "position": position,
-        "watches": [work.watch for work in works],
-    }
-    if isinstance(first, ReplayRun):
-        return members_replay(
-            first.agent,
-            [work.environments for work in works],
-            [work.replay for work in works],
-            first.config,
-            states=[work.state for work in works],
-            obs=[work.obs for work in works],
-            wanted=first.wants,
-            **told,
-        )
-    told |= {"stretch": first.stretch, "carries": [work.carry for work in works]}
-    if isinstance(first.arena, HostedEnvironment):
-        return members_compiled(first.agent, first.arena.functional, **told)
-    hosts = [work.host for work in works]
-    return members_host(first.agent, hosts, obs=[work.obs for work in works], **told)
+        on_progress(turn.env_steps)

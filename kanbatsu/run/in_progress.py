@@ -1,0 +1,106 @@
+"""A run in progress: its parts, what it writes, and where it goes on from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kanbatsu.agents import AGENTS
+from kanbatsu.envs.functional import functional_of
+from kanbatsu.envs.make import make
+from kanbatsu.envs.spec import Environment
+from kanbatsu.envs.timed import add_time
+from kanbatsu.envs.vector import VectorEnvironment
+from kanbatsu.files.store import RunFolder
+from kanbatsu.run.log import Log
+from kanbatsu.run.record import Run
+from kanbatsu.train import checkpoint
+from kanbatsu.train.device import DeviceMember
+from kanbatsu.train.host import HostMember
+from kanbatsu.train.turn import Position, Stopwatch, Turn
+
+
+def build_environment(run: Run) -> Environment:
+    """Build a run's environment as its agent wants it: its actions, and the time where it reads it.
+
+    Raises:
+        TaskError: The task does not exist, or the agent cannot use it.
+    """
+    environment = make(run.task, run.train.action_repeat, discrete=AGENTS[run.agent].discrete)
+    return add_time(environment) if getattr(run.config, "time", False) else environment
+
+
+class RunInProgress:
+    """One run: what it trains, what it writes, where it goes on from.
+
+    Where its environment is functional, it trains on the device; else simulators step on the host.
+
+    Args:
+        run: What to do.
+        files: Where its files go; lines later than the newest checkpoint are cut off.
+    """
+
+    def __init__(self, run: Run, files: RunFolder) -> None:
+        self.run, self.files = run, files
+        schedule: Any = run.train
+        self._arena, self.watch = build_environment(run), Stopwatch()
+        agent = AGENTS[run.agent].agent(self._arena.spec, run.config)
+        functional = functional_of(self._arena)
+        if functional is None:
+            environments = [build_environment(run) for _ in range(schedule.environments)]
+            vector = VectorEnvironment(environments, seed=run.seed)
+            self.member: Any = HostMember(agent, schedule, vector, run.seed, self.watch)
+        else:
+            self.member = DeviceMember(
+                agent, schedule, functional, run.seed, self.watch, run.env_steps
+            )
+        self._log = Log(files, run, self.member, self._arena)
+
+        saved = checkpoint.load_latest(files.checkpoint)
+        if saved is None:
+            files.truncate(dict.fromkeys(files.sizes(), 0))
+            self._log.networks(0)
+            self._log.evaluation(0)
+        else:
+            self.member.load(saved.arrays, Position(*saved.facts["position"]))
+            self.watch.seconds.update(saved.facts["seconds"])
+            files.truncate(saved.facts["sizes"])
+            self._log.resume()
+
+    def write(self, turn: Turn, index: int) -> None:
+        """Write down what a turn did, and evaluate, probe and save where that is due.
+
+        Args:
+            turn: What all members did.
+            index: Place of this run among them.
+
+        Raises:
+            Exception: why the run has stopped, if it has.
+        """
+        fault = turn.faults[index]
+        if fault is not None:
+            raise fault
+        log, at, config = self._log, turn.env_steps, self.run.train
+        last = at >= self.run.env_steps
+
+        def due(every: int) -> bool:
+            return every > 0 and (last or at % every < turn.stride)
+
+        log.episodes(turn.episodes[index])
+        logs, probes, evaluates, saves = map(
+            due,
+            (config.log_every, config.probe_every, config.evaluate_every, config.checkpoint_every),
+        )
+        if not (logs or probes or evaluates or saves):
+            return
+        turn.settle()
+        learned = self.member.metrics is not None
+        if logs and learned:
+            log.update(at)
+        if probes and learned:
+            log.probe(at)
+        if evaluates:
+            log.evaluation(at)
+        if logs:
+            log.timing(at)
+        if saves:
+            log.save(at, last)
