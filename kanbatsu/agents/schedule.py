@@ -38,6 +38,8 @@ class TrainConfig:
 
     samples: ClassVar[str] = "batches from a replay"
     """Source of what an agent that runs by such a schedule learns from."""
+    acts_apart: ClassVar[bool] = True
+    """Flag of actions that are products of their own, beside those of updates."""
 
     @property
     def remembers(self) -> int:
@@ -83,6 +85,8 @@ class StreamTrainConfig:
     environments: ClassVar[int] = 1
     samples: ClassVar[str] = "every sample once, without batch and replay"
     """Source of what an agent that runs by such a schedule learns from."""
+    acts_apart: ClassVar[bool] = False
+    """Flag of actions that are products of their own, beside those of updates."""
 
     @property
     def remembers(self) -> int:

@@ -196,7 +196,8 @@ class Log:
         self._act_milliseconds = float(np.median(times))
 
     def _operations(self) -> Operations:
-        return operations(self._agent, self._networks(), self._samples)
+        apart = self._run.train.acts_apart
+        return operations(self._agent, self._networks(), self._samples, apart)
 
     def _append_metrics(self, kind: str, env_steps: int, metrics: Mapping[str, Any]) -> None:
         self.files.append(

@@ -34,25 +34,27 @@ class Operations:
         return self.update * updates + self.decision * interactions
 
 
-def operations(agent: Any, networks: Mapping[str, Any], batch: int) -> Operations:
+def operations(agent: Any, networks: Mapping[str, Any], batch: int, acts_apart: bool) -> Operations:
     """Count the operations of an agent.
 
     Args:
         agent: Says how many products it makes with each kernel per update and sample (`passes`).
         networks: By name, drawn and pruned.
         batch: Samples of one update.
+        acts_apart: Whether actions are products of their own, beside those of updates.
     """
     weights = {name: sum(multiplied(network).values()) for name, network in networks.items()}
     update = sum(2 * agent.passes[name] * batch * count for name, count in weights.items())
-    # What learns from every sample at once acts in the same products.
-    return Operations(update, 2 * weights["actor"] if hasattr(agent, "act") else 0)
+    return Operations(update, 2 * weights["actor"] if acts_apart else 0)
 
 
 @functools.lru_cache(maxsize=64)  # the runs of an arm ask alike
 def operations_of(agent: str, config: AgentConfig, batch: int, spec: Spec) -> Operations:
     """Count the operations of an arm on a task, by drawing its networks once."""
-    made = AGENTS[agent].agent(spec, config)
-    return operations(made, made.networks(made.init(jax.random.key(0))), batch)
+    entry: Any = AGENTS[agent]
+    made = entry.agent(spec, config)
+    networks = made.networks(made.init(jax.random.key(0)))
+    return operations(made, networks, batch, entry.schedule.acts_apart)
 
 
 def turns(env_steps: int, train: Any, action_repeat: int) -> int:

@@ -68,6 +68,24 @@ class Masked(eqx.Module):
             raise ValueError(f"the mask {mask.shape} must have the weight's shape {value.shape}")
         return cls(jnp.where(mask, value, jnp.zeros_like(value)), mask)
 
+    def remasked(self, mask: Bool[Array, "..."]) -> Masked:
+        """Return the weight under another mask; what is newly kept begins at zero.
+
+        Moments of a masked weight, which hold no mask of their own, follow in the same way.
+
+        Args:
+            mask: the weight's shape, True = kept.
+
+        Example:
+            >>> weight = Masked.of(jnp.ones(2), jnp.array([True, False]))
+            >>> weight.remasked(jnp.array([False, True])).value.tolist()
+            [0.0, 0.0]
+        """
+        leaves, structure = jax.tree.flatten(self)
+        value = jnp.where(mask, self.value, jnp.zeros_like(self.value))
+        moved: Masked = jax.tree.unflatten(structure, [value, mask][: len(leaves)])
+        return moved
+
     @property
     def array(self) -> Float[Array, "..."]:
         """The dense array, with a gradient that is zero where pruned."""

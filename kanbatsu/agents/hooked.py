@@ -1,0 +1,135 @@
+"""An agent whose state something else may change after its updates: weights, masks, moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from kanbatsu.types import Key, Spec, Transition
+
+AfterUpdate = Callable[[Any, Key], Any]
+"""A pure function of an agent's state and a key to the state that training goes on with.
+
+It may change weights, masks, moments and targets, and must leave the structure and shapes of the
+state as they are. Masks are leaves of the state, so those that change are `Masked` ones: `Packed`
+and `Grouped` weights have no room for other positions."""
+
+
+class HookedState(NamedTuple):
+    """An agent's state, and how often it has learned."""
+
+    inner: Any
+    """State of the agent itself."""
+    updates: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class Hooked:
+    """An agent of any kind, with `after_update` called on its state every so many updates.
+
+    It is itself such an agent: loops, populations, checkpoints and probes need not know. Kept
+    counts are written down again with each evaluation that finds others.
+
+    Args:
+        agent: An agent with a replay (`kanbatsu.types.Agent`) or a streaming one.
+        after_update: What changes its state.
+        every: Updates between two calls; an `update` of several batches counts as many.
+
+    Raises:
+        ValueError: `every` is not positive.
+
+    Example:
+        >>> from kanbatsu.agents.stream_q import StreamQ, StreamQConfig
+        >>> from kanbatsu.envs.classic import CartPole
+        >>> agent = Hooked(StreamQ(CartPole.spec, StreamQConfig()), lambda state, key: state, 100)
+        >>> int(agent.init(jax.random.key(0)).updates)
+        0
+    """
+
+    agent: Any
+    after_update: AfterUpdate
+    every: int
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1 update, not {self.every}")
+
+    @property
+    def spec(self) -> Spec:
+        """What the agent knows of its environment."""
+        spec: Spec = self.agent.spec
+        return spec
+
+    @property
+    def passes(self) -> Mapping[str, int]:
+        """Products with each kernel of a network per update and sample."""
+        passes: Mapping[str, int] = self.agent.passes
+        return passes
+
+    def masks(self, key: Key) -> Any:
+        """Draw the masks that `init` draws for this key, on the host."""
+        return self.agent.masks(key)
+
+    def init(self, key: Key, masks: Any = None) -> HookedState:
+        """Initialise the agent."""
+        return HookedState(self.agent.init(key, masks), jnp.int32(0))
+
+    def act(self, state: HookedState, obs: Array, key: Key) -> tuple[HookedState, Array]:
+        """Explore, as the agent does."""
+        inner, action = self.agent.act(state.inner, obs, key)
+        return state._replace(inner=inner), action
+
+    def act_greedy(self, state: HookedState, obs: Array) -> Array:
+        """Act as in evaluation."""
+        action: Array = self.agent.act_greedy(state.inner, obs)
+        return action
+
+    def update(
+        self, state: HookedState, batches: Transition, key: Key
+    ) -> tuple[HookedState, Mapping[str, Array]]:
+        """Learn from `k` batches in turn; then the state may change."""
+        inner, metrics = self.agent.update(state.inner, batches, key)
+        return self._after(state, inner, batches.reward.shape[0], key), metrics
+
+    def noise(self, key: Key, decisions: int) -> tuple[Any, Key]:
+        """Make the random draws of many decisions."""
+        own, hook = jax.random.split(key)
+        return self.agent.noise(own, decisions), jax.random.split(hook, decisions)
+
+    def begin(self, state: HookedState, obs: Array, noise: Any) -> tuple[HookedState, Array]:
+        """Look at the first observation of all and choose an action."""
+        inner, action = self.agent.begin(state.inner, obs, noise[0])
+        return state._replace(inner=inner), action
+
+    def step(self, state: HookedState, outcome: Any, noise: Any) -> tuple[HookedState, Array]:
+        """Learn from one sample and choose the next action; then the state may change."""
+        inner, action = self.agent.step(state.inner, outcome, noise[0])
+        return self._after(state, inner, 1, noise[1]), action
+
+    def metrics(self, state: HookedState) -> Mapping[str, Array]:
+        """Return what the agent tells of its learning."""
+        metrics: Mapping[str, Array] = self.agent.metrics(state.inner)
+        return metrics
+
+    def probe(self, state: HookedState, batch: Transition, key: Key) -> Mapping[str, Array]:
+        """Measure the health of the networks on one batch."""
+        health: Mapping[str, Array] = self.agent.probe(state.inner, batch, key)
+        return health
+
+    def networks(self, state: HookedState) -> Mapping[str, Any]:
+        """Return the trained networks by name."""
+        networks: Mapping[str, Any] = self.agent.networks(state.inner)
+        return networks
+
+    def _after(self, state: HookedState, inner: Any, learned: int, key: Key) -> HookedState:
+        """Call `after_update` where a multiple of `every` was passed."""
+        updates = state.updates + learned
+        due = updates // self.every > state.updates // self.every
+        hook_key = jax.random.fold_in(key, 0xAF7E)
+        inner = jax.lax.cond(due, lambda: self.after_update(inner, hook_key), lambda: inner)
+        return HookedState(inner, updates)
