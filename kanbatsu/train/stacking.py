@@ -97,7 +97,7 @@ class SideBySide:
         """Return one array per member as an argument of a lifted function, on the host."""
         return values[0] if self._alone else np.stack(values)
 
-    def take(self, values: np.ndarray) -> np.ndarray:
+    def take(self, values: np.ndarray) -> Any:
         """Return `[members, ...]` as an argument of a lifted function."""
         return values[0] if self._alone else values
 
