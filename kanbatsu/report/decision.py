@@ -136,8 +136,8 @@ def _probes(arm: ArmResults, control: ArmResults) -> dict[str, dict[str, float |
     """Return each probe's last value of both, averaged over runs; of whole networks only."""
 
     def last(side: ArmResults, probe: str) -> float | None:
-        ends = (list(run.probes.get(probe, {}).values())[-1:] for run in side.runs if run.finished)
-        known = [value for end in ends for value in end if not math.isnan(value)]
+        ends = (run.last_probe(probe) for run in side.runs if run.finished)
+        known = [value for value in ends if value is not None]
         return float(np.mean(known)) if known else None
 
     names = {name for side in (arm, control) for run in side.runs for name in run.probes}

@@ -36,7 +36,7 @@ def flags(arm: ArmResults, task: str) -> Iterator[dict[str, Any]]:
         yield flag("divergence", None, float(diverged), 0.0)
     networks = sorted({name.partition("/")[0] for run in runs for name in run.probes})
     for network in networks:
-        dormant = _median(_last(run, f"{network}/dormant_0.1") for run in runs)
+        dormant = _median(run.last_probe(f"{network}/dormant_0.1") for run in runs)
         if dormant is not None and dormant > DORMANT:
             yield flag("dormancy", network, dormant, DORMANT)
         left = _median(_change(run, f"{network}/srank") for run in runs)
@@ -54,11 +54,6 @@ def _diverged(run: RunResults) -> bool:
         return True
     ended = run.finished and run.final_return is None
     return ended or any(math.isnan(x) for series in run.probes.values() for x in series.values())
-
-
-def _last(run: RunResults, probe: str) -> float | None:
-    values = list(run.probes.get(probe, {}).values())
-    return values[-1] if values and not math.isnan(values[-1]) else None
 
 
 def _change(run: RunResults, probe: str) -> float | None:

@@ -127,8 +127,7 @@ def confidence_of_each(confidence: float, comparisons: int) -> float:
 
 def scores(arm: ArmResults, tasks: Iterable[str]) -> list[np.ndarray]:
     """Return the final returns of an arm, one array of seeds per task."""
-    finals = ([run.final_return for run in arm.on(task)] for task in tasks)
-    return [np.array([x for x in task if x is not None], dtype=float) for task in finals]
+    return [arm.finals(task) for task in tasks]
 
 
 def _obstacles(

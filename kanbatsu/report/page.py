@@ -9,7 +9,8 @@ from typing import Any
 
 import jinja2
 
-from kanbatsu.files.store import StudyFolder, finite
+from kanbatsu.files.disk import finite
+from kanbatsu.files.store import StudyFolder
 from kanbatsu.report import curves, figures, panels, words
 from kanbatsu.report.glossary import WORDS
 from kanbatsu.report.language import Language, Texts, texts

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 from kanbatsu.files.store import RunFolder, StudyFolder, ends_at, reaches
 
 Series = Mapping[int, float]
@@ -47,6 +50,11 @@ class RunResults:
         last = list(self.returns.values())[-1] if self.finished else math.nan
         return None if math.isnan(last) else last
 
+    def last_probe(self, name: str) -> float | None:
+        """Return the last value of a probe; None where there is none, or no finite number."""
+        last = list(self.probes.get(name, {}).values())[-1:]
+        return last[0] if last and not math.isnan(last[0]) else None
+
     @property
     def total_flops(self) -> float | None:
         """Operations of a finished run; None where they were not counted."""
@@ -69,6 +77,11 @@ class ArmResults:
         """Return the runs on one task, by seed."""
         return tuple(run for run in self.runs if run.task == task)
 
+    def finals(self, task: str) -> Float[np.ndarray, " seeds"]:
+        """Return the final returns on one task, by seed, of the runs that have one."""
+        returns = (run.final_return for run in self.on(task))
+        return np.array([value for value in returns if value is not None], dtype=float)
+
 
 @dataclass(frozen=True)
 class StudyResults:
@@ -84,6 +97,11 @@ class StudyResults:
     decision: Mapping[str, Any] | None
     """The decision rule, as the study file has it; None where nothing is to be decided."""
     arms: tuple[ArmResults, ...]
+
+    @property
+    def control_arm(self) -> ArmResults | None:
+        """The arm that the others are compared with; None where the study compares nothing."""
+        return next((arm for arm in self.arms if arm.name == self.control), None)
 
     @property
     def runs(self) -> tuple[RunResults, ...]:

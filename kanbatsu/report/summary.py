@@ -88,12 +88,6 @@ def summarise_timing(study: StudyResults) -> dict[str, Any]:
     }
 
 
-def final_returns(arm: ArmResults, task: str) -> dict[int, float]:
-    """Return the final return of each seed of an arm that finished the task."""
-    runs = ((run.seed, run.final_return) for run in arm.on(task))
-    return {seed: value for seed, value in runs if value is not None}
-
-
 def shared_unit(tasks: Sequence[str]) -> bool:
     """Whether returns of these tasks may be averaged: several, all of the DeepMind Control suite.
 
@@ -142,18 +136,19 @@ def _counts(runs: Iterable[RunResults], network: str) -> dict[str, int | None]:
 
 
 def _task(arm: ArmResults, task: str) -> dict[str, Any]:
-    returns = final_returns(arm, task)
-    scores = [np.array(list(returns.values()))]
+    returns = {
+        str(run.seed): run.final_return for run in arm.on(task) if run.final_return is not None
+    }
     return {
-        "returns": {str(seed): value for seed, value in returns.items()},
-        **_iqm(scores if returns else []),
+        "returns": returns,
+        **_iqm([arm.finals(task)] if returns else []),
         "networks": {name: _counts(arm.on(task), name) for name in _network_names(arm)},
     }
 
 
 def _aggregate(arm: ArmResults, tasks: Sequence[str]) -> dict[str, Any] | None:
     """Return the IQM over all tasks, only where all have results and share a unit."""
-    scores = [np.array(list(final_returns(arm, task).values())) / DMC_SCALE for task in tasks]
+    scores = [arm.finals(task) / DMC_SCALE for task in tasks]
     if not shared_unit(tasks) or any(task.size == 0 for task in scores):
         return None
     return {"unit": "return / 1000", "tasks": list(tasks), **_iqm(scores)}
@@ -167,7 +162,7 @@ def _iqm(scores: stats.Scores) -> dict[str, Any]:
 
 
 def _comparisons(study: StudyResults) -> list[dict[str, Any]]:
-    control = next((arm for arm in study.arms if arm.name == study.control), None)
+    control = study.control_arm
     if control is None:
         return []
     return [_comparison(arm, control, study.tasks) for arm in study.arms if arm is not control]
@@ -175,11 +170,8 @@ def _comparisons(study: StudyResults) -> list[dict[str, Any]]:
 
 def _comparison(arm: ArmResults, control: ArmResults, tasks: Sequence[str]) -> dict[str, Any]:
     """Compare two arms on the tasks on which both have finished runs."""
-    shared = [t for t in tasks if final_returns(arm, t) and final_returns(control, t)]
-    x, y = (
-        [np.array(list(final_returns(side, task).values())) for task in shared]
-        for side in (arm, control)
-    )
+    shared = [t for t in tasks if arm.finals(t).size and control.finals(t).size]
+    x, y = ([side.finals(task) for task in shared] for side in (arm, control))
     estimate = stats.improvement_interval(x, y, generator()) if shared else None
     return {
         "arm": arm.name,
@@ -195,9 +187,8 @@ def _final_probes(arm: ArmResults) -> dict[str, float]:
     finals: dict[str, dict[str, list[float]]] = {}
     for run in arm.runs:
         if run.finished:
-            for probe, series in run.probes.items():
-                last = list(series.values())[-1]
-                if not math.isnan(last):
+            for probe in run.probes:
+                if (last := run.last_probe(probe)) is not None:
                     finals.setdefault(probe, {}).setdefault(run.task, []).append(last)
     return {
         probe: statistics.fmean(statistics.fmean(values) for values in by_task.values())
