@@ -10,7 +10,7 @@ from typing import Any
 from kanbatsu.files.disk import DamagedFile, replace
 
 PARTS = ("config", "status", "machine", "timing", "metrics")
-"""What a line holds beside the run's id: the contents of the files of the run's folder."""
+"""Keys of a line beside the run's id: each holds what a file of the run's folder would."""
 
 
 def read_runs(path: Path) -> dict[str, dict[str, Any]]:

@@ -31,7 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises:
-        DamagedFile: It is none.
+        DamagedFile: The file holds no JSON.
     """
     try:
         value: dict[str, Any] = json.loads(path.read_bytes())
@@ -89,9 +89,9 @@ def complete_bytes(path: Path) -> int:
         while end > 0:
             start = max(0, end - 4096)
             file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
             end = start
     return 0
 

@@ -140,7 +140,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The files of one study: what was asked, its runs, and the report on them."""
+    """The files of one study: its question, its runs, and the report on them."""
 
     path: Path
     """The OUT folder that the user named."""

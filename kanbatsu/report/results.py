@@ -1,4 +1,4 @@
-"""A study as it was found on disk: immutable records that statistics, figures and page share."""
+"""A study as it lies on disk: immutable records that statistics, figures and page share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RunResults:
     task: str
     seed: int
     finished: bool
-    """Whether its last evaluation is at the end of the run."""
+    """Whether the last evaluation is at the end of the run."""
     state: str
     """`finished`, `failed`, `running` (or killed: files cannot tell), or `not started`."""
     error: str | None
@@ -36,7 +36,7 @@ class RunResults:
     probes: Mapping[str, Series]
     """Each probe by its full name, `network/probe[/layer]`."""
     networks: Mapping[str, Mapping[str, Any]]
-    """Per network: `kept`, `total` and `parameters`."""
+    """Counts of each network: `kept`, `total` and `parameters`."""
     flops_per_update: Mapping[str, int]
     """`dense` and `sparse`; empty where not recorded."""
     flops: Series
@@ -70,7 +70,7 @@ class ArmResults:
     config: Mapping[str, Any]
     train: Mapping[str, Any]
     matched: str
-    """What it has as much of as another arm: `env_steps` like all, unless the study says more."""
+    """Budget that the arm shares with another: `env_steps` like all, unless the study says more."""
     runs: tuple[RunResults, ...]
 
     def on(self, task: str) -> tuple[RunResults, ...]:
@@ -85,7 +85,7 @@ class ArmResults:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """What was asked and what was found; the control arm comes first."""
+    """A study's question and the results of its arms; the control arm comes first."""
 
     question: str
     note: str | None

@@ -67,18 +67,20 @@ def summarise_timing(study: StudyResults) -> dict[str, Any]:
         "runs": {run.run_id: _run_timing(run) for run in study.runs},
         "arms": {
             arm.name: {
-                "update_milliseconds": _median(
+                "update_milliseconds": stats.median(
                     _run_timing(run)["update_milliseconds"] for run in arm.runs
                 ),
-                "env_steps_per_second": _median(
+                "env_steps_per_second": stats.median(
                     _run_timing(run)["env_steps_per_second"] for run in arm.runs
                 ),
                 # An unfinished run's seconds are not those of a whole run.
-                "seconds": _median(_run_timing(run)["seconds"] for run in arm.runs if run.finished),
-                "act_milliseconds": _median(
+                "seconds": stats.median(
+                    _run_timing(run)["seconds"] for run in arm.runs if run.finished
+                ),
+                "act_milliseconds": stats.median(
                     line.get("act_milliseconds") for run in arm.runs for line in run.timing
                 ),
-                "memory_bytes": _median(
+                "memory_bytes": stats.median(
                     run.timing[-1].get("peak_resident_bytes") for run in arm.runs if run.timing
                 ),
             }
@@ -205,18 +207,13 @@ def _run_timing(run: RunResults) -> dict[str, Any]:
         "seed": run.seed,
         **{key: value for key, value in last.items() if key.endswith("seconds")},
         "seconds": seconds,
-        "update_milliseconds": _median(line.get("update_milliseconds") for line in run.timing),
+        "update_milliseconds": stats.median(line.get("update_milliseconds") for line in run.timing),
         "env_steps_per_second": last["env_steps"] / seconds if seconds else None,
     }
 
 
 def _interval(estimate: stats.Estimate) -> list[float] | None:
     return None if math.isnan(estimate.low) else [estimate.low, estimate.high]
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(statistics.median(known)) if known else None
 
 
 def _mean_count(values: Iterable[int | None]) -> int | None:

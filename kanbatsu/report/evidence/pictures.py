@@ -12,7 +12,7 @@ from html import escape
 from kanbatsu.report import curves, figures
 from kanbatsu.report.evidence.stored import ENGLISH, Evidence
 from kanbatsu.report.figures import Style
-from kanbatsu.report.results import RunResults, Series
+from kanbatsu.report.results import RunResults, Series, StudyResults
 from kanbatsu.report.svg import ABOVE, BELOW, WIDTH
 
 SERIES: dict[str, Callable[[RunResults], Series]] = {
@@ -31,29 +31,27 @@ PAPER, INK = "#fdfdfb", "#1e2328"
 
 def draw(evidence: Evidence) -> str:
     """Return the picture of one study as a document of its own."""
-    looks = curves.styles(evidence.study)
-    parts = list(_panels(evidence, looks))
-    legend, height = _legend(looks, GAP // 2 + len(evidence.study.tasks) * (TITLE + PANEL + GAP))
+    study = evidence.study
+    bottom = GAP // 2 + len(study.tasks) * (TITLE + PANEL + GAP)
+    legend, height = _legend(curves.styles(study), bottom)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WHOLE} {height}" width="{WHOLE}" '
         f'height="{height}" color="{INK}" font-family="system-ui, sans-serif" font-size="13">\n'
         f"<title>{escape(evidence.title)}</title>\n"
         f'<rect width="{WHOLE}" height="{height}" rx="8" fill="{PAPER}"/>\n'
-        + "\n".join([*parts, *legend])
+        + "\n".join([*_panels(study), *legend])
         + "\n</svg>\n"
     )
 
 
-def _panels(evidence: Evidence, looks: Mapping[str, Style]) -> Iterator[str]:
+def _panels(study: StudyResults) -> Iterator[str]:
     """Give title and drawing of each panel, in their places."""
-    arms = evidence.study.arms
-    for index, task in enumerate(evidence.study.tasks):
+    for index, task in enumerate(study.tasks):
         y = GAP + index * (TITLE + PANEL + GAP)
         for column, (title, series_of) in enumerate(SERIES.items()):
             x = GAP + column * (WIDTH + GAP)
-            lines = [curves.line([arm.on(task)], series_of, looks[arm.name]) for arm in arms]
             drawing = figures.lines(
-                [line for line in lines if line is not None],
+                curves.lines(study, [task], series_of),
                 x_label=ENGLISH("figure.env_steps"),
                 prefix=f"{title[0].lower()}{index}",
                 label=f"{title} over env steps on {task}",
