@@ -37,9 +37,7 @@ bench: $(READY)  ## milliseconds per update, beside Stable-Baselines3 and SBX
 	$(BIN)/python benchmarks/update.py
 
 evidence: $(READY)  ## write docs/evidence and docs/choosing-a-sparsity.md again, from the stored results alone
-	$(BIN)/python evidence/pages.py
-	$(BIN)/python evidence/pictures.py
-	$(BIN)/python evidence/choosing.py
+	$(BIN)/python -m kanbatsu.report.evidence
 
 rliable:  ## our statistics against the rliable library, in a place of its own
 	$(PYTHON) -m venv .venv-rliable

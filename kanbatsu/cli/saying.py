@@ -16,8 +16,8 @@ USAGE, FAILED, INTERRUPTED = 2, 1, 130
 def refusing() -> Iterator[None]:
     """Turn a mistake of the user's into one message and exit code 2; a bug stays a traceback."""
     from kanbatsu.envs.spec import TaskError
+    from kanbatsu.files.disk import DamagedFile
     from kanbatsu.files.lock import StudyError
-    from kanbatsu.files.store import DamagedFile
     from kanbatsu.files.tables import RecordError
     from kanbatsu.report.archive import ArchiveError
 

@@ -137,7 +137,7 @@ def _carry_out(
 ) -> int:
     """Check a study, run what is missing of it, and write its report."""
     from kanbatsu.engine.run_study import refuse, run_study
-    from kanbatsu.files.store import read_json
+    from kanbatsu.files.disk import read_json
     from kanbatsu.machine import usable_cores
     from kanbatsu.study.budget import came_out
     from kanbatsu.study.plan import check_study

@@ -25,7 +25,8 @@ from kanbatsu.deploy.files import (
 )
 from kanbatsu.deploy.layers import Layer
 from kanbatsu.deploy.network import Arrays, policy_layers
-from kanbatsu.files.store import RunFolder, write_json
+from kanbatsu.files.disk import write_json
+from kanbatsu.files.store import RunFolder
 from kanbatsu.nn.normaliser import Normaliser
 from kanbatsu.train.checkpoint import load_latest, to_arrays
 

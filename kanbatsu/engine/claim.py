@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kanbatsu.files.disk import DamagedFile
 from kanbatsu.files.lock import StudyError
-from kanbatsu.files.store import DamagedFile, StudyFolder
+from kanbatsu.files.store import StudyFolder
 
 SHOWN_DIFFERENCES = 8
 """Settings that are listed when a folder holds a different study."""

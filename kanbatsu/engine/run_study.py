@@ -21,8 +21,9 @@ from kanbatsu.engine.place import Job, Place, PlaceConfig
 from kanbatsu.engine.progress import Display, make_display
 from kanbatsu.engine.supervise import POLL_SECONDS, Order
 from kanbatsu.engine.track import Tracker, TrackerName, make_tracker, require
+from kanbatsu.files.disk import DamagedFile
 from kanbatsu.files.lock import StudyError, lock
-from kanbatsu.files.store import DamagedFile, StudyFolder
+from kanbatsu.files.store import StudyFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import usable_cores
 from kanbatsu.study.plan import PlannedRun, Study, study_record

@@ -1,1 +1,1 @@
-"""What lies on disk: records as plain tables, the files of a study and of its runs."""
+"""The files on disk: records as plain tables, the files of a study and of its runs."""

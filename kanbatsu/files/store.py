@@ -6,23 +6,19 @@ replaced atomically; nothing is ever unpickled.
 
 from __future__ import annotations
 
-import json
-import math
+import functools
 import os
-import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
+from kanbatsu.files.archive import read_runs, write_runs
+from kanbatsu.files.disk import append, durable_size, read_json, read_lines, replace, write_json
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
-
-
-class DamagedFile(ValueError):
-    """A file that is not what was written; the message says which and what to do."""
+RUNS = "runs.jsonl"
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,8 @@ class RunFolder:
 
     path: Path
     """The run's own folder, OUT/runs/<run id>."""
+    archived: Mapping[str, Any] | None = field(default=None, repr=False)
+    """Contents of the run in the study's archive, which are read in place of the folder's."""
 
     @property
     def checkpoint(self) -> Path:
@@ -55,7 +53,8 @@ class RunFolder:
         Raises:
             FileNotFoundError: Nothing was stored here.
         """
-        return read_json(self.path / "config.json")
+        config = self._part("config")
+        return read_json(self.path / "config.json") if config is None else config
 
     def write_status(
         self,
@@ -69,16 +68,15 @@ class RunFolder:
 
     def read_status(self) -> dict[str, Any] | None:
         """Return `{"state", "error", "traceback"}`, or None where the run never started."""
-        path = self.path / "status.json"
-        return read_json(path) if path.exists() else None
+        return self._part("status")
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one result. Numbers that are not finite are stored as null: JSON has no NaN."""
-        _append(self.path / METRICS, record)
+        append(self.path / METRICS, record)
 
     def append_timing(self, record: Mapping[str, Any]) -> None:
         """Add one line of wall-clock facts, which are kept apart from results."""
-        _append(self.path / TIMING, record)
+        append(self.path / TIMING, record)
 
     def write_machine(self, machine: Mapping[str, Any]) -> None:
         """Store versions and hardware, which are kept apart from results."""
@@ -86,23 +84,22 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return every complete result, oldest first; a last line cut off by a kill is ignored."""
-        return _read_lines(self.path / METRICS)
+        return self._part("metrics")
 
     def timing(self) -> list[dict[str, Any]]:
         """Return every complete line of timing, oldest first."""
-        return _read_lines(self.path / TIMING)
+        return self._part("timing")
 
     def machine(self) -> dict[str, Any] | None:
         """Return versions and hardware, or None where none were stored."""
-        path = self.path / "machine.json"
-        return read_json(path) if path.exists() else None
+        return self._part("machine")
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of complete lines in each growing file, for a checkpoint to remember.
 
         The files are forced to disk first, so that no checkpoint outlives the lines it counts.
         """
-        return {name: _durable_size(self.path / name) for name in (METRICS, TIMING)}
+        return {name: durable_size(self.path / name) for name in (METRICS, TIMING)}
 
     def truncate(self, sizes: Mapping[str, int]) -> None:
         """Forget what was written after a checkpoint, so that a resumed run writes it again.
@@ -128,14 +125,22 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the results reach the end of the run; computed from data, never from a flag."""
-        if not (self.path / "config.json").exists():
-            return False
-        return reaches(self.metrics(), self.read_config()["env_steps"])
+        config = self._part("config")
+        return config is not None and reaches(self.metrics(), config["env_steps"])
+
+    def _part(self, name: str) -> Any:
+        """Return the contents of one of the run's files; None where there is no such JSON file."""
+        if self.archived is not None:
+            return self.archived[name]
+        if name in ("metrics", "timing"):
+            return read_lines(self.path / f"{name}.jsonl")
+        path = self.path / f"{name}.json"
+        return read_json(path) if path.exists() else None
 
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The files of one study: what was asked, its runs, and the report on them."""
+    """The files of one study: its question, its runs, and the report on them."""
 
     path: Path
     """The OUT folder that the user named."""
@@ -164,14 +169,29 @@ class StudyFolder:
         return (self.path / "study.json").exists()
 
     def run_folder(self, run_id: str) -> RunFolder:
-        """Return the folder of one run.
+        """Return the folder of one run, or what the archive holds of it.
+
+        The archive is read for a run that it holds whole, and for one that has no folder.
 
         Raises:
             ValueError: The id would lead out of the study's folder.
         """
         if Path(run_id).name != run_id or run_id in ("", ".."):
             raise ValueError(f"a run id is the name of one folder, got {run_id!r}")
-        return RunFolder(self.path / "runs" / run_id)
+        folder = RunFolder(self.path / "runs" / run_id)
+        if run_id not in self.archive:
+            return folder
+        archived = RunFolder(folder.path, self.archive[run_id])
+        return archived if archived.finished or folder.read_status() is None else folder
+
+    @functools.cached_property
+    def archive(self) -> Mapping[str, Mapping[str, Any]]:
+        """The runs of the archive, as `read_runs` gives them; read once for this object."""
+        return read_runs(self.path / RUNS)
+
+    def write_archive(self, runs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Store runs in the archive, in place of all that it held."""
+        write_runs(self.path / RUNS, runs)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Store the results in numbers."""
@@ -193,7 +213,7 @@ class StudyFolder:
 
     def write_atomic(self, name: str, text: str) -> None:
         """Replace one file of the study; readers see the old text or the new, never a half."""
-        _replace(self.path / name, text)
+        replace(self.path / name, text)
 
 
 def ends_at(study: Mapping[str, Any], arm: Mapping[str, Any], task: str) -> int:
@@ -222,105 +242,3 @@ def reaches(metrics: Sequence[Mapping[str, Any]], env_steps: int) -> bool:
     """
     evaluated = [record["env_steps"] for record in metrics if record["kind"] == "evaluation"]
     return bool(evaluated) and evaluated[-1] >= env_steps
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace `path` atomically by JSON that is equal, byte for byte, for equal values.
-
-    Raises:
-        ValueError: A number is not finite; JSON has no word for it.
-    """
-    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    _replace(path, text + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
-
-    Raises:
-        DamagedFile: It is none.
-    """
-    try:
-        value: dict[str, Any] = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DamagedFile(f"{path} is not valid JSON ({error}); restore or delete it") from error
-    return value
-
-
-def finite(value: Any) -> Any:
-    """Return `value` with every number that is not finite replaced by None, all the way down.
-
-    Example:
-        >>> finite({"loss": [1.0, float("inf")]})
-        {'loss': [1.0, None]}
-    """
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside the target, force it to disk, then rename: a full disk keeps the old file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Machines may share the folder, so a process id alone is not unique.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _append(path: Path, record: Mapping[str, Any]) -> None:
-    line = json.dumps(finite(record), allow_nan=False, ensure_ascii=False).encode() + b"\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        # A kill in the middle of a write leaves half a line; without this the new line joins it.
-        file.truncate(_complete_bytes(path))
-        file.write(line)
-        file.flush()
-
-
-def _complete_bytes(path: Path) -> int:
-    """Return the length of `path` up to and including its last newline, in bytes."""
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - 4096)
-            file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
-            end = start
-    return 0
-
-
-def _durable_size(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return _complete_bytes(path)
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    complete = path.read_bytes().split(b"\n")[:-1]
-    records = []
-    for number, line in enumerate(complete, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise DamagedFile(
-                f"{path}, line {number}, is damaged ({error}). Delete the run's folder and call "
-                "`kanbatsu study` again: it repeats only what is missing."
-            ) from error
-    return records

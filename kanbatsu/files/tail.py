@@ -16,7 +16,7 @@ DORMANT = 0.5
 
 @dataclass
 class Tail:
-    """What a run's results say last.
+    """The latest results of a run, read on from where the last look ended.
 
     Example:
         >>> import tempfile
@@ -31,15 +31,15 @@ class Tail:
     """
 
     folder: Path
-    """The run's own."""
+    """The run's own folder."""
     env_steps: int = 0
-    """Of the latest line."""
+    """Env steps of the latest line."""
     latest_return: float | None = None
-    """Of an episode, or of an evaluation."""
+    """Return of the latest episode or evaluation."""
     health: Mapping[str, float | None] = field(default_factory=dict)
-    """The latest probe."""
+    """Metrics of the latest probe."""
     lines: int = 0
-    """Read so far; begins anew where a resumed run has cut lines off."""
+    """Lines read so far; counted anew where a resumed run has cut lines off."""
     _read: int = 0
 
     def read(self) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ class Tail:
 
     @property
     def warning(self) -> str | None:
-        """What is worst in the latest probe, in words.
+        """The worst of the latest probe, in words.
 
         Example:
             >>> Tail(Path(), health={"critic/dormant_0.1": 0.7, "actor/dormant_0.1": 0.6}).warning

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kanbatsu.files.store import read_json
+from kanbatsu.files.disk import read_json
 from kanbatsu.files.tables import RecordError, from_dict, to_dict
 from kanbatsu.forecast.estimate import GIB, Estimate, Limits, Range, estimate, obstacles
 from kanbatsu.forecast.pilot import Speeds, measure

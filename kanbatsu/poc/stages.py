@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from kanbatsu.engine.place import PlaceConfig
 from kanbatsu.engine.run_study import run_study
+from kanbatsu.files.disk import finite, read_json, write_json
 from kanbatsu.files.lock import StudyError
-from kanbatsu.files.store import StudyFolder, finite, read_json, write_json
+from kanbatsu.files.store import StudyFolder
 from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
 from kanbatsu.forecast.estimate import Range, estimate
 from kanbatsu.forecast.pilot import Speeds, pilot, read_speeds

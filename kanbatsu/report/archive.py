@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kanbatsu.files.store import RunFolder, StudyFolder, finite
+from kanbatsu.files.disk import finite
+from kanbatsu.files.store import RunFolder, StudyFolder
 from kanbatsu.report.results import read_study
 from kanbatsu.report.summary import summarise, summarise_timing
 
@@ -22,10 +23,11 @@ class ArchiveError(ValueError):
 def archive(out: Path, target: Path) -> int:
     """Copy what is finished of a study, without checkpoints, losses and training episodes.
 
-    The copy is a study's folder: `kanbatsu report` reads it, and `kanbatsu study` with the same
-    file trains what is missing in it. A run that failed is a result and is copied too, without its
-    traceback. Runs that are in the target already stay there, so that a study may be collected from
-    several machines, and one that is finished there is not replaced by one that failed elsewhere.
+    The copy is a study's folder, with all runs in one file: `kanbatsu report` reads it, and
+    `kanbatsu study` with the same file trains what is missing in it. A run that failed is a result
+    and is copied too, without its traceback. Runs that are in the target already stay there, so
+    that a study may be collected from several machines, and one that is finished there is not
+    replaced by one that failed elsewhere.
 
     Args:
         out: The folder that `kanbatsu study --out` wrote.
@@ -45,46 +47,38 @@ def archive(out: Path, target: Path) -> int:
     if copy.holds_study and copy.read_study()["hash"] != record["hash"]:
         raise ArchiveError(f"{target} holds another study than {out}: name another folder")
     copy.write_study(record)
-    ended = [
-        run.run_id
+    ended = {
+        run.run_id: _contents(source.run_folder(run.run_id))
         for run in read_study(out).runs
         if run.state == "finished"
         or (run.state == "failed" and not copy.run_folder(run.run_id).finished)
-    ]
-    for run_id in ended:
-        _copy(source.run_folder(run_id), copy.run_folder(run_id))
+    }
+    copy.write_archive({**copy.archive, **ended})
     study = read_study(target)
     copy.write_summary(finite(summarise(study)))
     copy.write_timing(finite(summarise_timing(study)))
     return len(ended)
 
 
-def _copy(run: RunFolder, copy: RunFolder) -> None:
-    copy.truncate({name: 0 for name, size in copy.sizes().items() if size})
-    copy.write_config(run.read_config())
+def _contents(run: RunFolder) -> dict[str, Any]:
+    """Return what is kept of a run, as `kanbatsu.files.archive.PARTS` names it."""
     status = run.read_status()
-    if status is not None:
-        copy.write_status(status["state"], status["error"])
-    machine = run.machine()
-    if machine is not None:
-        copy.write_machine(machine)
-    for record in run.metrics():
-        if record["kind"] in KINDS:
-            copy.append(record)
-    timing = run.timing()
-    if timing:
-        copy.append_timing(_one_line(timing))
+    return {
+        "config": run.read_config(),
+        "status": status and {**status, "traceback": None},
+        "machine": run.machine(),
+        "timing": _one_line(run.timing()),
+        "metrics": [record for record in run.metrics() if record["kind"] in KINDS],
+    }
 
 
-def _one_line(timing: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _one_line(timing: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the last line of a run's times, with the median of all its updates.
 
     Example:
         >>> _one_line([{"seconds": 1.0, "update_milliseconds": 4.0}, {"seconds": 2.0}])
-        {'seconds': 2.0, 'update_milliseconds': 4.0}
+        [{'seconds': 2.0, 'update_milliseconds': 4.0}]
     """
     known = [line["update_milliseconds"] for line in timing if line.get("update_milliseconds")]
-    return {
-        **timing[-1],
-        "update_milliseconds": statistics.median(known) if known else None,
-    }
+    median = statistics.median(known) if known else None
+    return [{**line, "update_milliseconds": median} for line in timing[-1:]]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -14,8 +14,9 @@ from kanbatsu.report.figures import STYLES, Interval, Line, Style
 from kanbatsu.report.results import RunResults, Series, StudyResults
 from kanbatsu.report.summary import DMC_SCALE, generator
 
+Item = TypeVar("Item")
 Axis = Callable[[Sequence[RunResults], Float[np.ndarray, " points"]], Float[np.ndarray, " points"]]
-"""From runs and env steps to where those lie on another axis; NaN where it is not known."""
+"""A function from runs and env steps to where those lie on another axis; NaN where unknown."""
 
 
 def styles(study: StudyResults) -> dict[str, Style]:
@@ -23,6 +24,25 @@ def styles(study: StudyResults) -> dict[str, Style]:
     others = [arm.name for arm in study.arms if arm.name != study.control]
     looks = {name: STYLES[1:][index % (len(STYLES) - 1)] for index, name in enumerate(others)}
     return {arm.name: looks.get(arm.name, STYLES[0]) for arm in study.arms}
+
+
+def known(items: Iterable[Item | None]) -> list[Item]:
+    """Return the items that there are."""
+    return [item for item in items if item is not None]
+
+
+def lines(
+    study: StudyResults,
+    tasks: Sequence[str],
+    series_of: Callable[[RunResults], Series],
+    axis: Axis | None = None,
+) -> list[Line]:
+    """Return the `line` of each arm that has one, over some of the study's tasks."""
+    looks = styles(study)
+    return known(
+        line([arm.on(task) for task in tasks], series_of, looks[arm.name], axis)
+        for arm in study.arms
+    )
 
 
 def line(
@@ -34,7 +54,7 @@ def line(
     """Average one series over seeds and tasks.
 
     Args:
-        runs_by_task: The runs of one arm.
+        runs_by_task: The runs of one arm; a task on which none has the series is left out.
         series_of: From a run to its values by env steps.
         style: The arm's look.
         axis: Where env steps lie on the axis; by default they are the axis.
@@ -43,6 +63,7 @@ def line(
         None where no point is known.
     """
     series = [[series_of(run) for run in runs] for runs in runs_by_task]
+    series = [task for task in series if any(task)]
     at = sorted({x for task in series for run in task for x in run})
     if not at:
         return None
@@ -50,10 +71,10 @@ def line(
     x = np.array(at, dtype=float)
     if axis is not None:
         x = axis([run for runs in runs_by_task for run in runs], x)
-    known = ~np.isnan(curve.mean) & ~np.isnan(x)
-    if not known.any():
+    there = ~np.isnan(curve.mean) & ~np.isnan(x)
+    if not there.any():
         return None
-    return Line(x[known], curve.mean[known], curve.low[known], curve.high[known], style)
+    return Line(x[there], curve.mean[there], curve.low[there], curve.high[there], style)
 
 
 def along_seconds(
@@ -82,30 +103,29 @@ def along_flops(
     if not counted:
         return np.full(env_steps.shape, np.nan)
     each = np.array(counted)
-    known = ~np.isnan(each).all(axis=0)
-    found = np.full(env_steps.shape, np.nan)
-    found[known] = np.nanmedian(each[:, known], axis=0)
-    return found
+    there = ~np.isnan(each).all(axis=0)
+    flops = np.full(env_steps.shape, np.nan)
+    flops[there] = np.nanmedian(each[:, there], axis=0)
+    return flops
 
 
 def finals(summary: Mapping[str, Any], task: str, looks: Mapping[str, Style]) -> list[Interval]:
     """Return the final returns of every arm on one task, over its kept weights."""
-    rows = [
+    return known(
         interval(
             arm["name"],
-            arm["tasks"][task],
+            (on := arm["tasks"][task]),
             looks,
-            seeds=tuple(arm["tasks"][task]["returns"].values()),
-            x=kept_weights(arm["tasks"][task]["networks"]),
+            seeds=tuple(on["returns"].values()),
+            x=kept_weights(on["networks"]),
         )
         for arm in summary["arms"]
-    ]
-    return [row for row in rows if row is not None]
+    )
 
 
 def pooled(summary: Mapping[str, Any], looks: Mapping[str, Style]) -> list[Interval]:
     """Return the arms that have a result on every task, where tasks may be averaged at all."""
-    rows = [
+    return known(
         interval(
             arm["name"],
             arm["aggregate"],
@@ -119,8 +139,7 @@ def pooled(summary: Mapping[str, Any], looks: Mapping[str, Style]) -> list[Inter
         )
         for arm in summary["arms"]
         if arm["aggregate"]
-    ]
-    return [row for row in rows if row is not None]
+    )
 
 
 def interval(

@@ -16,12 +16,12 @@ import numpy as np
 
 from kanbatsu.report import effect as effects
 from kanbatsu.report.flags import flags
-from kanbatsu.report.judge import Judged, amount, interval, judge, number, scores
+from kanbatsu.report.judge import Judged, amount, estimate, judge, number, scores
 from kanbatsu.report.results import ArmResults, StudyResults
 
 ORDER = ("adopt", "extend", "reject")
 AXES = ("env_steps", "flops", "seconds", "kept")
-"""What a study's returns can be drawn against."""
+"""Budgets that a study's returns can be drawn against."""
 
 
 def verdict(study: StudyResults) -> dict[str, Any] | None:
@@ -45,7 +45,7 @@ def verdict(study: StudyResults) -> dict[str, Any] | None:
     allowed = rule["arms"] or [arm.name for arm in study.arms]
     arms = [arm for arm in study.arms if arm is not control and arm.name in allowed]
     judged = [judge(arm, control, study.tasks, rule, len(arms)) for arm in arms]
-    best = min(judged, key=lambda found: _place(found, rule))
+    best = min(judged, key=lambda each: _place(each, rule))
     x, y = scores(best.arm, study.tasks), scores(control, study.tasks)
     return {
         "decision": best.decision,
@@ -53,7 +53,7 @@ def verdict(study: StudyResults) -> dict[str, Any] | None:
         "control": control.name,
         "rule": {**rule, "control": control.name, "arms": [arm.name for arm in arms]},
         "effect": _effect(best, x, y, rule),
-        "probability_of_improvement": _improvement(best),
+        "probability_of_improvement": estimate(best.improvement),
         "gains": _gains(best, control, x, y, study.tasks, rule),
         "probes": _probes(best.arm, control),
         "flags": [
@@ -66,26 +66,23 @@ def verdict(study: StudyResults) -> dict[str, Any] | None:
         "budget": {"matched": best.arm.matched, "axes": list(AXES)},
         "candidates": [
             {
-                "arm": found.arm.name,
-                "decision": found.decision,
-                "effect": {
-                    "value": number(found.effect.value),
-                    "interval": interval(found.effect.low, found.effect.high),
-                },
-                "probability_of_improvement": _improvement(found),
-                "seeds": found.seeds,
-                "further_seeds": found.further_seeds,
+                "arm": each.arm.name,
+                "decision": each.decision,
+                "effect": estimate(each.effect),
+                "probability_of_improvement": estimate(each.improvement),
+                "seeds": each.seeds,
+                "further_seeds": each.further_seeds,
             }
-            for found in judged
+            for each in judged
         ],
     }
 
 
-def _place(found: Judged, rule: Mapping[str, Any]) -> tuple[Any, ...]:
-    value = float(found.effect.value)
+def _place(judged: Judged, rule: Mapping[str, Any]) -> tuple[Any, ...]:
+    value = float(judged.effect.value)
     highest = -value if math.isfinite(value) else math.inf
-    kept = amount(found.arm, rule["saves"]) if rule["goal"] == "no_worse" else None
-    return ORDER.index(found.decision), math.inf if kept is None else kept, highest
+    kept = amount(judged.arm, rule["saves"]) if rule["goal"] == "no_worse" else None
+    return ORDER.index(judged.decision), math.inf if kept is None else kept, highest
 
 
 def _effect(
@@ -97,17 +94,8 @@ def _effect(
         relative = number(effects.effect(x, y, measure, rule["confidence"]).value)
     return {
         "measure": rule["measure"],
-        "value": number(best.effect.value),
-        "interval": interval(best.effect.low, best.effect.high),
+        **estimate(best.effect),
         "relative": relative,
-    }
-
-
-def _improvement(found: Judged) -> dict[str, Any]:
-    estimate = found.improvement
-    return {
-        "value": number(estimate.value),
-        "interval": interval(estimate.low, estimate.high),
     }
 
 
@@ -136,8 +124,8 @@ def _probes(arm: ArmResults, control: ArmResults) -> dict[str, dict[str, float |
     """Return each probe's last value of both, averaged over runs; of whole networks only."""
 
     def last(side: ArmResults, probe: str) -> float | None:
-        ends = (list(run.probes.get(probe, {}).values())[-1:] for run in side.runs if run.finished)
-        known = [value for end in ends for value in end if not math.isnan(value)]
+        ends = (run.last_probe(probe) for run in side.runs if run.finished)
+        known = [value for value in ends if value is not None]
         return float(np.mean(known)) if known else None
 
     names = {name for side in (arm, control) for run in side.runs for name in run.probes}

@@ -24,7 +24,7 @@ from scipy.special import ndtri, stdtrit
 from kanbatsu.report import stats
 
 MEASURES = ("iqm_difference", "iqm_relative", "mean_difference", "mean_relative")
-"""What an effect can be: a difference of IQMs or means, in the task's unit, or as a share of the
+"""Measures of an effect: a difference of IQMs or means, in the task's unit, or as a share of the
 control's."""
 
 Numbers = np.ndarray | np.float64
@@ -36,7 +36,7 @@ class Centre(NamedTuple):
 
     value: np.ndarray
     variance: np.ndarray
-    """Of `value`, estimated."""
+    """Estimated variance of `value`."""
     freedom: int
     """Degrees of freedom of that estimate; 0 where one run says nothing about spread."""
 
@@ -89,15 +89,15 @@ def effect(x: Sequence[Seeds], y: Sequence[Seeds], measure: str, confidence: flo
         x: One array `[..., seeds]` per task.
         y: The same tasks in the same order.
         measure: One of `MEASURES`.
-        confidence: Of the two-sided interval, such as 0.95.
+        confidence: Confidence of the two-sided interval, such as 0.95.
 
     Returns:
         The effect; NaN where a control of zero makes a relative effect meaningless.
 
     Example:
         >>> x, y = np.array([3.0, 4.0, 5.0]), np.array([1.0, 2.0, 3.0])
-        >>> found = effect([x], [y], "mean_difference", 0.95)
-        >>> [round(float(number), 3) for number in found]
+        >>> estimate = effect([x], [y], "mean_difference", 0.95)
+        >>> [round(float(number), 3) for number in estimate]
         [2.0, -0.267, 4.267]
     """
     values, parts, freedoms = [], [], []
@@ -136,12 +136,12 @@ def improvement(x: stats.Scores, y: stats.Scores, confidence: float) -> stats.Es
     Args:
         x: One array of seeds per task.
         y: The same tasks in the same order.
-        confidence: Of the two-sided interval.
+        confidence: Confidence of the two-sided interval.
 
     Example:
         >>> x, y = np.arange(5.0, 10.0), np.arange(5.0)
-        >>> found = improvement([x], [y], 0.95)
-        >>> found.value, round(found.low, 2), found.high
+        >>> estimate = improvement([x], [y], 0.95)
+        >>> estimate.value, round(estimate.low, 2), estimate.high
         (1.0, 0.64, 1.0)
     """
     value = stats.improvement(x, y)

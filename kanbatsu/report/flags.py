@@ -1,13 +1,13 @@
-"""What the probes of an arm warn of: divergence, collapse of rank, dormant units, odd gradients."""
+"""Warnings of the probes of an arm: divergence, collapse of rank, dormant units, odd gradients."""
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterator
 from typing import Any
 
 from kanbatsu.report.results import ArmResults, RunResults
+from kanbatsu.report.stats import median
 
 DORMANT = 0.5
 """Share of units from which on a network counts as largely dormant. A convention, not a finding."""
@@ -27,8 +27,8 @@ def flags(arm: ArmResults, task: str) -> Iterator[dict[str, Any]]:
     """
 
     def flag(kind: str, network: str | None, value: float, threshold: float) -> dict[str, Any]:
-        found = {"arm": arm.name, "task": task, "kind": kind, "network": network}
-        return found | {"value": value, "threshold": threshold}
+        where = {"arm": arm.name, "task": task, "kind": kind, "network": network}
+        return where | {"value": value, "threshold": threshold}
 
     runs = arm.on(task)
     diverged = sum(_diverged(run) for run in runs)
@@ -36,13 +36,13 @@ def flags(arm: ArmResults, task: str) -> Iterator[dict[str, Any]]:
         yield flag("divergence", None, float(diverged), 0.0)
     networks = sorted({name.partition("/")[0] for run in runs for name in run.probes})
     for network in networks:
-        dormant = _median(_last(run, f"{network}/dormant_0.1") for run in runs)
+        dormant = median(run.last_probe(f"{network}/dormant_0.1") for run in runs)
         if dormant is not None and dormant > DORMANT:
             yield flag("dormancy", network, dormant, DORMANT)
-        left = _median(_change(run, f"{network}/srank") for run in runs)
+        left = median(_change(run, f"{network}/srank") for run in runs)
         if left is not None and left < RANK_LEFT:
             yield flag("rank_collapse", network, left, RANK_LEFT)
-        growth = _median(_change(run, f"{network}/gradient_norm") for run in runs)
+        growth = median(_change(run, f"{network}/gradient_norm") for run in runs)
         if growth is not None and not 1 / GRADIENT_GROWTH <= growth <= GRADIENT_GROWTH:
             threshold = GRADIENT_GROWTH if growth > 1 else 1 / GRADIENT_GROWTH
             yield flag("gradient", network, growth, threshold)
@@ -56,17 +56,7 @@ def _diverged(run: RunResults) -> bool:
     return ended or any(math.isnan(x) for series in run.probes.values() for x in series.values())
 
 
-def _last(run: RunResults, probe: str) -> float | None:
-    values = list(run.probes.get(probe, {}).values())
-    return values[-1] if values and not math.isnan(values[-1]) else None
-
-
 def _change(run: RunResults, probe: str) -> float | None:
     """Return a probe's last value as a share of its first."""
     values = [x for x in run.probes.get(probe, {}).values() if not math.isnan(x)]
     return values[-1] / values[0] if len(values) > 1 and values[0] > 0 else None
-
-
-def _median(values: Iterator[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from kanbatsu.report.results import ArmResults
 
 Decision = Literal["adopt", "extend", "reject"]
 FEWEST = 3
-"""Runs per task without which nothing is said about what one run less would change."""
+"""Runs per task up to which nothing is reported about what one run less would change."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Judged:
     improvement: stats.Estimate
     further_seeds: int | None
     reasons: list[dict[str, Any]]
-    """What keeps it from being adopted, and what would overturn the verdict."""
+    """Reasons that keep the arm from being adopted, and those that would overturn the verdict."""
 
 
 def judge(
@@ -45,7 +46,7 @@ def judge(
     Args:
         arm: The arm.
         control: The arm that it is compared with.
-        tasks: The study's.
+        tasks: Tasks of the study.
         rule: A `kanbatsu.study.rule.DecisionRule` as a table.
         comparisons: Arms that are compared with the control in the same study.
     """
@@ -60,10 +61,11 @@ def judge(
         reasons = [{"kind": "too_few_seeds", "seeds": 0, "needed": rule["seeds"]}]
         return Judged(arm, "extend", 0, nothing, unknown, rule["seeds"], reasons)
     level = confidence_of_each(rule["confidence"], comparisons)
-    found = effects.effect(x, y, rule["measure"], level)
+    between = functools.partial(effects.effect, measure=rule["measure"], confidence=level)
+    effect = between(x, y)
     obstacles = list(_obstacles(arm, control, tasks, x, y, rule, seeds))
     kinds = {reason["kind"] for reason in obstacles}
-    decision = decide(found, threshold, kinds)
+    decision = decide(effect, threshold, kinds)
     further = None
     if decision == "extend":
         needed = power.seeds_needed(
@@ -75,15 +77,15 @@ def judge(
             at_least=max(rule["seeds"], seeds),
         )
         further = None if needed is None else max(needed - seeds, 0) or None
-    reasons = obstacles + list(_overturns(decision, kinds, found, threshold, x, y, rule, level))
-    return Judged(arm, decision, seeds, found, effects.improvement(x, y, level), further, reasons)
+    reasons = obstacles + list(_overturns(decision, kinds, between, threshold, x, y))
+    return Judged(arm, decision, seeds, effect, effects.improvement(x, y, level), further, reasons)
 
 
-def decide(found: effects.Effect, threshold: float, obstacles: Iterable[str] = ()) -> Decision:
+def decide(effect: effects.Effect, threshold: float, obstacles: Iterable[str] = ()) -> Decision:
     """Turn an interval and what stands in the way into a decision.
 
     Args:
-        found: The effect with its interval; NaN ends never decide.
+        effect: The effect with its interval; NaN ends never decide.
         threshold: See `threshold_of`.
         obstacles: Kinds of `_obstacles`.
 
@@ -96,9 +98,9 @@ def decide(found: effects.Effect, threshold: float, obstacles: Iterable[str] = (
     kinds = set(obstacles)
     if kinds & {"too_few_seeds", "missing_runs"}:
         return "extend"
-    if kinds & {"saves_nothing", "task_worse"} or found.high < threshold:
+    if kinds & {"saves_nothing", "task_worse"} or effect.high < threshold:
         return "reject"
-    return "adopt" if found.low > threshold and not kinds else "extend"
+    return "adopt" if effect.low > threshold and not kinds else "extend"
 
 
 def threshold_of(rule: Mapping[str, Any]) -> float:
@@ -127,8 +129,7 @@ def confidence_of_each(confidence: float, comparisons: int) -> float:
 
 def scores(arm: ArmResults, tasks: Iterable[str]) -> list[np.ndarray]:
     """Return the final returns of an arm, one array of seeds per task."""
-    finals = ([run.final_return for run in arm.on(task)] for task in tasks)
-    return [np.array([x for x in task if x is not None], dtype=float) for task in finals]
+    return [arm.finals(task) for task in tasks]
 
 
 def _obstacles(
@@ -155,54 +156,49 @@ def _obstacles(
     if margin is not None and len(tasks) > 1:
         level = confidence_of_each(rule["confidence"], len(tasks))
         for task, a, b in zip(tasks, x, y, strict=True):
-            found = effects.effect([a], [b], rule["measure"], level)
-            kind = "task_worse" if found.high < -margin else "task_regression"
-            if found.value < -margin:
-                value = float(found.value)
+            effect = effects.effect([a], [b], rule["measure"], level)
+            kind = "task_worse" if effect.high < -margin else "task_regression"
+            if effect.value < -margin:
+                value = float(effect.value)
                 yield {"kind": kind, "task": task, "value": value, "threshold": -margin}
 
 
 def _overturns(
     decision: Decision,
     obstacles: set[str],
-    found: effects.Effect,
+    between: Callable[[list[np.ndarray], list[np.ndarray]], effects.Effect],
     threshold: float,
     x: list[np.ndarray],
     y: list[np.ndarray],
-    rule: Mapping[str, Any],
-    level: float,
 ) -> Iterable[dict[str, Any]]:
     """Say what would overturn a verdict: in runs, wherever it can be counted."""
-    value, low, high = map(number, found)
+    value, low, high = map(number, between(x, y))
     if decision == "extend":
         yield {"kind": "interval", "low": low, "high": high, "threshold": threshold}
         return
-    if decision == "reject" and found.high < threshold:
+    if decision == "reject" and high is not None and high < threshold:
         yield {"kind": "effect_above", "value": value, "high": high, "threshold": threshold}
     if decision == "adopt":
-        likes = range(1, power.MOST_SEEDS + 1)
-        enough = next((k for k in likes if _loses(x, y, k, threshold, rule, level)), None)
+        # Further runs that return what the control does, until the adoption ends.
+        enough = next(
+            (
+                more
+                for more in range(1, power.MOST_SEEDS + 1)
+                if not between(_longer(x, y, more), y).low > threshold
+            ),
+            None,
+        )
         yield {"kind": "seeds_like_control", "seeds": enough, "decision": "extend"}
     if min(task.size for task in [*x, *y]) > FEWEST:
-        without = [
-            effects.effect(*sides, rule["measure"], level) for sides in _with_one_run_less(x, y)
-        ]
+        without = [between(*sides) for sides in _with_one_run_less(x, y)]
         changed = sum(decide(each, threshold, obstacles) != decision for each in without)
         if changed:
             yield {"kind": "one_run", "runs": changed, "of": len(without)}
 
 
-def _loses(
-    x: list[np.ndarray],
-    y: list[np.ndarray],
-    more: int,
-    threshold: float,
-    rule: Mapping[str, Any],
-    level: float,
-) -> bool:
-    """Whether further runs that return what the control does would end an adoption."""
-    longer = [np.append(a, np.full(more, b.mean())) for a, b in zip(x, y, strict=True)]
-    return not effects.effect(longer, y, rule["measure"], level).low > threshold
+def _longer(x: list[np.ndarray], y: list[np.ndarray], more: int) -> list[np.ndarray]:
+    """Return an arm's runs with further ones that return what the control does."""
+    return [np.append(a, np.full(more, b.mean())) for a, b in zip(x, y, strict=True)]
 
 
 def _with_one_run_less(
@@ -233,6 +229,11 @@ def amount(arm: ArmResults, what: str) -> float | None:
 def number(value: Any) -> float | None:
     """Return a number for JSON: None where it is not finite."""
     return float(value) if np.isfinite(value) else None
+
+
+def estimate(value: effects.Effect | stats.Estimate) -> dict[str, Any]:
+    """Return an estimate and its interval for JSON."""
+    return {"value": number(value.value), "interval": interval(value.low, value.high)}
 
 
 def interval(low: Any, high: Any) -> list[float] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,7 +19,7 @@ TAGS = {
     "em": Markup("<em>"),
     "mark": Markup("<mark>"),
 }
-"""What a text may open; it names the end itself."""
+"""Tags that a text may open; it names the end itself."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ class Texts:
         """Return a text with one pair of tags; what is filled in is escaped.
 
         Args:
-            key: Of a text with `{<tag>}` and `{end}`.
+            key: Key of a text with `{<tag>}` and `{end}`.
             tag: One of `TAGS`, or `link`.
             to: Where a `link` leads on this page.
-            values: For the other places.
+            values: Values for the other places.
 
         Example:
             >>> str(texts("en").html("configuration.marked", "mark", arm="<b>"))
@@ -89,12 +89,18 @@ class Texts:
 def texts(language: Language) -> Texts:
     """Read the texts of one language."""
     path = Path(__file__).parent / "texts" / f"{language}.toml"
-    return Texts(language, dict(_flatten(tomllib.loads(path.read_text(encoding="utf-8")))))
+    return Texts(language, dict(flatten(tomllib.loads(path.read_text(encoding="utf-8")))))
 
 
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the entries of nested tables under dotted names.
+
+    Example:
+        >>> list(flatten({"critic": {"width": 64}}))
+        [('critic.width', 64)]
+    """
     for name, value in table.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value

@@ -9,10 +9,11 @@ from typing import Any
 
 import jinja2
 
-from kanbatsu.files.store import StudyFolder, finite
+from kanbatsu.files.disk import finite
+from kanbatsu.files.store import StudyFolder
 from kanbatsu.report import curves, figures, panels, words
 from kanbatsu.report.glossary import WORDS
-from kanbatsu.report.language import Language, Texts, texts
+from kanbatsu.report.language import Language, Texts, flatten, texts
 from kanbatsu.report.results import StudyResults, read_study
 from kanbatsu.report.summary import shared_unit, summarise, summarise_timing
 from kanbatsu.report.verdict import in_words
@@ -74,7 +75,7 @@ def render(
     finished = len(study.runs) - len(summary["missing"])
     shown = bool(finished) or _any_curve(study)
     verdict = summary.get("verdict")
-    said = in_words(verdict, timing, t) if verdict else None
+    verdict_words = in_words(verdict, timing, t) if verdict else None
     matched = verdict["budget"]["matched"] if verdict else None
     compared = [words.compared(comparison, t) for comparison in summary["comparisons"]]
     template = environment.get_template("report.html.j2")
@@ -85,16 +86,16 @@ def render(
         finished=finished,
         planned=len(study.runs),
         missing=[{**run, "state": _state(run["state"], t)} for run in summary["missing"]],
-        verdict=said,
+        verdict=verdict_words,
         verdict_arm=verdict["arm"] if verdict else None,
         verdict_control=verdict["control"] if verdict else None,
-        effect=panels.effect_panel(verdict, looks, said.threshold, t) if verdict and said else None,
+        effect=panels.effect_panel(verdict, looks, t) if verdict else None,
         score_columns=_score_columns(study, t),
         arms=_arms(study, summary, timing, t),
         compared=compared,
         key=[(figures.key(style), name) for name, style in looks.items()],
         budget_rows=panels.budget_rows(study, summary, t, matched) if shown else [],
-        budgets_for_team=said is not None and len(study.tasks) <= ONE_PAGE,
+        budgets_for_team=verdict_words is not None and len(study.tasks) <= ONE_PAGE,
         final_rows=panels.final_rows(study, summary, t) if shown else [],
         probe_rows=panels.probe_rows(study, t),
         configuration=_configuration(study, t),
@@ -103,7 +104,7 @@ def render(
         glossary=[
             (t(f"word.{word}.title"), t(f"word.{word}.text"), source)
             for word, source in WORDS.items()
-            if said is not None or word != "verdict"
+            if verdict_words is not None or word != "verdict"
         ],
     )
 
@@ -215,7 +216,7 @@ def _improvement(comparison: Mapping[str, Any] | None) -> str:
 def _configuration(study: StudyResults, t: Texts) -> list[dict[str, Any]]:
     """Return one row per setting: its value in each arm, and whether it differs from control's."""
     flat = {
-        arm.name: {"agent": arm.agent, **_flatten(arm.config), **_flatten({"train": arm.train})}
+        arm.name: dict(flatten({"agent": arm.agent, **arm.config, "train": arm.train}))
         for arm in study.arms
     }
     reference = next(iter(flat.values()), {})
@@ -235,24 +236,13 @@ def _configuration(study: StudyResults, t: Texts) -> list[dict[str, Any]]:
     ]
 
 
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings under dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
 def _versions(machines: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return each package with every version that a run of the study used."""
-    found: dict[str, set[str]] = {}
+    used: dict[str, set[str]] = {}
     for machine in machines:
         for package, version in machine.get("versions", {}).items():
-            found.setdefault(package, set()).add(str(version))
-    return [(package, ", ".join(sorted(found[package]))) for package in sorted(found)]
+            used.setdefault(package, set()).add(str(version))
+    return [(package, ", ".join(sorted(used[package]))) for package in sorted(used)]
 
 
 def _setting(value: Any, t: Texts) -> str:

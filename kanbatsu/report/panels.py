@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kanbatsu.report import curves, figures
-from kanbatsu.report.figures import Interval, Line, Style
+from kanbatsu.report.figures import Interval, Style
 from kanbatsu.report.glossary import PROBES
+from kanbatsu.report.judge import threshold_of
 from kanbatsu.report.language import Texts
-from kanbatsu.report.results import ArmResults, RunResults, StudyResults
+from kanbatsu.report.results import StudyResults
 
 NETWORKS = ("actor", "critic")
 
@@ -49,17 +51,12 @@ def budget_rows(
     looks = curves.styles(study)
     rows = []
     for index, task in enumerate(study.tasks):
+        finals = curves.finals(summary, task, looks)
         panels = {
-            "env_steps": _over(study, task, looks, t, ("curves", "env_steps", None), index),
-            "flops": _over(
-                study, task, looks, t, ("flops_axis", "flops", curves.along_flops), index
-            ),
-            "time": _over(
-                study, task, looks, t, ("seconds_axis", "seconds", curves.along_seconds), index
-            ),
-            "kept": _against_weights(
-                curves.finals(summary, task, looks), t("figure.final_return"), index, task, t
-            ),
+            "env_steps": _over(study, task, "curves", "env_steps", None, index, t),
+            "flops": _over(study, task, "flops_axis", "flops", curves.along_flops, index, t),
+            "time": _over(study, task, "seconds_axis", "seconds", curves.along_seconds, index, t),
+            "kept": _against_weights(finals, t("figure.final_return"), index, task, t),
         }
         shown = [replace(panel, matched=name == matched) for name, panel in panels.items() if panel]
         rows.append(Row(task if len(study.tasks) > 1 else "", "", tuple(shown)))
@@ -80,49 +77,37 @@ def final_rows(study: StudyResults, summary: Mapping[str, Any], t: Texts) -> lis
             _intervals(together, measure, "all", where, t),
             _against_weights(together, measure, "all", where, t),
         ]
-    compared = [
-        row
-        for comparison in summary["comparisons"]
-        if (row := curves.interval(comparison["arm"], comparison, looks)) is not None
-    ]
+    compared = curves.known(curves.interval(it["arm"], it, looks) for it in summary["comparisons"])
     if compared:
-        panels.append(_improvements(compared, summary["control"], t))
+        panels.append(
+            _panel(
+                functools.partial(figures.intervals, limits=(-0.02, 1.02), reference=0.5),
+                compared,
+                ("improvements", "improvement", t("figure.improvement")),
+                t,
+                control=summary["control"],
+            )
+        )
     if len(study.tasks) > 1:
         for index, task in enumerate(study.tasks):
             panels[index] = replace(panels[index], title=f"{panels[index].title}: {task}")
     return [Row("", "", tuple(panels))]
 
 
-def effect_panel(
-    verdict: Mapping[str, Any], looks: Mapping[str, Style], threshold: float, t: Texts
-) -> Panel | None:
+def effect_panel(verdict: Mapping[str, Any], looks: Mapping[str, Style], t: Texts) -> Panel | None:
     """Draw the effect of each arm that the verdict compared, beside the rule's threshold."""
-    measure = verdict["effect"]["measure"]
-    rows = []
-    for candidate in verdict.get("candidates") or [verdict]:
-        row = curves.interval(candidate["arm"], candidate["effect"], looks)
-        if row is not None:
-            rows.append(row)
+    candidates = verdict.get("candidates") or [verdict]
+    rows = curves.known(curves.interval(it["arm"], it["effect"], looks) for it in candidates)
     if not rows:
         return None
-    values = {"control": verdict["control"], "measure": t(f"measure.{measure}")}
-    return Panel(
-        t("figure.effects.title"),
-        t("figure.effects.text", **values),
-        figures.intervals(
-            rows,
-            x_label=values["measure"],
-            prefix="effects",
-            label=t("figure.effects.label", control=verdict["control"]),
-            empty=t("figure.empty"),
-            reference=threshold,
-        ),
-    )
+    measure = t(f"measure.{verdict['effect']['measure']}")
+    draw = functools.partial(figures.intervals, reference=threshold_of(verdict["rule"]))
+    names = ("effects", "effects", measure)
+    return _panel(draw, rows, names, t, control=verdict["control"], measure=measure)
 
 
 def probe_rows(study: StudyResults, t: Texts) -> list[Row]:
     """Return one row per probe that any run recorded: the actor beside the critic."""
-    looks = curves.styles(study)
     recorded = {probe for run in study.runs for probe in run.probes if probe.count("/") == 1}
     names = {probe.partition("/")[2] for probe in recorded}
     rows = []
@@ -130,7 +115,7 @@ def probe_rows(study: StudyResults, t: Texts) -> list[Row]:
         known = name in PROBES
         title = t(f"probe.{name}.title") if known else name
         panels = [
-            _probe(study, f"{network}/{name}", looks, title, t)
+            _probe(study, f"{network}/{name}", title, t)
             for network in NETWORKS
             if f"{network}/{name}" in recorded
         ]
@@ -141,106 +126,64 @@ def probe_rows(study: StudyResults, t: Texts) -> list[Row]:
 def _over(
     study: StudyResults,
     task: str,
-    looks: Mapping[str, Style],
-    t: Texts,
-    what: tuple[str, str, curves.Axis | None],
+    name: str,
+    axis_name: str,
+    axis: curves.Axis | None,
     index: int,
+    t: Texts,
 ) -> Panel | None:
     """Draw the evaluations of every arm over one axis; None where no run knows it."""
-    key, axis_key, axis = what
-    found = [
-        curves.line([arm.on(task)], lambda run: run.returns, looks[arm.name], axis)
-        for arm in study.arms
-    ]
-    drawn = [curve for curve in found if curve is not None]
+    drawn = curves.lines(study, [task], lambda run: run.returns, axis)
     if not drawn and axis is not None:
         return None
-    return _curves(
-        drawn,
-        f"{key}{index}",
-        t(f"figure.{axis_key}"),
-        (t(f"figure.{key}.title"), t(f"figure.{key}.text"), t(f"figure.{key}.label", task=task)),
-        t,
-    )
+    names = (name, f"{name}{index}", t(f"figure.{axis_name}"))
+    return _panel(figures.lines, drawn, names, t, task=task)
 
 
-def _probe(
-    study: StudyResults, probe: str, looks: Mapping[str, Style], title: str, t: Texts
-) -> Panel:
+def _probe(study: StudyResults, probe: str, title: str, t: Texts) -> Panel:
     network = probe.partition("/")[0]
-    found = [
-        curves.line(
-            [runs for task in study.tasks if (runs := _recording(arm, task, probe))],
-            lambda run: run.probes[probe],
-            looks[arm.name],
-        )
-        for arm in study.arms
-    ]
-    label = t("figure.probe.label", probe=title, network=t(f"network.{network}"))
-    return _curves(
-        [curve for curve in found if curve is not None],
-        f"probe-{probe.replace('/', '-')}",
-        t("figure.env_steps"),
-        (t(f"network.{network}_title"), "", label),
-        t,
+    svg = figures.lines(
+        curves.lines(study, study.tasks, lambda run: run.probes.get(probe, {})),
+        x_label=t("figure.env_steps"),
+        prefix=f"probe-{probe.replace('/', '-')}",
+        label=t("figure.probe.label", probe=title, network=t(f"network.{network}")),
+        empty=t("figure.empty"),
     )
-
-
-def _curves(
-    drawn: Sequence[Line], prefix: str, x_label: str, said: tuple[str, str, str], t: Texts
-) -> Panel:
-    title, caption, label = said
-    svg = figures.lines(drawn, x_label=x_label, prefix=prefix, label=label, empty=t("figure.empty"))
-    return Panel(title, caption, svg)
-
-
-def _recording(arm: ArmResults, task: str, probe: str) -> tuple[RunResults, ...]:
-    return tuple(run for run in arm.on(task) if probe in run.probes)
-
-
-def _improvements(rows: Sequence[Interval], control: str, t: Texts) -> Panel:
-    return Panel(
-        t("figure.improvements.title"),
-        t("figure.improvements.text", control=control),
-        figures.intervals(
-            rows,
-            x_label=t("figure.improvement"),
-            prefix="improvement",
-            label=t("figure.improvements.label", control=control),
-            empty=t("figure.empty"),
-            limits=(-0.02, 1.02),
-            reference=0.5,
-        ),
-    )
+    return Panel(t(f"network.{network}_title"), "", svg)
 
 
 def _intervals(
     rows: Sequence[Interval], measure: str, index: int | str, where: str, t: Texts
 ) -> Panel:
-    return Panel(
-        t("figure.iqm.title"),
-        t("figure.iqm.text"),
-        figures.intervals(
-            rows,
-            x_label=measure,
-            prefix=f"final{index}",
-            label=t("figure.iqm.label", measure=measure, where=where),
-            empty=t("figure.empty"),
-        ),
-    )
+    names = ("iqm", f"final{index}", measure)
+    return _panel(figures.intervals, rows, names, t, measure=measure, where=where)
 
 
 def _against_weights(
     rows: Sequence[Interval], measure: str, index: int | str, where: str, t: Texts
 ) -> Panel:
-    return Panel(
-        t("figure.weights.title"),
-        t("figure.weights.text", measure=measure, where=where),
-        figures.against(
-            [row for row in rows if row.x > 0],
-            x_label=t("figure.kept_weights"),
-            prefix=f"weights{index}",
-            label=t("figure.weights.label", measure=measure, where=where),
-            empty=t("figure.empty"),
-        ),
-    )
+    rows = [row for row in rows if row.x > 0]
+    names = ("weights", f"weights{index}", t("figure.kept_weights"))
+    return _panel(figures.against, rows, names, t, measure=measure, where=where)
+
+
+def _panel(
+    draw: Callable[..., str],
+    data: Sequence[Any],
+    names: tuple[str, str, str],
+    t: Texts,
+    **values: str,
+) -> Panel:
+    """Draw data with the texts `figure.<name>`.
+
+    Args:
+        draw: One of the drawings of `kanbatsu.report.figures`.
+        data: Curves, points or rows.
+        names: Name of the texts, prefix of ids, and title of the x axis.
+        t: The texts.
+        values: Values for their places.
+    """
+    name, prefix, x_label = names
+    label, empty = t(f"figure.{name}.label", **values), t("figure.empty")
+    svg = draw(data, x_label=x_label, prefix=prefix, label=label, empty=empty)
+    return Panel(t(f"figure.{name}.title", **values), t(f"figure.{name}.text", **values), svg)

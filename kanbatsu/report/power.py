@@ -14,9 +14,9 @@ from kanbatsu.report.effect import Effect, effect
 POWER = 0.8
 """Chance to decide that the number of further seeds is computed for."""
 STUDIES = 1_000
-"""Imagined for each number of seeds: a chance of 0.8 is then known to within 0.025."""
+"""Studies imagined for each number of seeds: a chance of 0.8 is then known to within 0.025."""
 MOST_SEEDS = 200
-"""Per arm and task; what needs more is not worth asking for."""
+"""Most seeds per arm and task that are considered; what needs more is not worth asking for."""
 
 
 def imagine(
@@ -58,11 +58,11 @@ def power(
 
     Args:
         x: Final returns of the arm, one array of seeds per task.
-        y: Those of the control.
-        seeds: Of each arm on each task in the imagined studies.
+        y: Final returns of the control.
+        seeds: Seeds of each arm on each task in the imagined studies.
         decides: From effects to whether each decides the question.
         measure: See `kanbatsu.report.effect.MEASURES`.
-        confidence: Of each interval.
+        confidence: Confidence of each interval.
         rng: Source of the draws.
     """
     arm, control = ([imagine(task, seeds, rng, STUDIES) for task in side] for side in (x, y))

@@ -1,4 +1,4 @@
-"""A study as it was found on disk: immutable records that statistics, figures and page share."""
+"""A study as it lies on disk: immutable records that statistics, figures and page share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 from kanbatsu.files.store import RunFolder, StudyFolder, ends_at, reaches
 
@@ -24,7 +27,7 @@ class RunResults:
     task: str
     seed: int
     finished: bool
-    """Whether its last evaluation is at the end of the run."""
+    """Whether the last evaluation is at the end of the run."""
     state: str
     """`finished`, `failed`, `running` (or killed: files cannot tell), or `not started`."""
     error: str | None
@@ -33,7 +36,7 @@ class RunResults:
     probes: Mapping[str, Series]
     """Each probe by its full name, `network/probe[/layer]`."""
     networks: Mapping[str, Mapping[str, Any]]
-    """Per network: `kept`, `total` and `parameters`."""
+    """Counts of each network: `kept`, `total` and `parameters`."""
     flops_per_update: Mapping[str, int]
     """`dense` and `sparse`; empty where not recorded."""
     flops: Series
@@ -46,6 +49,11 @@ class RunResults:
         """Mean return of the last evaluation of a finished run; None where there is no number."""
         last = list(self.returns.values())[-1] if self.finished else math.nan
         return None if math.isnan(last) else last
+
+    def last_probe(self, name: str) -> float | None:
+        """Return the last value of a probe; None where there is none, or no finite number."""
+        last = list(self.probes.get(name, {}).values())[-1:]
+        return last[0] if last and not math.isnan(last[0]) else None
 
     @property
     def total_flops(self) -> float | None:
@@ -62,17 +70,22 @@ class ArmResults:
     config: Mapping[str, Any]
     train: Mapping[str, Any]
     matched: str
-    """What it has as much of as another arm: `env_steps` like all, unless the study says more."""
+    """Budget that the arm shares with another: `env_steps` like all, unless the study says more."""
     runs: tuple[RunResults, ...]
 
     def on(self, task: str) -> tuple[RunResults, ...]:
         """Return the runs on one task, by seed."""
         return tuple(run for run in self.runs if run.task == task)
 
+    def finals(self, task: str) -> Float[np.ndarray, " seeds"]:
+        """Return the final returns on one task, by seed, of the runs that have one."""
+        returns = (run.final_return for run in self.on(task))
+        return np.array([value for value in returns if value is not None], dtype=float)
+
 
 @dataclass(frozen=True)
 class StudyResults:
-    """What was asked and what was found; the control arm comes first."""
+    """A study's question and the results of its arms; the control arm comes first."""
 
     question: str
     note: str | None
@@ -84,6 +97,11 @@ class StudyResults:
     decision: Mapping[str, Any] | None
     """The decision rule, as the study file has it; None where nothing is to be decided."""
     arms: tuple[ArmResults, ...]
+
+    @property
+    def control_arm(self) -> ArmResults | None:
+        """The arm that the others are compared with; None where the study compares nothing."""
+        return next((arm for arm in self.arms if arm.name == self.control), None)
 
     @property
     def runs(self) -> tuple[RunResults, ...]:

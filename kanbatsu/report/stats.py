@@ -13,7 +13,8 @@ have different numbers of seeds; tests/report/test_rliable.py compares the two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -169,6 +170,12 @@ def mean_curve(curves: Sequence[Float[np.ndarray, "_ points"]], rng: np.random.G
             drawn = [_multiplicities(len(t), SAMPLES, rng) @ t / len(t) for t in values]
             curve.low[at], curve.high[at] = _percentiles(np.mean(drawn, axis=0))
     return curve
+
+
+def median(values: Iterable[float | None]) -> float | None:
+    """Return the median of the values that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return float(statistics.median(known)) if known else None
 
 
 def _trimmed_means(scores: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " rows"]:

@@ -67,18 +67,20 @@ def summarise_timing(study: StudyResults) -> dict[str, Any]:
         "runs": {run.run_id: _run_timing(run) for run in study.runs},
         "arms": {
             arm.name: {
-                "update_milliseconds": _median(
+                "update_milliseconds": stats.median(
                     _run_timing(run)["update_milliseconds"] for run in arm.runs
                 ),
-                "env_steps_per_second": _median(
+                "env_steps_per_second": stats.median(
                     _run_timing(run)["env_steps_per_second"] for run in arm.runs
                 ),
                 # An unfinished run's seconds are not those of a whole run.
-                "seconds": _median(_run_timing(run)["seconds"] for run in arm.runs if run.finished),
-                "act_milliseconds": _median(
+                "seconds": stats.median(
+                    _run_timing(run)["seconds"] for run in arm.runs if run.finished
+                ),
+                "act_milliseconds": stats.median(
                     line.get("act_milliseconds") for run in arm.runs for line in run.timing
                 ),
-                "memory_bytes": _median(
+                "memory_bytes": stats.median(
                     run.timing[-1].get("peak_resident_bytes") for run in arm.runs if run.timing
                 ),
             }
@@ -86,12 +88,6 @@ def summarise_timing(study: StudyResults) -> dict[str, Any]:
         },
         "machines": machines,
     }
-
-
-def final_returns(arm: ArmResults, task: str) -> dict[int, float]:
-    """Return the final return of each seed of an arm that finished the task."""
-    runs = ((run.seed, run.final_return) for run in arm.on(task))
-    return {seed: value for seed, value in runs if value is not None}
 
 
 def shared_unit(tasks: Sequence[str]) -> bool:
@@ -142,18 +138,19 @@ def _counts(runs: Iterable[RunResults], network: str) -> dict[str, int | None]:
 
 
 def _task(arm: ArmResults, task: str) -> dict[str, Any]:
-    returns = final_returns(arm, task)
-    scores = [np.array(list(returns.values()))]
+    returns = {
+        str(run.seed): run.final_return for run in arm.on(task) if run.final_return is not None
+    }
     return {
-        "returns": {str(seed): value for seed, value in returns.items()},
-        **_iqm(scores if returns else []),
+        "returns": returns,
+        **_iqm([arm.finals(task)] if returns else []),
         "networks": {name: _counts(arm.on(task), name) for name in _network_names(arm)},
     }
 
 
 def _aggregate(arm: ArmResults, tasks: Sequence[str]) -> dict[str, Any] | None:
     """Return the IQM over all tasks, only where all have results and share a unit."""
-    scores = [np.array(list(final_returns(arm, task).values())) / DMC_SCALE for task in tasks]
+    scores = [arm.finals(task) / DMC_SCALE for task in tasks]
     if not shared_unit(tasks) or any(task.size == 0 for task in scores):
         return None
     return {"unit": "return / 1000", "tasks": list(tasks), **_iqm(scores)}
@@ -167,7 +164,7 @@ def _iqm(scores: stats.Scores) -> dict[str, Any]:
 
 
 def _comparisons(study: StudyResults) -> list[dict[str, Any]]:
-    control = next((arm for arm in study.arms if arm.name == study.control), None)
+    control = study.control_arm
     if control is None:
         return []
     return [_comparison(arm, control, study.tasks) for arm in study.arms if arm is not control]
@@ -175,11 +172,8 @@ def _comparisons(study: StudyResults) -> list[dict[str, Any]]:
 
 def _comparison(arm: ArmResults, control: ArmResults, tasks: Sequence[str]) -> dict[str, Any]:
     """Compare two arms on the tasks on which both have finished runs."""
-    shared = [t for t in tasks if final_returns(arm, t) and final_returns(control, t)]
-    x, y = (
-        [np.array(list(final_returns(side, task).values())) for task in shared]
-        for side in (arm, control)
-    )
+    shared = [t for t in tasks if arm.finals(t).size and control.finals(t).size]
+    x, y = ([side.finals(task) for task in shared] for side in (arm, control))
     estimate = stats.improvement_interval(x, y, generator()) if shared else None
     return {
         "arm": arm.name,
@@ -195,9 +189,8 @@ def _final_probes(arm: ArmResults) -> dict[str, float]:
     finals: dict[str, dict[str, list[float]]] = {}
     for run in arm.runs:
         if run.finished:
-            for probe, series in run.probes.items():
-                last = list(series.values())[-1]
-                if not math.isnan(last):
+            for probe in run.probes:
+                if (last := run.last_probe(probe)) is not None:
                     finals.setdefault(probe, {}).setdefault(run.task, []).append(last)
     return {
         probe: statistics.fmean(statistics.fmean(values) for values in by_task.values())
@@ -214,18 +207,13 @@ def _run_timing(run: RunResults) -> dict[str, Any]:
         "seed": run.seed,
         **{key: value for key, value in last.items() if key.endswith("seconds")},
         "seconds": seconds,
-        "update_milliseconds": _median(line.get("update_milliseconds") for line in run.timing),
+        "update_milliseconds": stats.median(line.get("update_milliseconds") for line in run.timing),
         "env_steps_per_second": last["env_steps"] / seconds if seconds else None,
     }
 
 
 def _interval(estimate: stats.Estimate) -> list[float] | None:
     return None if math.isnan(estimate.low) else [estimate.low, estimate.high]
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(statistics.median(known)) if known else None
 
 
 def _mean_count(values: Iterable[int | None]) -> int | None:

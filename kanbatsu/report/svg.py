@@ -22,7 +22,7 @@ WIDTH = 420
 """Width of a panel in the units of its text: at its natural size text is 12 CSS pixels."""
 
 INK = "#010203"
-"""Stands for the page's text colour while matplotlib draws; becomes `currentColor`."""
+"""Colour that stands for the page's text colour while matplotlib draws; becomes `currentColor`."""
 
 LEFT, RIGHT, ABOVE, BELOW = 48, 12, 10, 42
 """Margins around the axes, equal in every panel so that axes line up across the page."""
@@ -47,7 +47,7 @@ def panel(draw: Callable[[Axes], None], height: int, prefix: str, label: str) ->
 
     Args:
         draw: Receives the axes.
-        height: Of the axes, without their labels.
+        height: Height of the axes, without their labels.
         prefix: Starts every id in the element; different for each panel of a page.
         label: What a screen reader says.
 

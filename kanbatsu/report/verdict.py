@@ -8,11 +8,11 @@ from typing import Any
 
 from kanbatsu.report import words
 from kanbatsu.report.glossary import PROBES
+from kanbatsu.report.judge import threshold_of
 from kanbatsu.report.language import Texts
 
 Pair = Mapping[str, Any]
-"""What the arm and the control have of something, under `arm` and `control`."""
-
+"""Amounts of something that the arm and the control have, under `arm` and `control`."""
 
 SHOWN = ("dormant_0.1", "srank", "gradient_norm")
 """Probes that stand beside the verdict; the appendix has all."""
@@ -38,15 +38,14 @@ class VerdictWords:
     lines: tuple[tuple[str, str], ...]
     """Three lines for executives, each with its name."""
     rule: tuple[str, ...]
-    """What was to be decided, one sentence each; so are the next."""
+    """The question that was to be decided, in sentences."""
     found: tuple[str, ...]
+    """Sentences on the effect and the probability of improvement."""
     gained: tuple[Amount, ...]
     probes: tuple[Amount, ...]
     flags: tuple[str, ...]
     overturned_by: tuple[str, ...]
     matched: str
-    threshold: float
-    """The effect that the rule asks for, as figures show it."""
 
 
 def in_words(verdict: Mapping[str, Any], timing: Mapping[str, Any], t: Texts) -> VerdictWords:
@@ -85,7 +84,6 @@ def in_words(verdict: Mapping[str, Any], timing: Mapping[str, Any], t: Texts) ->
             if not _beside_the_point(reason)
         ),
         matched=t(f"matched.{verdict['budget']['matched']}", **names),
-        threshold=_threshold(verdict["rule"]),
     )
 
 
@@ -111,24 +109,22 @@ def _found(verdict: Mapping[str, Any], t: Texts) -> str:
     if share is not None:
         parts.append(t("summary.pairs", percent=f"{100 * share:.0f}"))
     if verdict["decision"] != "adopt":
-        parts.append(t("summary.asked", threshold=size(_threshold(verdict["rule"]), measure, t)))
-    return _sentences(parts, t)
+        parts.append(t("summary.asked", threshold=size(threshold_of(verdict["rule"]), measure, t)))
+    return t("list.sentences").join(parts)
 
 
 def _gained(gains: Mapping[str, Pair | None], names: Mapping[str, str], t: Texts) -> str:
     parts = []
     if (kept := gains["kept"]) and _known(kept):
         counts = {"kept": _number(kept["arm"]), "of": _number(kept["control"])}
-        if kept["arm"] == kept["control"]:
-            parts.append(t("summary.keeps_same", **names, kept=counts["kept"]))
-        else:
-            parts.append(t("summary.keeps", **names, **counts, share=_share(kept)))
+        key = "summary.keeps_same" if kept["arm"] == kept["control"] else "summary.keeps"
+        parts.append(t(key, **names, **counts, share=_share(kept)))
     if (flops := gains["flops"]) and _known(flops) and _differ(flops):
         parts.append(t("summary.computes", share=_share(flops)))
     if (updates := gains.get("update_milliseconds")) and _known(updates) and _differ(updates):
         both = {f"{side}_value": _number(updates[side]) for side in ("arm", "control")}
         parts.append(t("summary.updates", **both))
-    return _sentences(parts, t) if parts else t("summary.nothing_known")
+    return t("list.sentences").join(parts) if parts else t("summary.nothing_known")
 
 
 def _measured(timing: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Pair]:
@@ -154,17 +150,18 @@ def _certainty(verdict: Mapping[str, Any], t: Texts) -> str:
     if verdict["flags"]:
         count = len(verdict["flags"])
         parts.append(t.number("summary.flags", count, count=count))
-    return _sentences(parts, t)
+    return t("list.sentences").join(parts)
 
 
 def _rule(verdict: Mapping[str, Any], t: Texts) -> tuple[str, ...]:
     rule, measure = verdict["rule"], verdict["effect"]["measure"]
+    title = t(f"measure.{measure}")
     sentences = [
         t(
             f"rule.{rule['goal']}",
             confidence=_confidence(rule),
-            threshold=size(_threshold(rule), measure, t),
-            measure=_lower(t(f"measure.{measure}")),
+            threshold=size(threshold_of(rule), measure, t),
+            measure=title[0].lower() + title[1:],
             control=verdict["control"],
             **({"saves": t(f"rule.saves_{rule['saves']}")} if rule["goal"] == "no_worse" else {}),
         ),
@@ -264,12 +261,6 @@ def size(value: float | int, measure: str, t: Texts) -> str:
     return words.round_to(value)
 
 
-def _threshold(rule: Mapping[str, Any]) -> float:
-    if rule["goal"] == "better":
-        return float(rule["minimum_effect"])
-    return -float(rule["maximal_regression"] or 0.0)
-
-
 def _confidence(rule: Mapping[str, Any]) -> str:
     return f"{100 * rule['confidence']:.4g}"
 
@@ -306,11 +297,3 @@ def _probe_name(name: str, t: Texts) -> str:
     network, _, probe = name.partition("/")
     title = t(f"probe.{probe}.title") if probe in PROBES else probe
     return t("team.probe_of", probe=title, network=_named(t, f"network.{network}"))
-
-
-def _sentences(parts: list[str], t: Texts) -> str:
-    return t("list.sentences").join(parts)
-
-
-def _lower(text: str) -> str:
-    return text[0].lower() + text[1:]

@@ -16,6 +16,7 @@ from kanbatsu.engine.worker import shares
 from kanbatsu.files.lock import StudyError, lock
 from kanbatsu.files.store import RunFolder, StudyFolder
 from kanbatsu.machine import usable_cores
+from kanbatsu.report.archive import archive
 from kanbatsu.study.plan import Study
 
 TWO = PlaceConfig(workers=2)
@@ -102,6 +103,11 @@ def test_a_finished_study_starts_no_worker(
     paper = Paper()
     assert run_study(study, out, PlaceConfig(workers=1), command="", display=paper)
     assert contents(out) == before
+    assert paper.lines[-1].endswith("all 1 runs are finished.")
+
+    # Nor does a study of which an archive holds every run.
+    archive(out, tasks / "kept")
+    assert run_study(study, tasks / "kept", PlaceConfig(workers=1), command="", display=paper)
     assert paper.lines[-1].endswith("all 1 runs are finished.")
 
 

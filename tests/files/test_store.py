@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kanbatsu.files import store
+from kanbatsu.files import disk
 from kanbatsu.files.store import RunFolder, StudyFolder
 
 
@@ -119,25 +119,25 @@ def test_write_json_is_atomic_and_equal_for_equal_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.json"
-    store.write_json(path, {"b": 1, "a": 2})
+    disk.write_json(path, {"b": 1, "a": 2})
     first = path.read_bytes()
-    store.write_json(path, {"a": 2, "b": 1})
+    disk.write_json(path, {"a": 2, "b": 1})
     assert path.read_bytes() == first
     assert first.endswith(b"}\n")
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr(disk.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        store.write_json(path, {"a": 3})
+        disk.write_json(path, {"a": 3})
     assert path.read_bytes() == first
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_write_json_refuses_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        store.write_json(tmp_path / "a.json", {"a": math.nan})
+        disk.write_json(tmp_path / "a.json", {"a": math.nan})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -145,7 +145,7 @@ def test_a_damaged_json_file_says_which(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     path.write_text("{")
     with pytest.raises(ValueError, match=r"status\.json is not valid JSON"):
-        store.read_json(path)
+        disk.read_json(path)
 
 
 def test_study_files(tmp_path: Path) -> None:

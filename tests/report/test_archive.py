@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from kanbatsu.files.store import StudyFolder
 from kanbatsu.report.archive import ArchiveError, archive
 from kanbatsu.report.page import write_report
 
@@ -20,12 +21,20 @@ def test_summary_and_times_are_those_of_the_whole_study(make_study, tmp_path):
     assert archive(folder.path, tmp_path / "kept") == 15
     for name in ("study.json", "summary.json", "timing.json"):
         assert (tmp_path / "kept" / name).read_bytes() == (folder.path / name).read_bytes()
-    kept = tmp_path / "kept" / "runs"
-    assert sorted({path.name for path in kept.glob("*/*")}) == [
-        "config.json", "machine.json", "metrics.jsonl", "status.json", "timing.jsonl",
-    ]  # fmt: skip
-    lines = (kept / "dense-64-dmc-walker-walk-0" / "metrics.jsonl").read_text().splitlines()
-    assert {json.loads(line)["kind"] for line in lines} == {"networks", "evaluation", "probe"}
+    kept = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    assert kept == ["runs.jsonl", "study.json", "summary.json", "timing.json"]
+    runs = copy_of(tmp_path).archive
+    assert list(runs) == sorted(path.name for path in (tmp_path / "out" / "runs").iterdir())
+    run, whole = (it.run_folder("dense-64-dmc-walker-walk-0") for it in (copy_of(tmp_path), folder))
+    assert {line["kind"] for line in run.metrics()} == {"networks", "evaluation", "probe"}
+    assert run.metrics() == [line for line in whole.metrics() if line["kind"] != "episode"]
+    assert run.read_config() == whole.read_config()
+    assert (run.read_status(), run.machine()) == (whole.read_status(), whole.machine())
+    assert len(run.timing()) == 1
+
+
+def copy_of(tmp_path):
+    return StudyFolder(tmp_path / "kept")
 
 
 def test_what_is_not_finished_stays_out_and_a_failure_loses_its_traceback(make_study, tmp_path):
@@ -38,9 +47,8 @@ def test_what_is_not_finished_stays_out_and_a_failure_loses_its_traceback(make_s
     failed = folder.run_folder("dense-64-dmc-walker-walk-1")
     failed.write_status("failed", "ValueError: no", "Traceback: a place on this machine")
     assert archive(folder.path, tmp_path / "kept") == 14
-    kept = {path.name for path in (tmp_path / "kept" / "runs").iterdir()}
-    assert "dense-64-dmc-walker-walk-0" not in kept
-    status = json.loads((tmp_path / "kept/runs" / failed.path.name / "status.json").read_text())
+    assert "dense-64-dmc-walker-walk-0" not in copy_of(tmp_path).archive
+    status = copy_of(tmp_path).run_folder(failed.path.name).read_status()
     assert status == {"state": "failed", "error": "ValueError: no", "traceback": None}
 
 
@@ -62,10 +70,29 @@ def test_runs_of_two_machines_come_together_and_a_repetition_changes_nothing(mak
             shutil.rmtree(run)
     for machine in "aba":
         archive(tmp_path / machine, tmp_path / "kept")
-    assert len(list((tmp_path / "kept" / "runs").iterdir())) == 15
-    once = sorted(path.read_bytes() for path in (tmp_path / "kept").rglob("metrics.jsonl"))
+    assert len(copy_of(tmp_path).archive) == 15
+    once = (tmp_path / "kept" / "runs.jsonl").read_bytes()
     archive(tmp_path / "a", tmp_path / "kept")
-    assert once == sorted(path.read_bytes() for path in (tmp_path / "kept").rglob("metrics.jsonl"))
+    assert (tmp_path / "kept" / "runs.jsonl").read_bytes() == once
+
+
+def test_what_is_trained_in_an_archive_counts_and_goes_on_into_the_next(make_study, tmp_path):
+    make_study(tmp_path / "out")
+    shutil.copytree(tmp_path / "out", tmp_path / "some")
+    missing = tmp_path / "some" / "runs" / "dense-64-dmc-walker-walk-0"
+    shutil.rmtree(missing)
+    archive(tmp_path / "some", tmp_path / "kept")
+    run = copy_of(tmp_path).run_folder(missing.name)
+    assert not run.finished
+    shutil.copytree(tmp_path / "out" / "runs" / missing.name, run.path)
+    assert copy_of(tmp_path).run_folder(missing.name).finished
+    assert archive(tmp_path / "kept", tmp_path / "next") == 15
+    archive(tmp_path / "out", tmp_path / "whole")
+    names = ("runs.jsonl", "summary.json", "timing.json")
+    whole, collected = (
+        [(tmp_path / it / n).read_bytes() for n in names] for it in ("whole", "next")
+    )
+    assert whole == collected
 
 
 def test_another_study_and_the_study_itself_are_refused(make_study, tmp_path):

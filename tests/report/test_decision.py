@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from kanbatsu.files.store import finite
+from kanbatsu.files.disk import finite
 from kanbatsu.files.tables import to_dict
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.flags import flags

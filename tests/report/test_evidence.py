@@ -1,21 +1,20 @@
 """Evidence pages say what the stored data say, and no more."""
 
 import json
-import runpy
-import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from kanbatsu.files.store import finite
+from kanbatsu.files.disk import finite
+from kanbatsu.files.store import StudyFolder
 from kanbatsu.report.archive import archive
+from kanbatsu.report.evidence import pages
+from kanbatsu.report.evidence.__main__ import main
+from kanbatsu.report.evidence.stored import kept, read_all
 from kanbatsu.report.results import read_study
 from kanbatsu.report.summary import summarise
 
 ROOT = Path(__file__).parents[2]
-pages = SimpleNamespace(**runpy.run_path(str(ROOT / "evidence" / "pages.py")))
-
 STORED = sorted(path.parent for path in (ROOT / "evidence").glob("*/study.json"))
 NOTES = """
 title = "Thinning"
@@ -33,27 +32,26 @@ source = "planted"
 
 def test_pages_are_those_of_the_stored_data():
     written = {path.name: path.read_text() for path in (ROOT / "docs" / "evidence").glob("*.md")}
-    assert written == pages.render_all(ROOT / "evidence"), "run `make evidence`"
+    assert written == pages.render(read_all(ROOT / "evidence")), "run `make evidence`"
 
 
 def test_the_readme_quotes_a_stored_study():
     study = read_study(ROOT / "evidence" / "unnormalised")
     readme = (ROOT / "README.md").read_text()
     for arm in study.arms:
-        mean = pages.finals(arm, "dmc/cheetah-run").mean()
-        assert f"| {pages.kept(arm)['critic']:,} | {mean:.0f} |" in readme, arm.name
+        mean = arm.finals("dmc/cheetah-run").mean()
+        assert f"| {kept(arm)['critic']:,} | {mean:.0f} |" in readme, arm.name
 
 
 @pytest.mark.parametrize("folder", STORED, ids=lambda path: path.name)
 def test_a_stored_study_is_whole_and_small(folder):
     stored = json.loads((folder / "summary.json").read_text())
     assert stored == json.loads(json.dumps(finite(summarise(read_study(folder)))))
-    names = {path.name for path in folder.rglob("*") if path.is_file()}
-    assert names <= {
-        "study.toml", "study.json", "notes.toml", "summary.json", "timing.json",
-        "config.json", "status.json", "machine.json", "metrics.jsonl", "timing.jsonl",
-    }  # fmt: skip
-    assert sum(path.stat().st_size for path in folder.rglob("*")) < 4 * 2**20
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"study.toml", "study.json", "notes.toml", "summary.json", "timing.json"} | {
+        "runs.jsonl"
+    }
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 2**20
     command = json.loads((folder / "study.json").read_text())["command"]
     assert " /" not in command, "a place on one machine"
 
@@ -70,7 +68,7 @@ def test_numbers_are_computed_from_the_runs(evidence):
     # Planted: returns 100 to 104, 110 to 114, 120 to 124, each of variance 2.5. With 8 degrees of
     # freedom and two comparisons the interval reaches 2.752 * sqrt(2 * 2.5 / 5) = 2.75; alone,
     # against three runs of variance 1, with 5.88 degrees, 2.459 * sqrt(2.5 / 5 + 1 / 3) = 2.24.
-    made = pages.render_all(evidence)
+    made = pages.render(read_all(evidence))
     page = made["thinning.md"]
     assert "| dense-256 | 5 | 112 ± 1.58 | +10.0 [+7.25, +12.8] | 1.00 [" in page
     assert "15 of 15 runs finished" in page
@@ -113,9 +111,19 @@ def test_a_study_without_a_control_compares_nothing(make_study, tmp_path):
 
 
 def test_one_finished_run_decides_nothing(evidence):
-    for run in (evidence / "thinning" / "runs").glob("sparse-256-*"):
-        if not run.name.endswith("-0"):
-            shutil.rmtree(run)
-    made = pages.render_all(evidence)["thinning.md"]
+    folder = StudyFolder(evidence / "thinning")
+    gone = [f"sparse-256-dmc-walker-walk-{seed}" for seed in range(1, 5)]
+    folder.write_archive({name: it for name, it in folder.archive.items() if name not in gone})
+    made = pages.render(read_all(evidence))["thinning.md"]
     assert "**sparse-256** against dense-64 is not decided: too few runs have finished." in made
     assert "11 of 15 runs finished" in made
+
+
+def test_pages_and_pictures_of_studies_that_are_gone_go_too(evidence):
+    docs = evidence.parent / "docs"
+    (docs / "evidence").mkdir(parents=True)
+    (docs / "evidence" / "gone.svg").write_text("<svg/>")
+    main(evidence.parent)
+    names = {path.name for path in (docs / "evidence").iterdir()}
+    assert names == {"README.md", "thinning.md", "thinning.svg"}
+    assert "# Choosing a sparsity" in (docs / "choosing-a-sparsity.md").read_text()

@@ -1,13 +1,15 @@
 """Pictures of stored studies: those of the data, whole, and nothing but a picture."""
 
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+
+from kanbatsu.report import curves
+from kanbatsu.report.evidence.pictures import draw
+from kanbatsu.report.evidence.stored import read
 
 ROOT = Path(__file__).parents[2]
 STORED = sorted(path.parent.name for path in (ROOT / "evidence").glob("*/study.json"))
@@ -15,21 +17,11 @@ NAME = re.compile(r'(?:id|href|clip-path)="[^"]*"')
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 
-@pytest.fixture
-def pictures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT / "evidence")
-    for name in ("pictures", "pages"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    import pictures
-
-    return pictures
-
-
 @pytest.mark.parametrize("name", STORED)
-def test_a_picture_is_that_of_the_stored_data(pictures: ModuleType, name: str) -> None:
+def test_a_picture_is_that_of_the_stored_data(name: str) -> None:
     written = (ROOT / "docs" / "evidence" / f"{name}.svg").read_text(encoding="utf-8")
-    evidence = pictures.read(ROOT / "evidence" / name)
-    drawn = pictures.draw(evidence)
+    evidence = read(ROOT / "evidence" / name)
+    drawn = draw(evidence)
     # The same but for the last digits, in which processors may differ, and names made of them.
     same = [NAME.sub("", text) for text in (written, drawn)]
     assert NUMBER.sub("#", same[0]) == NUMBER.sub("#", same[1]), "run `make evidence`"
@@ -47,12 +39,12 @@ def test_there_are_no_other_pictures() -> None:
     assert found == STORED
 
 
-def test_every_curve_is_drawn_at_the_height_of_its_numbers(pictures: ModuleType) -> None:
-    evidence = pictures.read(ROOT / "evidence" / "unnormalised-step")
-    picture = ElementTree.fromstring(pictures.draw(evidence))
+def test_every_curve_is_drawn_at_the_height_of_its_numbers() -> None:
+    evidence = read(ROOT / "evidence" / "unnormalised-step")
+    picture = ElementTree.fromstring(draw(evidence))
     panel = next(e for e in picture if e.tag.endswith("}svg"))
     low, high = _axis(panel)
-    looks = pictures.curves.styles(evidence.study)
+    looks = curves.styles(evidence.study)
     for arm in evidence.study.arms:
         finals = [run.final_return for run in arm.on("dmc/cheetah-run")]
         (path,) = (

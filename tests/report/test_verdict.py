@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from kanbatsu.report.judge import threshold_of
 from kanbatsu.report.language import LANGUAGES, texts
 from kanbatsu.report.verdict import in_words
 
@@ -179,7 +180,7 @@ def test_a_rule_that_asks_for_no_loss_says_what_is_saved(make_verdict: MakeVerdi
         "weights;"
     )
     assert said.rule[-1] == "On no single task may the return be lower by more than 5.0 %."
-    assert said.threshold == -0.05
+    assert threshold_of(rule) == -0.05
 
 
 def test_small_times_keep_two_digits(make_verdict: MakeVerdict) -> None:

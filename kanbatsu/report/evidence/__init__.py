@@ -1,0 +1,1 @@
+"""Pages about the studies that are kept in the repository, written from their data alone."""
