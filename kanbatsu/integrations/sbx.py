@@ -21,9 +21,9 @@ ACTORS = ("actor",)
 CRITICS = ("qf", "qf1", "qf2", "vf")
 """What SBX calls its networks; each has a train state, `policy.qf_state` for one."""
 MASKS = "pruning_masks"
-"""Where a pruned policy carries its masks, by network; they are saved with it."""
+"""Attribute of a pruned policy that holds its masks, by network; they are saved with it."""
 COMPUTE = "pruning_compute"
-"""Where it carries how its layers multiply."""
+"""Attribute of a pruned policy that says how its layers multiply."""
 MEMBER = {"VectorCritic": "ContinuousCritic", "SimbaVectorCritic": "SimbaContinuousCritic"}
 """What SBX's ensembles of critics are made of; the classes lie in the same file."""
 

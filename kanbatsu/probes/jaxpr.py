@@ -137,12 +137,12 @@ class _Pass:
 
     functions: tuple[str, ...]
     axes: dict[str, int]
-    """Of the parameters that may be kernels, by path."""
+    """Number of axes of each parameter that may be a kernel, by path."""
     layers: list[str] = field(default_factory=list)
     """Paths of the kernels, in the order in which their layers are called."""
     fired: list[tuple[str, Array]] = field(default_factory=list)
     hidden: int = 0
-    """How many of those came before the last layer."""
+    """Number of activations that came before the last layer."""
     features: Array | None = None
 
     def run(self, program: ClosedJaxpr, values: Sequence[_Value]) -> list[_Value]:
@@ -278,7 +278,7 @@ def _units(operands: list[_Value], y: Any, order: Sequence[int] = ()) -> int | N
 
 
 def _multiplies(program: Any) -> bool:
-    """Whether a layer may lie in a program."""
+    """Tell whether a layer may lie in a program."""
     return any(
         equation.primitive.name in LAYERS
         or any(map(_multiplies, jaxprs_in_params(equation.params)))
