@@ -13,7 +13,7 @@ TYPES: dict[str, np.dtype[Any]] = {
     "I32": np.dtype("<i4"),
     "U16": np.dtype("<u2"),
 }
-"""Of the types of the format, those that a policy uses."""
+"""Types of the format that a policy uses."""
 PREFIX = 8
 """Bytes that hold the length of the header, little-endian."""
 

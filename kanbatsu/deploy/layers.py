@@ -82,12 +82,12 @@ class Squash(NamedTuple):
 
     @property
     def centre(self) -> np.ndarray:
-        """What an output of 0 means."""
+        """The action that an output of 0 means."""
         return (self.low + self.high) / np.float32(2)
 
     @property
     def half(self) -> np.ndarray:
-        """How far an output of 1 is from there."""
+        """Distance from the centre to the action that an output of 1 means."""
         return (self.high - self.low) / np.float32(2)
 
 

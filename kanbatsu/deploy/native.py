@@ -137,7 +137,7 @@ class Program:
 
 
 def _address(array: np.ndarray) -> int:
-    """Where an array's numbers begin; `array.ctypes` takes three times as long to say it."""
+    """Address of an array's first number; `array.ctypes` takes three times as long to say it."""
     address: int = array.__array_interface__["data"][0]
     return address
 

@@ -10,6 +10,6 @@ except ModuleNotFoundError as error:
     ) from error
 
 from kanbatsu.flax.packing import pack_nnx, packed
-from kanbatsu.flax.probing import probe, probe_nnx, record, record_nnx
+from kanbatsu.flax.probing import probe
 
-__all__ = ["pack_nnx", "packed", "probe", "probe_nnx", "record", "record_nnx"]
+__all__ = ["pack_nnx", "packed", "probe"]

@@ -128,7 +128,7 @@ class _Apply:
 
 
 def _is_plain(layer: linen.Dense, given: Any, members: int) -> bool:
-    """Whether a layer's kernel is what `apply` was given, or one member of it under `nn.vmap`.
+    """Tell whether a layer's kernel is what `apply` was given, or one member of it under `nn.vmap`.
 
     It is another array inside whatever Flax or JAX compiles by itself (`nn.jit`, `nn.scan`,
     `nn.remat`), where one trace may serve several layers, and in another module that is applied

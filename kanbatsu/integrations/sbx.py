@@ -21,9 +21,9 @@ ACTORS = ("actor",)
 CRITICS = ("qf", "qf1", "qf2", "vf")
 """What SBX calls its networks; each has a train state, `policy.qf_state` for one."""
 MASKS = "pruning_masks"
-"""Where a pruned policy carries its masks, by network; they are saved with it."""
+"""Attribute of a pruned policy that holds its masks, by network; they are saved with it."""
 COMPUTE = "pruning_compute"
-"""Where it carries how its layers multiply."""
+"""Attribute of a pruned policy that says how its layers multiply."""
 MEMBER = {"VectorCritic": "ContinuousCritic", "SimbaVectorCritic": "SimbaContinuousCritic"}
 """What SBX's ensembles of critics are made of; the classes lie in the same file."""
 
@@ -138,8 +138,8 @@ def probe(
         actions: in [-1, 1], as the replay buffer stores them.
 
     Returns:
-        What `kanbatsu.flax.probe` returns, as `actor/srank`, `critic/srank` and so
-        on; without gradients.
+        What `kanbatsu.flax.probe` returns, as `actor/srank`, `critic/srank` and so on; without
+        gradients.
 
     Raises:
         ValueError: for a model of another algorithm.
@@ -173,10 +173,7 @@ def _probe() -> Any:
 
 
 def _copy(module: Any, kind: Any = None) -> Any:
-    """A module with the fields of another one, hashable, and with its own `apply`.
-
-    SBX gives its modules lists, and replaces their `apply` by one that cannot be looked into.
-    """
+    """A module with the fields of another one, but hashable: SBX gives its modules lists."""
     kind = kind or type(module)
     fields = {field.name for field in dataclasses.fields(kind)} - {"parent", "name"}
     values = {name: getattr(module, name) for name in fields if hasattr(module, name)}

@@ -32,10 +32,10 @@ def probe(
     statistics of BatchNorm), and left as it was: no statistic, gradient or random number moves.
 
     Hidden activations are found by themselves: whatever a ReLU, tanh, GELU and so on returns,
-    module (`nn.ReLU`) or function (`torch.relu`), if a linear or convolution layer reads it
-    later. They are reported under the name of the layer whose units they are. An activation at
-    the end, such as the tanh that squashes an action, is no hidden layer. After a convolution
-    a unit is a channel. The features are what the last linear or convolution layer reads.
+    module (`nn.ReLU`) or function (`torch.relu`), if a linear or convolution layer is called
+    before it and another one after it. It bears the name of the last one before it. The tanh that
+    squashes an action at the end is no hidden layer. After a convolution a unit is a channel. The
+    features are what the last layer reads. `kanbatsu.probes.jaxpr` goes by the same definition.
 
     Use a batch of more samples than the features are wide, or srank measures the batch.
 

@@ -50,11 +50,11 @@ class Layout:
     size: int
     """Outputs per group; 0 where there are no groups."""
     steps: tuple[int, int]
-    """Between the weights of two outputs, and of two inputs, in the dense weight."""
+    """Strides of the dense weight: from output to output, and from input to input."""
     starts: Tensor
     sources: Tensor
     back: Layout | None
-    """That of the transposed weight, with which the input gradient is a product; a grouped one
+    """Layout of the transposed weight, by which the input gradient is a product; a grouped weight
     needs none."""
 
     def gather(self, weight: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class Layout:
 
     @property
     def _values_shape(self) -> tuple[int, ...]:
-        """Of the kept values; the last group may hold some that are none."""
+        """Shape of the kept values; the last group may hold some that are none."""
         return (self.groups, self.kept, self.size) if self.size else (self.kept,)
 
     def _call(self, name: str, *tensors: Tensor | None, sizes: tuple[int, ...] = ()) -> None:
@@ -247,7 +247,7 @@ def linear(x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None, layout:
 
 
 def kernels_take(x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None) -> bool:
-    """Whether these are numbers in memory as the kernels read them, and nothing rewrites the call.
+    """Tell whether these lie in memory as the kernels read them, and nothing rewrites the call.
 
     The kernels check nothing: what they must not be given is turned away here.
     """
@@ -273,7 +273,7 @@ def kernels_take(x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None) -
 
 
 def _is_plain(t: Tensor) -> bool:
-    """Whether a tensor holds float32 numbers in this machine's memory, as they are."""
+    """Tell whether a tensor holds float32 numbers in this machine's memory, as they are."""
     return (
         type(t) in (Tensor, Parameter)
         and t.layout == torch.strided

@@ -15,7 +15,7 @@ import pytest
 
 import kanbatsu
 from kanbatsu.nn.config import NetworkConfig
-from kanbatsu.nn.heads import GaussianHead, ValueHead
+from kanbatsu.nn.heads import GaussianHead
 from kanbatsu.nn.network import make_network
 from kanbatsu.probes.health import network_health
 
@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 
 from flax.core import freeze  # noqa: E402  (after Flax is known to be there)
 
-from kanbatsu.flax import probe, probe_nnx, record, record_nnx  # noqa: E402
+from kanbatsu.flax import probe  # noqa: E402
 
 KEY = jax.random.key(0)
 EXAMPLE = Path(__file__).parents[2] / "examples" / "08_flax_linen.py"
@@ -180,115 +180,28 @@ def test_members_of_vmapped_critics_have_masks_of_their_own():
 
 
 class LinenMLP(linen.Module):
-    """Our MLP with a head; each of the widths of `out` is a head."""
-
-    out: tuple
+    """Our MLP with a head of two outputs."""
 
     @linen.compact
-    def __call__(self, *inputs):
-        x = jnp.concatenate(inputs, axis=-1)
+    def __call__(self, x):
         for index in range(2):
             x = linen.relu(linen.Dense(16, name=f"hidden{index}")(x))
-        return [linen.Dense(out, name=f"head{index}")(x) for index, out in enumerate(self.out)]
+        return [linen.Dense(2, name=f"head{index}")(x) for index in range(2)]
 
 
-class LinenSimBa(linen.Module):
-    """Our SimBa with a head of one output."""
-
-    @linen.compact
-    def __call__(self, *inputs):
-        x = linen.Dense(8, name="embed")(jnp.concatenate(inputs, axis=-1))
-        for index in range(2):
-            y = linen.Dense(32, name=f"up{index}")(linen.LayerNorm(name=f"norm{index}")(x))
-            x = x + linen.Dense(8, name=f"down{index}")(linen.relu(y))
-        return linen.Dense(1, name="head")(linen.LayerNorm(name="norm")(x))
-
-
-class NnxMLP(nnx.Module):
-    """The first of these in nnx, with the weights of `params`."""
-
-    def __init__(self, params):
-        def layer(name):
-            new = nnx.Linear(*params[name]["kernel"].shape, rngs=nnx.Rngs(0))
-            new.kernel[...], new.bias[...] = params[name]["kernel"], params[name]["bias"]
-            return new
-
-        self.hidden = nnx.List([layer("hidden0"), layer("hidden1")])
-        self.head = layer("head0")
-
-    def __call__(self, *inputs):
-        x = jnp.concatenate(inputs, axis=-1)
-        for layer in self.hidden:
-            x = nnx.relu(layer(x))
-        return self.head(x)
-
-
-def stored(layer):
-    """A layer of ours, or its gradient, as Flax stores it."""
-    if hasattr(layer, "scale"):
-        return {"scale": layer.scale, "bias": layer.shift}
-    return {"kernel": getattr(layer.weight, "value", layer.weight), "bias": layer.bias}
-
-
-def mlp_layers(network):
-    layers = {f"hidden{index}": layer for index, layer in enumerate(network.encoder.layers)}
-    if isinstance(network.head, ValueHead):
-        return layers | {"head0": network.head.value}
-    return layers | {"head0": network.head.mean, "head1": network.head.log_std}
-
-
-def simba_layers(network):
-    encoder = network.encoder
-    blocks = {
-        f"{name}{index}": getattr(block, name)
-        for index, block in enumerate(encoder.blocks)
-        for name in ("norm", "up", "down")
+def in_flax(network):
+    """The kernels and biases of our actor, or their gradients, as Flax stores them."""
+    names = ["hidden0", "hidden1", "head0", "head1"]
+    layers = [*network.encoder.layers, network.head.mean, network.head.log_std]
+    return {
+        name: {"kernel": getattr(layer.weight, "value", layer.weight), "bias": layer.bias}
+        for name, layer in zip(names, layers, strict=True)
     }
-    ends = {"embed": encoder.embed, "norm": encoder.norm, "head": network.head.value}
-    return blocks | ends
-
-
-CASES = {
-    "critic": ("mlp", ValueHead, LinenMLP((1,)), mlp_layers, ("hidden1", "head0")),
-    "actor": (
-        "mlp",
-        partial(GaussianHead, action_dim=2),
-        LinenMLP((2, 2)),
-        mlp_layers,
-        ("hidden1", "head0"),
-    ),
-    "simba": ("simba", ValueHead, LinenSimBa(), simba_layers, ("down0", "down1")),
-}
-"""Our encoder and head, the same in linen, its layers, and those that our activations enter."""
-
-
-def our_network(name):
-    encoder, head, *_ = CASES[name]
-    width = 8 if encoder == "simba" else 16
-    config = NetworkConfig(network=encoder, width=width, sparsity=0.3, compute="masked")
-    return make_network(config, 5, head, key=KEY)
-
-
-def in_flax(layers):
-    return {"params": {name: stored(layer) for name, layer in layers.items()}}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_what_is_recorded_in_linen_modules_is_what_our_networks_report(name):
-    *_, module, layers_of, entered = CASES[name]
-    network = our_network(name)
-    inputs = OBS[:, :3], OBS[:, 3:]
-    recorded = jax.jit(lambda v: record(module, v, *inputs))(in_flax(layers_of(network)))
-    features, activations = recorded
-    our_features, ours = eqx.filter_jit(lambda network: network.encode(*inputs))(network)
-    np.testing.assert_allclose(features, our_features, rtol=1e-5, atol=1e-6)
-    assert activations.keys() == {f"{layer}/input" for layer in entered}
-    for layer, expected in zip(entered, ours.values(), strict=True):
-        np.testing.assert_allclose(activations[f"{layer}/input"], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_probes_of_flax_modules_equal_our_agents():
-    *_, module, layers_of, entered = CASES["actor"]
+    config = NetworkConfig(network="mlp", width=16, sparsity=0.3, compute="masked")
+    network = make_network(config, 5, partial(GaussianHead, action_dim=2), key=KEY)
 
     @eqx.filter_jit
     def measure(network):
@@ -297,76 +210,53 @@ def test_probes_of_flax_modules_equal_our_agents():
 
         gradient = eqx.filter_grad(loss)(network)
         health = network_health(network, gradient, *network.encode(OBS))
-        variables, gradients = in_flax(layers_of(network)), in_flax(layers_of(gradient))
-        return health, probe(module, variables, OBS, gradients=gradients), variables
+        variables = {"params": in_flax(network)}
+        theirs = probe(LinenMLP(), variables, OBS, gradients=in_flax(gradient))
+        return health, theirs, variables
 
-    ours, theirs, variables = measure(our_network("actor"))
+    ours, theirs, variables = measure(network)
+    assert theirs.keys() == ours.keys()
     for name, value in ours.items():
-        kind, _, layer = name.partition("/hidden")
-        name = f"{kind}/{entered[int(layer)]}/input" if layer else kind
         np.testing.assert_allclose(theirs[name], value, rtol=1e-5, err_msg=name)
-    assert len(theirs) == len(ours) == 10
     assert ours["gradient_norm"] > 0
-    assert "gradient_norm" not in jax.eval_shape(lambda v: probe(module, v, OBS), variables)
+    assert "gradient_norm" not in jax.eval_shape(lambda v: probe(LinenMLP(), v, OBS), variables)
 
 
-def test_probes_of_nnx_modules_equal_those_of_linen():
-    *_, module, layers_of, _ = CASES["critic"]
-    variables = in_flax(layers_of(our_network("critic")))
-    model = NnxMLP(variables["params"])
-    call = nnx.Linear.__call__
-    theirs = nnx.jit(lambda model: probe_nnx(model, OBS[:, :3], OBS[:, 3:]))(model)
-    assert nnx.Linear.__call__ is call
-    expected = jax.jit(lambda v: probe(module, v, OBS))(variables)
-    for name in ("dormant_0.1", "dormant_0.025", "srank", "weight_norm", "feature_norm"):
-        np.testing.assert_allclose(theirs[name], expected[name], rtol=1e-5, err_msg=name)
-    activations = nnx.eval_shape(lambda model: record_nnx(model, OBS)[1], model)
-    assert list(activations) == ["head/input", "hidden/1/input"]
+class NnxStateful(nnx.Module):
+    """A model whose call changes its statistics and its count of random draws."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.hidden, self.out = nnx.Linear(5, 8, rngs=rngs), nnx.Linear(8, 1, rngs=rngs)
+        self.norm, self.dropout = nnx.BatchNorm(8, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(self.dropout(nnx.relu(self.norm(self.hidden(x)))))
 
 
-def test_layers_can_be_left_out_and_calls_are_told_apart():
-    class Twice(linen.Module):
-        @linen.compact
-        def __call__(self, x):
-            layer = linen.Dense(5)
-            return linen.Dense(1)(linen.tanh(layer(linen.tanh(layer(linen.tanh(layer(x)))))))
-
-    variables = jax.eval_shape(Twice().init, KEY, OBS)
-
-    def names(**options):
-        shapes = jax.eval_shape(lambda v: record(Twice(), v, OBS, **options)[1], variables)
-        return {name: shape.shape for name, shape in shapes.items()}
-
-    assert names() == {
-        "Dense_0/input/1": (32, 5),
-        "Dense_0/input/2": (32, 5),
-        "Dense_1/input": (32, 5),
-    }
-    assert list(names(exclude="Dense_0")) == ["Dense_1/input"]
-    with pytest.raises(ValueError, match=r"'Dense_7' matches no layer; they are: Dense_0, "):
-        names(exclude="Dense_7")
-    with pytest.raises(ValueError, match=r"nothing that enters a layer .* is an activation"):
-        names(exclude="*")
-
-
-def test_convolutions_count_channels_as_units():
-    module = linen.Sequential(
-        [linen.Conv(4, (3,)), linen.relu, linen.Conv(2, (3,)), linen.relu, linen.Dense(1)]
-    )
-    variables = jax.eval_shape(module.init, KEY, jnp.ones((7, 6, 3)))
-    shapes = jax.eval_shape(lambda v: record(module, v, jnp.ones((7, 6, 3)))[1], variables)
-    assert {name: shape.shape for name, shape in shapes.items()} == {
-        "layers_2/input": (42, 4),
-        "layers_4/input": (42, 2),
-    }
+def test_a_probe_of_an_nnx_model_leaves_no_trace():
+    model = NnxStateful()
+    before = jax.tree.map(np.asarray, nnx.state(model, nnx.BatchStat))
+    health = jax.eval_shape(lambda: probe(model, OBS))
+    assert [name for name in health if name.startswith("dormant_0.1/")] == ["dormant_0.1/hidden"]
+    after = nnx.state(model, nnx.BatchStat)
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == np.asarray(b)).all(), before, after))
+    assert int(model.dropout.rngs.count[...]) == 0
 
 
 def test_an_ensemble_is_probed_one_member_at_a_time():
     vmap = partial(linen.vmap, variable_axes={"params": 0}, split_rngs={"params": True})
-    critics = vmap(LinenMLP, in_axes=None, axis_size=2)((1,))
+    critics = vmap(LinenMLP, in_axes=None, axis_size=2)()
     variables = jax.eval_shape(critics.init, KEY, OBS)
-    with pytest.raises(ValueError, match=r"hidden0 lies in nn\.vmap.*one member"):
-        jax.eval_shape(lambda v: record(critics, v, OBS), variables)
+    with pytest.raises(ValueError, match=r"hidden1/kernel lies in vmap.*one member"):
+        jax.eval_shape(lambda v: probe(critics, v, OBS), variables)
+
+
+def test_a_layer_in_a_scan_is_refused():
+    module = linen.Sequential([linen.RNN(linen.GRUCell(4)), linen.Dense(1)])
+    variables = jax.eval_shape(module.init, KEY, jnp.ones((4, 6, 3)))
+    with pytest.raises(ValueError, match=r"layers_0/cell/\w+/kernel lies in .* a loop"):
+        jax.eval_shape(lambda v: probe(module, v, jnp.ones((4, 6, 3))), variables)
 
 
 def test_flax_is_named_where_it_is_missing(monkeypatch):

@@ -109,7 +109,7 @@ def _dqn(model: DQN, batch: Any) -> dict[str, Health]:
 
 
 def _ppo(model: PPO, batch: Any) -> dict[str, Health]:
-    """Both as an update begins, when no ratio has left the clipping range yet."""
+    """Measure actor and critic as an update begins, before any ratio is clipped."""
     policy, actions = model.policy, batch.actions
     if not model.action_space.shape:  # one of several actions, which the buffer holds as a float
         actions = actions.long().flatten()

@@ -34,7 +34,7 @@ class PrunedPolicy:
     paths: tuple[str, ...]
     """The weights that have masks, by their names in the policy."""
     compute: str = "auto"
-    """How they are multiplied."""
+    """How these weights are multiplied: `auto`, `masked` or `packed`."""
 
     @property
     def __name__(self) -> str:
