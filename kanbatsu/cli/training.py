@@ -1,4 +1,4 @@
-"""The words that train: `kanbatsu train` and `kanbatsu study`, from their options to the report."""
+"""The words that train: `kanbatsu train` and `kanbatsu study`, their options and their lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kanbatsu.cli.saying import FAILED, USAGE, refusing, say_error
+from kanbatsu.cli.saying import FAILED, USAGE, plan_on_cpu, refusing, say, say_error
 from kanbatsu.engine.place import PlaceConfig
 
 if TYPE_CHECKING:
@@ -85,21 +85,20 @@ def train(words: list[str]) -> int:
     form: Any = TrainArguments
     # Which options there are depends on the agent.
     form = form[EVERY[agent].config, schedule_of(agent)]
-    asked = tyro.cli(form, args=words, prog="kanbatsu train")
+    given = tyro.cli(form, args=words, prog="kanbatsu train")
     study = Study(
-        question=f"How well does {agent} learn {asked.task}?",
-        tasks=(asked.task,),
-        env_steps=asked.env_steps,
-        seeds=(asked.seed,),
-        arms={agent: Arm(agent, asked.config, asked.train)},
+        question=f"How well does {agent} learn {given.task}?",
+        tasks=(given.task,),
+        env_steps=given.env_steps,
+        seeds=(given.seed,),
+        arms={agent: Arm(agent, given.config, given.train)},
         agent=agent,
     )
     (planned,) = study.runs()
-    out = asked.out or Path("out") / planned.run_id
-    where = [] if asked.out else ["--out", str(out)]
-    code = _carry_out(
-        study, out, PlaceConfig(workers=1), shlex.join(["kanbatsu", "train", *words, *where])
-    )
+    out = given.out or Path("out") / planned.run_id
+    where = [] if given.out else ["--out", str(out)]
+    command = ["kanbatsu", "train", *words, *where]
+    code = _carry_out(study, out, command, place=PlaceConfig(workers=1))
     if code == 0:
         _print_result(out, planned.run_id)
     return code
@@ -107,92 +106,50 @@ def train(words: list[str]) -> int:
 
 def study(words: list[str]) -> int:
     """Carry out a study file."""
-    asked = tyro.cli(StudyArguments, args=words, prog="kanbatsu study")
+    given = tyro.cli(StudyArguments, args=words, prog="kanbatsu study")
     from kanbatsu.study.file import load_study
 
-    out = asked.out or Path("out") / asked.file.stem
-    command = ["kanbatsu", "study", str(asked.file), "--out", str(out), *asked.overrides]
-    if asked.population is not None:  # changes results by rounding
-        command += ["--population", asked.population]
+    out = given.out or Path("out") / given.file.stem
+    command = ["kanbatsu", "study", str(given.file), "--out", str(out), *given.overrides]
+    if given.population is not None:  # changes results by rounding
+        command += ["--population", given.population]
     with refusing():
-        planned = load_study(asked.file, asked.overrides)
+        planned = load_study(given.file, given.overrides)
     return _carry_out(
         planned,
         out,
-        asked.place,
-        shlex.join(command),
-        asked.lang,
-        asked.population,
-        asked.tracker,
+        command,
+        place=given.place,
+        population=given.population,
+        tracker=given.tracker,
+        lang=given.lang,
     )
 
 
-def _carry_out(
-    study: Study,
-    out: Path,
-    place: PlaceConfig,
-    command: str,
-    lang: Literal["en", "ja"] = "en",
-    population: Literal["auto", "arm"] | None = None,
-    tracker: Literal["tensorboard", "wandb"] | None = None,
-) -> int:
-    """Check a study, run what is missing of it, and write its report."""
-    from kanbatsu.engine.run_study import refuse, run_study
-    from kanbatsu.files.store import read_json
-    from kanbatsu.machine import usable_cores
-    from kanbatsu.study.budget import came_out
-    from kanbatsu.study.plan import check_study
+def _carry_out(study: Study, out: Path, command: Sequence[str], **how: Any) -> int:
+    """Carry out a study; print what it keeps, where its report is and how its times came out."""
+    from kanbatsu.conduct import carry_out
+    from kanbatsu.engine.progress import make_display
 
-    if population is None:
+    if how.get("population") is None:
         plan_on_cpu()
     else:  # it trains here, and leaves room on the accelerator for workers of the other runs
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     console = Console()
     with refusing():
-        refuse(place, tracker)
-        study = _matched(study, out, place.workers or len(usable_cores()), console)
-        counts = check_study(study)
-        console.print(_kept_table(counts))
-        if population is not None:
-            from kanbatsu.engine.populations import run_populations
-
-            by: Literal["shape", "arm"] = "shape" if population == "auto" else "arm"
-            run_populations(study, out, command, console.print, by)
-        complete = run_study(study, out, place, command, tracker=tracker)
-    with refusing():
-        write_report(out, lang)
-    for line in came_out(study, read_json(out / "timing.json")["arms"]):
-        console.print(escape(line), highlight=False, soft_wrap=True)
-    if not complete:
+        outcome = carry_out(
+            study,
+            out,
+            command=shlex.join(command),
+            display=make_display(console),
+            on_checked=lambda kept: console.print(_kept_table(kept)),
+            **how,
+        )
+    for line in (f"report: {outcome.page}", *outcome.timed):
+        say(line)
+    if not outcome.complete:
         say_error("some runs failed; the report names them, and the same command tries them again")
-    return 0 if complete else FAILED
-
-
-def plan_on_cpu() -> None:
-    """Keep accelerators for the workers: this process only plans."""
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")
-
-
-def _matched(study: Study, out: Path, workers: int, console: Console) -> Study:
-    """Solve what arms are to have as much of as others, and say what it came to."""
-    if all(arm.match is None for arm in study.arms.values()):
-        return study
-    from kanbatsu.files.store import StudyFolder
-    from kanbatsu.forecast.command import PILOT_SECONDS, measured
-    from kanbatsu.study.budget import NeedsMeasurement, matches, solve
-
-    folder = StudyFolder(out)
-    old = folder.read_study() if folder.holds_study else None
-    try:
-        study = solve(study, old)
-    except NeedsMeasurement:
-        console.print("timing a few seconds of every arm, for a match of time ...")
-        study, _ = measured(study, workers, PILOT_SECONDS, old)
-    for line in matches(study):
-        console.print(escape(line), highlight=False, soft_wrap=True)
-    return study
+    return 0 if outcome.complete else FAILED
 
 
 def _kept_table(counts: Mapping[str, Mapping[str, Count]]) -> Table:
@@ -215,19 +172,10 @@ def _print_result(out: Path, run_id: str) -> None:
     last = [record for record in run.metrics() if record["kind"] == "evaluation"][-1]
     mean, episodes = last["mean_return"], len(last["returns"])
     layers = f"head -n 1 {shlex.quote(str(run.path / METRICS))} | python -m json.tool"
-    Console(soft_wrap=True).print(
+    say(
         f"final return {mean:.1f} at {last['env_steps']:,} env steps ({episodes} greedy episodes)\n"
-        f"kept weights per layer: {escape(layers)}",
-        highlight=False,
+        f"kept weights per layer: {layers}"
     )
-
-
-def write_report(out: Path, lang: Literal["en", "ja"]) -> None:
-    """Write the page of a study, and say where it is."""
-    from kanbatsu.report.page import write_report
-
-    page = write_report(out, lang)
-    Console(soft_wrap=True).print(f"report: {escape(str(page))}", highlight=False)
 
 
 def _value_of(flag: str, words: Sequence[str]) -> str | None:

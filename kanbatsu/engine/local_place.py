@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from kanbatsu.engine.supervise import Order, Outcome, Supervised
+from kanbatsu.engine.supervise import Order, RunEnd, Supervised
 from kanbatsu.engine.worker import shares
 from kanbatsu.machine import usable_cores
 
@@ -63,9 +63,9 @@ class _LocalJob:
     def __init__(self, supervised: Supervised) -> None:
         self.supervised = supervised
         self.warnings = supervised.warnings
-        self.outcome: Outcome | None = None
+        self.outcome: RunEnd | None = None
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> RunEnd | None:
         self.outcome = self.outcome or self.supervised.poll()
         return self.outcome
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # the command line wants this file, and quickly
-    from kanbatsu.engine.supervise import Order, Outcome
+    from kanbatsu.engine.supervise import Order, RunEnd
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Job(Protocol):
     warnings: list[str]
     """Not yet shown to anyone."""
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> RunEnd | None:
         """Return how the run ended, or None while it goes on or waits."""
         ...
 

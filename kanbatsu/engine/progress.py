@@ -85,9 +85,15 @@ class Display(Protocol):
         ...
 
 
-def make_display(console: Console) -> Display:
-    """Return the display that suits the console."""
+def make_display(console: Console | None = None) -> Display:
+    """Return the display that suits the console: standard output by default."""
+    console = console or Console()
     return LiveDisplay(console) if console.is_terminal else LineDisplay(console)
+
+
+def no_display() -> Display:
+    """Return a display that shows nothing."""
+    return LineDisplay(Console(quiet=True))
 
 
 class LiveDisplay:
@@ -198,7 +204,7 @@ def describe(view: View) -> str:
 
 
 @dataclass
-class Speed:
+class Pace:
     """Env steps per second over the recent past."""
 
     _past: deque[tuple[float, int]] = field(default_factory=deque)
@@ -211,8 +217,8 @@ class Speed:
             env_steps: All that were done, from any moment on.
 
         Example:
-            >>> speed = Speed()
-            >>> speed.measure(0.0, 0), speed.measure(10.0, 500)
+            >>> pace = Pace()
+            >>> pace.measure(0.0, 0), pace.measure(10.0, 500)
             (None, 50.0)
         """
         self._past.append((now, env_steps))

@@ -11,7 +11,7 @@ from typing import Any
 
 from kanbatsu.engine.elsewhere import carry_elsewhere, forget_compiled, forwarded
 from kanbatsu.engine.place import PlaceConfig
-from kanbatsu.engine.supervise import Order, Outcome
+from kanbatsu.engine.supervise import Order, RunEnd
 from kanbatsu.files.lock import StudyError
 from kanbatsu.files.store import RunFolder, StudyFolder
 
@@ -98,20 +98,20 @@ class _RayJob:
     def __init__(self, ray: Any, reference: Any, order: Order) -> None:
         self.warnings: list[str] = []
         self.reference = reference
-        self.outcome: Outcome | None = None
+        self.outcome: RunEnd | None = None
         self._ray, self._order = ray, order
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> RunEnd | None:
         if self.outcome is None:
             ready, _ = self._ray.wait([self.reference], timeout=0)
             self.outcome = self._end() if ready else None
         return self.outcome
 
-    def _end(self) -> Outcome:
+    def _end(self) -> RunEnd:
         try:
-            return Outcome(self._ray.get(self.reference))
+            return RunEnd(self._ray.get(self.reference))
         except self._ray.exceptions.RayError as error:
             said = f"Ray gave the run up: {str(error).splitlines()[0]}"
             files = RunFolder(Path(self._order.folder))
             files.write_status("failed", said, str(error))
-            return Outcome(said)
+            return RunEnd(said)

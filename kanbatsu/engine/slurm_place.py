@@ -15,7 +15,7 @@ from typing import Any
 
 from kanbatsu.engine.elsewhere import carry_elsewhere, forget_compiled, forwarded
 from kanbatsu.engine.place import PlaceConfig
-from kanbatsu.engine.supervise import Order, Outcome
+from kanbatsu.engine.supervise import Order, RunEnd
 from kanbatsu.files.lock import StudyError
 from kanbatsu.files.store import RunFolder, StudyFolder
 from kanbatsu.files.tables import parse_override
@@ -177,23 +177,23 @@ class _SlurmJob:
     def __init__(self, submitted: Any, order: Order, place: SlurmPlace) -> None:
         self.warnings: list[str] = []
         self.submitted = submitted
-        self.outcome: Outcome | None = None
+        self.outcome: RunEnd | None = None
         self._files, self._place = RunFolder(Path(order.folder)), place
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> RunEnd | None:
         if self.outcome is None and not self._place.has(self.submitted):
             self.outcome = self._end()
         return self.outcome
 
-    def _end(self) -> Outcome:
+    def _end(self) -> RunEnd:
         """Read off the run's own files how it ended."""
         if self._files.finished:
-            return Outcome(None)
+            return RunEnd(None)
         status = self._files.read_status() or {}
         if status.get("state") != "failed":
             where = self.submitted.paths.stderr
             self._files.write_status("failed", f"its job ended before the run did; see {where}")
-        return Outcome((self._files.read_status() or {})["error"])
+        return RunEnd((self._files.read_status() or {})["error"])
 
 
 def _option(text: str) -> tuple[str, Any]:

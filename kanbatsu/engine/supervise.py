@@ -38,7 +38,7 @@ class Order:
     """A run that makes no progress for so long is ended; None = never."""
 
 
-class Outcome(NamedTuple):
+class RunEnd(NamedTuple):
     """How a run ended."""
 
     error: str | None
@@ -73,7 +73,7 @@ class Supervised:
         )
         self._heard, self._moved_at = 0, time.monotonic()
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> RunEnd | None:
         """Look at the worker; store a failure that it could not store itself.
 
         Returns:
@@ -92,10 +92,10 @@ class Supervised:
             return self._fail(_how_it_hung(limit, worker.env_steps))
         if code == 0 and self._files.finished:
             worker.close()
-            return Outcome(None)
+            return RunEnd(None)
         if worker.error is not None:  # stored by the run itself
             worker.close()
-            return Outcome(worker.error)
+            return RunEnd(worker.error)
         if self._deaths < self._order.retries:
             self._deaths += 1
             again = f"starting it again ({self._deaths} of {self._order.retries})"
@@ -113,16 +113,16 @@ class Supervised:
         """Wait until the worker has ended."""
         self._worker.wait()
 
-    def _fail(self, error: str) -> Outcome:
+    def _fail(self, error: str) -> RunEnd:
         with contextlib.suppress(OSError):  # a full disk must not stop the other runs
             self._files.write_status("failed", error, self._worker.printed())
         self._worker.close()
-        return Outcome(error)
+        return RunEnd(error)
 
 
 def carry_through(
     order: Order, cores: Sequence[int], environment: Mapping[str, str] = os.environ
-) -> Outcome:
+) -> RunEnd:
     """Carry one run through, and return how it ended; warnings are printed."""
     supervised = Supervised(order, cores, environment)
     try:

@@ -127,29 +127,29 @@ def obstacles(
     Returns:
         No line where all fits as far as can be expected.
     """
-    found = estimate(study, speeds, workers, cores)
-    said = []
-    if limits.hours is not None and found.hours.expected > limits.hours:
-        said.append(
-            f"it needs about {found.hours.expected:.3g} hours, and there are {limits.hours:g}. "
+    need = estimate(study, speeds, workers, cores)
+    problems = []
+    if limits.hours is not None and need.hours.expected > limits.hours:
+        problems.append(
+            f"it needs about {need.hours.expected:.3g} hours, and there are {limits.hours:g}. "
             + _what_fits(study, speeds, workers, limits.hours)
         )
-    if limits.memory is not None and found.memory.expected > limits.memory:
-        each = found.memory.expected / min(workers, found.runs)
+    if limits.memory is not None and need.memory.expected > limits.memory:
+        each = need.memory.expected / min(workers, need.runs)
         fewer = int(limits.memory / each)
         advice = (
             f"--workers {fewer} would fit" if fewer else "a smaller train.replay_capacity might"
         )
-        said.append(
-            f"it needs about {found.memory.expected:.3g} GiB of memory, and there are "
+        problems.append(
+            f"it needs about {need.memory.expected:.3g} GiB of memory, and there are "
             f"{limits.memory:.3g}: {advice}"
         )
-    if limits.disk is not None and found.disk.expected > limits.disk:
-        said.append(
-            f"it needs about {found.disk.expected:.3g} GiB of disk, and there are "
+    if limits.disk is not None and need.disk.expected > limits.disk:
+        problems.append(
+            f"it needs about {need.disk.expected:.3g} GiB of disk, and there are "
             f"{limits.disk:.3g}: fewer --workers or a smaller train.replay_capacity would need less"
         )
-    return said
+    return problems
 
 
 def _what_fits(study: Study, speeds: Speeds, workers: int, hours: float) -> str:

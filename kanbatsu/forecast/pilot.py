@@ -10,11 +10,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from kanbatsu.agents import STREAMING
 from kanbatsu.engine.place import PlaceConfig
-from kanbatsu.engine.progress import Display, LineDisplay
+from kanbatsu.engine.progress import Display, no_display
 from kanbatsu.engine.run_study import run_study
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.files.tables import RecordError
@@ -145,8 +143,8 @@ def measure(
     Raises:
         RecordError: A run failed; the message is its own. Or the folder holds other runs.
     """
-    found: dict[tuple[str, str], Speed] = {}
-    quiet = display or LineDisplay(Console(quiet=True))
+    speeds: dict[tuple[str, str], Speed] = {}
+    shown = display or no_display()
     with tempfile.TemporaryDirectory(prefix="kanbatsu-pilot-") as passing:
         for index, part in enumerate(by_cost(study)):
             short = pilot(part, seconds, workers)
@@ -155,9 +153,9 @@ def measure(
             new = {name for name in runs if not StudyFolder(out).run_folder(name).finished}
             began = time.monotonic()
             if new:
-                run_study(short, out, PlaceConfig(workers=workers), "", quiet)
-            found |= read_speeds(short, out, workers * (time.monotonic() - began), new)
-    return found
+                run_study(short, out, PlaceConfig(workers=workers), "", shown)
+            speeds |= read_speeds(short, out, workers * (time.monotonic() - began), new)
+    return speeds
 
 
 def read_speeds(
@@ -178,7 +176,7 @@ def read_speeds(
         RecordError: A run is missing; the message is its own, if it failed.
     """
     folder = StudyFolder(out)
-    found: dict[tuple[str, str], Speed] = {}
+    speeds: dict[tuple[str, str], Speed] = {}
     took = 0.0
     for planned in study.runs():
         run = folder.run_folder(planned.run_id)
@@ -193,10 +191,11 @@ def read_speeds(
         )
         size = sum(file.stat().st_size for file in run.checkpoint.rglob("*") if file.is_file())
         measured = speed(lines, run.metrics(), planned.run.train, spec, repeat, size)
-        found.setdefault((planned.arm, planned.task), measured)
+        speeds.setdefault((planned.arm, planned.task), measured)
     if worker_seconds is not None and new:
         begins = max(worker_seconds - took, 0.0) / len(new)
-        found = {
-            key: dataclasses.replace(each, start=each.start + begins) for key, each in found.items()
+        speeds = {
+            key: dataclasses.replace(each, start=each.start + begins)
+            for key, each in speeds.items()
         }
-    return found
+    return speeds

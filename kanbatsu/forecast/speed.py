@@ -124,8 +124,8 @@ def speed(
     decision = max(rising) / max(lengths[-1], 1)
     probing = [spent(b, "probe") - spent(a, "probe") for a, b in stretches]
     short = sum(lengths) / sum(len(record["lengths"]) for record in evaluations)
-    found = interaction * (last["env_steps"] / action_repeat) + update * last["updates"]
-    counted = found + decision * sum(lengths) + max(probing) * sum(x > 0 for x in probing)
+    learned = interaction * (last["env_steps"] / action_repeat) + update * last["updates"]
+    counted = learned + decision * sum(lengths) + max(probing) * sum(x > 0 for x in probing)
     return Speed(
         start=max(last["seconds"] - counted, 0.0),
         interaction=interaction,

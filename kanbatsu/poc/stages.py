@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from kanbatsu.conduct import carry_out
 from kanbatsu.engine.place import PlaceConfig
-from kanbatsu.engine.run_study import run_study
 from kanbatsu.files.lock import StudyError
 from kanbatsu.files.store import StudyFolder, finite, read_json, write_json
 from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
@@ -21,7 +21,6 @@ from kanbatsu.poc.search import Round, rank, rounds
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.effect import effect
 from kanbatsu.report.judge import interval, number, scores, threshold_of
-from kanbatsu.report.page import write_report
 from kanbatsu.report.results import ArmResults, read_study
 from kanbatsu.study.budget import matches, solve
 from kanbatsu.study.plan import Study, check_study, study_record
@@ -58,15 +57,14 @@ class Progress:
         """Run what is missing of a stage and write its report.
 
         Raises:
-            StudyError: A run failed.
+            StudyError: A run of the pilot failed.
         """
-        out = self.out / name
         self.say(f"\n{name}")
-        complete = run_study(study, out, PlaceConfig(workers=self.workers), self.command)
-        page = write_report(out, self.lang)
-        if not complete and name == "pilot":
+        out, place = self.out / name, PlaceConfig(workers=self.workers)
+        outcome = carry_out(study, out, place=place, command=self.command, lang=self.lang)
+        if not outcome.complete and name == "pilot":
             raise StudyError(
-                f"runs of the pilot failed; {page} names them. Repair it, "
+                f"runs of the pilot failed; {outcome.page} names them. Repair it, "
                 "and the same command tries them again"
             )
         return out
