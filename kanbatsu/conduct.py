@@ -24,7 +24,7 @@ HERE = PlaceConfig()
 """This machine, with as many workers as cores."""
 
 Kept = Mapping[str, Mapping[str, Count]]
-"""What each network of each arm keeps, on the first task."""
+"""Counts of what each network of each arm keeps, on the first task."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class Outcome:
     """How a call of `carry_out` ended."""
 
     complete: bool
-    """True where every run of the study is finished; if not, the same call tries the rest again."""
+    """True where every run is finished; otherwise the same call tries the rest again."""
     study: Study
     """The study with every match solved."""
     kept: Kept
-    """What each network of each arm keeps, on the first task."""
+    """Counts of what each network of each arm keeps, on the first task."""
     page: Path
     """The report."""
     matches: tuple[str, ...]
-    """What every match came to, a line each."""
+    """A line on what each match came to."""
     timed: tuple[str, ...]
-    """How every match of time came out, a line each."""
+    """A line on how each match of time came out."""
 
 
 def carry_out(

@@ -30,16 +30,16 @@ class TrainArguments(Generic[Config, Schedule]):
     """Train one agent on one task. The same command again continues where it was stopped."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """dmc/<domain>-<task>, gym/<id>, jax/, gymnax/, brax/, playground/ or inventory/<name>, or
-    package.module:factory."""
+    """Task to learn: dmc/<domain>-<task>, gym/<id>, jax/<name>, or one of gymnax/, brax/,
+    playground/ and inventory/, or package.module:factory."""
     config: Annotated[Config, tyro.conf.arg(name="")]
     """The algorithm's own configuration."""
     train: Schedule
     """The schedule."""
     agent: str = "sac"
-    """sac, ddpg, stream_ac or stream_q. The options below are those of the one chosen."""
+    """Algorithm: sac, ddpg, stream_ac or stream_q. The options below are those of this one."""
     seed: int = 0
-    """Of everything random in the run."""
+    """Seed of every random draw in the run."""
     env_steps: int = 200_000
     """Simulator steps, before action repeat, at which the run ends."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -51,11 +51,11 @@ class StudyArguments:
     """Train all runs of a study file and report; the same again finishes what is missing."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
-    """A TOML file; see studies/ for examples."""
+    """The study file, in TOML; see studies/ for examples."""
     overrides: Annotated[
         tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[KEY=VALUE ...]")
     ] = ()
-    """KEY=VALUE over the file: env_steps=2000; critic.width=64 (default of all arms);
+    """Settings laid over the file: env_steps=2000; critic.width=64 (default of all arms);
     NAME.critic.width=64 (one arm); arm.critic.width=64 (every arm)."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for everything that the study writes; out/<name of the file> by default."""

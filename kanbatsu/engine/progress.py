@@ -20,7 +20,7 @@ SHOWN_RUNS = 30
 """Bars in the picture; a cluster may have hundreds of runs at a time."""
 
 LINE_SECONDS = 30.0
-"""Between two lines on how far a study is, where there is no terminal to redraw."""
+"""Seconds between two lines on how far a study is, where there is no terminal to redraw."""
 
 SPEED_SECONDS = 120.0
 """The past that the speed is measured over: long enough to hold a compilation and an evaluation."""
@@ -34,7 +34,7 @@ class RunView:
     env_steps: int
     latest_return: float | None
     warning: str | None = None
-    """What a probe found."""
+    """A line on what a probe measured."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,21 @@ class View:
     """How far a study is at one moment."""
 
     runs: int
-    """All of them."""
+    """Number of all runs."""
     finished: int
     failed: int
     env_steps: int
-    """Of each run."""
+    """Env steps at which each run ends."""
     share: float
-    """Of all env steps that are done, in [0, 1]."""
+    """Share of all env steps that is done, in [0, 1]."""
     env_steps_per_second: float | None
-    """Over all workers; None until there is something to measure."""
+    """Speed of all workers together; None until there is something to measure."""
     seconds_left: float | None
     running: tuple[RunView, ...]
     stopped: int = 0
-    """Begun, but nobody works on them."""
+    """Number of runs that were begun, but that nobody works on."""
     waiting: int = 0
-    """Not begun."""
+    """Number of runs that were not begun."""
 
 
 @runtime_checkable
@@ -213,8 +213,8 @@ class Pace:
         """Take in how many env steps are done, and return the speed.
 
         Args:
-            now: Of a clock, in seconds.
-            env_steps: All that were done, from any moment on.
+            now: Time of a clock, in seconds.
+            env_steps: Env steps that were done since any fixed moment.
 
         Example:
             >>> pace = Pace()

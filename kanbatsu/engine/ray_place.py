@@ -16,7 +16,7 @@ from kanbatsu.files.lock import StudyError
 from kanbatsu.files.store import RunFolder, StudyFolder
 
 NODE_LOSSES = 20
-"""How often Ray hands a run over again; a crash of the run itself is not one of them."""
+"""Times that Ray hands a run over again; a crash of the run itself is not one of them."""
 
 GIB = 2**30
 
@@ -111,7 +111,7 @@ class _RayJob:
         try:
             return RunEnd(self._ray.get(self.reference))
         except self._ray.exceptions.RayError as error:
-            said = f"Ray gave the run up: {str(error).splitlines()[0]}"
+            reason = f"Ray gave the run up: {str(error).splitlines()[0]}"
             files = RunFolder(Path(self._order.folder))
-            files.write_status("failed", said, str(error))
-            return RunEnd(said)
+            files.write_status("failed", reason, str(error))
+            return RunEnd(reason)

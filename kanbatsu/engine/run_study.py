@@ -27,7 +27,7 @@ from kanbatsu.machine import usable_cores
 from kanbatsu.study.plan import PlannedRun, Study, study_record
 
 TRACK_SECONDS = 5.0
-"""Between two times that results are sent to a tracker."""
+"""Seconds between two times that results are sent to a tracker."""
 
 
 def run_study(
@@ -154,9 +154,9 @@ class _Engine:
     display: Display
     tracker: Tracker
     waiting: deque[PlannedRun]
-    """Not yet handed over."""
+    """Runs that were not handed over yet."""
     running: dict[str, Job] = field(default_factory=dict)
-    """What has been handed over, by run id."""
+    """Runs that have been handed over, by run id."""
 
     def run(self) -> bool:
         """Hand over, watch and tell, until nothing is left."""

@@ -22,17 +22,17 @@ from kanbatsu.files.tables import parse_override
 from kanbatsu.machine import usable_cores
 
 MINUTES = 240
-"""Of a job, unless the user says `--slurm time=...`; one that needs longer is queued again and
-continues from its last checkpoint."""
+"""Time limit of a job, unless the user says `--slurm time=...`; one that needs longer is queued
+again and continues from its last checkpoint."""
 
 UNLIMITED_MINUTES = 10 * 365 * 24 * 60
-"""Of a job where there is no Slurm."""
+"""Time limit of a job where there is no Slurm."""
 
 TIMEOUTS = 1_000
 """How often a job is queued again after it used up its time."""
 
 LOOK_SECONDS = 5.0
-"""Between two looks at the queue, so that hundreds of studies do not burden it."""
+"""Seconds between two looks at the queue, so that hundreds of studies do not burden it."""
 
 ARRAY = 1_000
 """Jobs of an array where Slurm does not say how many there may be."""
@@ -138,7 +138,7 @@ class SlurmPlace:
         forget_compiled(self._folder.path)
 
     def has(self, submitted: Any) -> bool:
-        """Whether a job is still queued, or runs."""
+        """Return whether a job is still queued, or runs."""
         if not self.real:
             return not submitted.done()
         if submitted.paths.result_pickle.exists():
@@ -206,5 +206,5 @@ def _largest_array() -> int:
     shown = subprocess.run(
         ["scontrol", "show", "config"], capture_output=True, text=True, check=False
     )
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown.stdout, re.MULTILINE)
-    return max(1, int(found.group(1)) - 1) if found else ARRAY
+    limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown.stdout, re.MULTILINE)
+    return max(1, int(limit.group(1)) - 1) if limit else ARRAY

@@ -19,7 +19,7 @@ from kanbatsu.engine.worker import Worker
 from kanbatsu.files.store import RunFolder
 
 POLL_SECONDS = 0.2
-"""Between two looks at a worker."""
+"""Seconds between two looks at a worker."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Order:
     run: Mapping[str, Any]
     """The `Run` record as nested dicts."""
     folder: str
-    """The run's own; the same path on every machine."""
+    """The run's own folder, under the same path on every machine."""
     cwd: str
     """The folder that the user stands in; a task may look for its files there."""
     retries: int = 2
-    """How often a worker that died is started again."""
+    """Times that a worker that died is started again."""
     timeout_seconds: float | None = None
     """A run that makes no progress for so long is ended; None = never."""
 
@@ -42,7 +42,7 @@ class RunEnd(NamedTuple):
     """How a run ended."""
 
     error: str | None
-    """None where it is finished."""
+    """Why the run failed; None where it is finished."""
 
 
 class Supervised:
@@ -56,7 +56,7 @@ class Supervised:
 
     def __init__(self, order: Order, cores: Sequence[int], environment: Mapping[str, str]) -> None:
         self.warnings: list[str] = []
-        """Not yet shown to anyone."""
+        """Warnings that nobody was shown yet."""
         self._order, self._cores, self._environment = order, cores, environment
         self._files = RunFolder(Path(order.folder))
         self._deaths = 0

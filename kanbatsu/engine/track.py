@@ -40,7 +40,7 @@ class Tracker:
     """Sends what is new of each run to its sink; without a name, nothing goes anywhere.
 
     Args:
-        name: Of the tracker, or None.
+        name: Name of the tracker, or None.
         folder: The study's.
         runs: Run ids.
     """

@@ -11,7 +11,7 @@ from kanbatsu.forecast.pilot import Speeds
 from kanbatsu.study.plan import PlannedRun, Study
 
 CHECKPOINTS = 3
-"""Of a run on disk at the worst moment: two that are kept and one that is being written."""
+"""Checkpoints of a run on disk at the worst moment: two kept ones and one being written."""
 GIB = 1 << 30
 
 
@@ -25,13 +25,13 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """What there is; None where it does not matter."""
+    """Time, memory and disk that there are; None where it does not matter."""
 
     hours: float | None = None
     memory: float | None = None
-    """GiB, for all workers together."""
+    """GiB of memory for all workers together."""
     disk: float | None = None
-    """GiB."""
+    """GiB of disk."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Estimate:
     env_steps: int
     workers: int
     cores: float
-    """That each worker has."""
+    """Cores of each worker."""
     hours: Range
     core_hours: Range
     memory: Range
-    """GiB, of all workers together."""
+    """GiB of memory of all workers together."""
     disk: Range
-    """GiB, at the worst moment."""
+    """GiB on disk at the worst moment."""
 
 
 def estimate(study: Study, speeds: Speeds, workers: int, cores: float = 1.0) -> Estimate:
@@ -58,7 +58,7 @@ def estimate(study: Study, speeds: Speeds, workers: int, cores: float = 1.0) -> 
         study: With every match solved.
         speeds: As measured; they may come from another day, or another study with the same arms.
         workers: Runs at the same time.
-        cores: That each worker has, for core-hours.
+        cores: Cores of each worker, for core-hours.
 
     Raises:
         KeyError: An arm was not measured on a task.

@@ -21,7 +21,7 @@ from kanbatsu.study.budget import solve
 from kanbatsu.study.plan import Arm, Study, check_study
 
 PILOT_SECONDS = 10.0
-"""About as long as each arm is timed on each task."""
+"""Seconds for which each arm is timed on each task, about."""
 
 
 @dataclass(frozen=True)

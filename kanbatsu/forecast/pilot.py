@@ -32,7 +32,7 @@ APART = 4.0
 """Arms of which one takes so many times the operations of another have pilots of their own."""
 
 Speeds = Mapping[tuple[str, str], Speed]
-"""By arm and task."""
+"""Speeds by arm and task."""
 
 
 def pilot(study: Study, seconds: float, workers: int) -> Study:
@@ -63,7 +63,7 @@ def pilot(study: Study, seconds: float, workers: int) -> Study:
 
 
 def _operations(arm: Arm, study: Study) -> float:
-    """What an arm's updates after one decision take, on the task where they take most."""
+    """Return the operations of an arm's updates after one decision, on its costliest task."""
     costs = []
     for task in study.tasks:
         config = arm.solved[task].config if task in arm.solved else arm.config
@@ -169,7 +169,7 @@ def read_speeds(
     Args:
         study: The study, as it was carried out.
         out: Its folder.
-        worker_seconds: That all workers were there, which tells how long processes take to begin.
+        worker_seconds: Seconds of all workers together; they tell how long processes take to begin.
         new: Ids of the runs that they carried out meanwhile.
 
     Raises:

@@ -14,11 +14,11 @@ class Run:
     """Everything that decides what a run does."""
 
     task: str
-    """`dmc/<domain>-<task>`, `gym/<id>`, `brax/<name>` and others of docs/environments.md."""
+    """Task: `dmc/<domain>-<task>`, `gym/<id>`, `brax/<name>` or another of docs/environments.md."""
     agent: str = "sac"
     """Name of the algorithm: sac, ddpg, stream_ac or stream_q."""
     seed: int = 0
-    """Of everything random in the run."""
+    """Seed of every random draw in the run."""
     env_steps: int = 200_000
     """Simulator steps, before action repeat, at which the run ends."""
     config: AgentConfig = field(default_factory=SACConfig)
