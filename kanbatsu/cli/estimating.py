@@ -46,8 +46,8 @@ class EstimateArguments:
     pilots: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """A folder for the timed runs: the same command again goes on where it was stopped."""
     measured: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
-    """A file that --json wrote: take the speeds from it, and time nothing. So a study for a cluster
-    is planned from one of its machines."""
+    """A file that --json wrote, whose speeds are taken; nothing is timed then. So a study for a
+    cluster is planned from one of its machines."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
     """A file for the estimate and the speeds."""
 

@@ -24,7 +24,7 @@ class WatchArguments:
     once: bool = False
     """Look once, and leave."""
     tracker: Literal["tensorboard", "wandb"] | None = None
-    """Send the results to it as they grow; both work offline."""
+    """Where results are sent to as they grow; both work offline."""
 
 
 @dataclass(frozen=True)

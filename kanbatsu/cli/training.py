@@ -62,11 +62,11 @@ class StudyArguments:
     place: Annotated[PlaceConfig, tyro.conf.arg(name="")] = field(default_factory=PlaceConfig)
     """Where the runs go."""
     tracker: Literal["tensorboard", "wandb"] | None = None
-    """Send the results to it as they grow, those of a population when it has ended; both work
+    """Where results are sent to as they grow, those of a population when it has ended; both work
     offline."""
     population: Literal["auto", "arm"] | None = None
-    """Train runs side by side in one program: all runs on a task whose networks have the same shape
-    (auto), or the seeds of one arm after the other (arm)."""
+    """Runs that are trained side by side in one program: all on a task whose networks have the same
+    shape (auto), or the seeds of one arm after the other (arm)."""
     lang: Literal["en", "ja"] = "en"
     """Language of the report."""
 
@@ -115,15 +115,8 @@ def study(words: list[str]) -> int:
         command += ["--population", given.population]
     with refusing():
         planned = load_study(given.file, given.overrides)
-    return _carry_out(
-        planned,
-        out,
-        command,
-        place=given.place,
-        population=given.population,
-        tracker=given.tracker,
-        lang=given.lang,
-    )
+    how = {name: getattr(given, name) for name in ("place", "population", "tracker", "lang")}
+    return _carry_out(planned, out, command, **how)
 
 
 def _carry_out(study: Study, out: Path, command: Sequence[str], **how: Any) -> int:

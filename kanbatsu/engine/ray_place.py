@@ -59,7 +59,7 @@ class RayPlace:
         """Return how many runs may be handed over: all of them, unless the user sets a limit."""
         if self._config.workers is None:
             return sys.maxsize
-        self._going = [job for job in self._going if job.outcome is None]
+        self._going = [job for job in self._going if job.end is None]
         return self._config.workers - len(self._going)
 
     def start(self, orders: Sequence[Order]) -> list[_RayJob]:
@@ -85,7 +85,7 @@ class RayPlace:
     def stop(self) -> None:
         """Cancel what goes on, and leave the cluster."""
         for job in self._going:
-            if job.outcome is None:
+            if job.end is None:
                 self._ray.cancel(job.reference, force=True)
         if self._ours:
             self._ray.shutdown()
@@ -98,14 +98,14 @@ class _RayJob:
     def __init__(self, ray: Any, reference: Any, order: Order) -> None:
         self.warnings: list[str] = []
         self.reference = reference
-        self.outcome: RunEnd | None = None
+        self.end: RunEnd | None = None
         self._ray, self._order = ray, order
 
     def poll(self) -> RunEnd | None:
-        if self.outcome is None:
+        if self.end is None:
             ready, _ = self._ray.wait([self.reference], timeout=0)
-            self.outcome = self._end() if ready else None
-        return self.outcome
+            self.end = self._end() if ready else None
+        return self.end
 
     def _end(self) -> RunEnd:
         try:

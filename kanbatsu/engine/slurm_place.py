@@ -89,7 +89,7 @@ class SlurmPlace:
 
     def room(self) -> int:
         """Return how many jobs may be handed over: all of them, unless somebody sets a limit."""
-        self._going = [job for job in self._going if job.outcome is None]
+        self._going = [job for job in self._going if job.end is None]
         limit = self._config.workers
         if not self.real:  # submitit has no queue of its own
             here = max(1, len(usable_cores()) // self._config.cpus)
@@ -133,7 +133,7 @@ class SlurmPlace:
     def stop(self) -> None:
         """Cancel what goes on."""
         for job in self._going:
-            if job.outcome is None:
+            if job.end is None:
                 job.submitted.cancel(check=False)
         forget_compiled(self._folder.path)
 
@@ -177,13 +177,13 @@ class _SlurmJob:
     def __init__(self, submitted: Any, order: Order, place: SlurmPlace) -> None:
         self.warnings: list[str] = []
         self.submitted = submitted
-        self.outcome: RunEnd | None = None
+        self.end: RunEnd | None = None
         self._files, self._place = RunFolder(Path(order.folder)), place
 
     def poll(self) -> RunEnd | None:
-        if self.outcome is None and not self._place.has(self.submitted):
-            self.outcome = self._end()
-        return self.outcome
+        if self.end is None and not self._place.has(self.submitted):
+            self.end = self._end()
+        return self.end
 
     def _end(self) -> RunEnd:
         """Read off the run's own files how it ended."""

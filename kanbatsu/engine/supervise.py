@@ -57,6 +57,8 @@ class Supervised:
     def __init__(self, order: Order, cores: Sequence[int], environment: Mapping[str, str]) -> None:
         self.warnings: list[str] = []
         """Warnings that nobody was shown yet."""
+        self.end: RunEnd | None = None
+        """How the run ended; None while it goes on."""
         self._order, self._cores, self._environment = order, cores, environment
         self._files = RunFolder(Path(order.folder))
         self._deaths = 0
@@ -79,6 +81,10 @@ class Supervised:
         Returns:
             None while the run goes on.
         """
+        self.end = self.end or self._look()
+        return self.end
+
+    def _look(self) -> RunEnd | None:
         worker, limit = self._worker, self._order.timeout_seconds
         code = worker.poll()
         self.warnings += worker.warnings
@@ -126,7 +132,7 @@ def carry_through(
     """Carry one run through, and return how it ended; warnings are printed."""
     supervised = Supervised(order, cores, environment)
     try:
-        while (outcome := supervised.poll()) is None:
+        while (end := supervised.poll()) is None:
             time.sleep(POLL_SECONDS)
             for warning in supervised.warnings:
                 print(f"kanbatsu: {warning}", flush=True)  # noqa: T201 - for the scheduler's log
@@ -135,7 +141,7 @@ def carry_through(
         supervised.stop()
         supervised.wait()
         raise
-    return outcome
+    return end
 
 
 def how_it_ended(code: int) -> str:

@@ -53,9 +53,8 @@ def watch(
     with display or make_display() as shown, sent:
         shown.say(study["question"])
         while True:
-            for run_id in runs:
-                if run_id not in glance.finished:
-                    states[run_id] = state_of(folder, run_id)
+            for run_id in runs.keys() - glance.finished:
+                states[run_id] = state_of(folder, run_id)
             glance.finished = {run_id for run_id in runs if states[run_id] == "finished"}
             glance.failed = {run_id for run_id in runs if states[run_id] == "failed"}
             running = [run_id for run_id in runs if states[run_id] == "running"]

@@ -18,8 +18,8 @@ class Match:
     to: str
     """The other arm."""
     what: What
-    """What is made equal: `kept` weights of each network that differs, `flops` of a whole run, `time`
-    that a run takes on this machine, or `env_steps`."""
+    """What is made equal: `kept` weights of each network that differs, `flops` of a whole run, the
+    `time` that a run takes on this machine, or `env_steps`."""
 
 
 @dataclass(frozen=True)
