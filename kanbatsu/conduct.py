@@ -83,13 +83,13 @@ def carry_out(
         KeyboardInterrupt: After the runs were stopped; the same call continues.
 
     Example:
-        >>> import tempfile
         >>> from kanbatsu.study.file import study_from_dict
-        >>> table = {"question": "?", "tasks": ["gym/Pendulum-v9"], "env_steps": 9, "seeds": 1}
-        >>> carry_out(study_from_dict(table | {"arm": {"dense": {}}}), tempfile.mkdtemp())
+        >>> table = {"question": "?", "tasks": ["gym/Pendulum-v1"], "env_steps": 9, "seeds": 1}
+        >>> study = study_from_dict(table | {"arm": {"dense": {}}})
+        >>> carry_out(study, "out", place=PlaceConfig(workers=0))
         Traceback (most recent call last):
         ...
-        kanbatsu.files.tables.RecordError: Environment version `v9` for `Pendulum` is deprecated.
+        kanbatsu.files.lock.StudyError: workers must be at least 1, not 0
     """
     out, shown = Path(out), display or make_display()
     refuse(place, tracker)
