@@ -51,30 +51,28 @@ class Estimate:
     """GiB on disk at the worst moment."""
 
 
-def estimate(study: Study, speeds: Speeds, workers: int, cores: float = 1.0) -> Estimate:
-    """Estimate what all runs of a study take.
+def estimate(
+    study: Study,
+    speeds: Speeds,
+    workers: int,
+    cores: float = 1.0,
+    runs: Sequence[PlannedRun] | None = None,
+    scale: float = 1.0,
+) -> Estimate:
+    """Estimate what the runs of a study take.
 
     Args:
         study: With every match solved.
         speeds: As measured; they may come from another day, or another study with the same arms.
         workers: Runs at the same time.
         cores: Cores of each worker, for core-hours.
+        runs: Runs that are meant; all by default.
+        scale: Each run is so many times as long.
 
     Raises:
         KeyError: An arm was not measured on a task.
     """
-    return estimate_runs(study, study.runs(), speeds, workers, cores)
-
-
-def estimate_runs(
-    study: Study,
-    runs: Sequence[PlannedRun],
-    speeds: Speeds,
-    workers: int,
-    cores: float = 1.0,
-    scale: float = 1.0,
-) -> Estimate:
-    """Estimate some runs of a study, each `scale` times as long."""
+    runs = study.runs() if runs is None else runs
     lasting: list[tuple[float, ...]] = []
     memory: list[tuple[int, int]] = []
     kept = moving = 0.0
@@ -157,7 +155,7 @@ def _what_fits(study: Study, speeds: Speeds, workers: int, hours: float) -> str:
     runs = study.runs()
 
     def takes(some: Sequence[PlannedRun], workers: int = workers, scale: float = 1.0) -> float:
-        return estimate_runs(study, some, speeds, workers, scale=scale).hours.expected
+        return estimate(study, speeds, workers, runs=some, scale=scale).hours.expected
 
     ways = []
     for seeds in range(len(study.seeds) - 1, 0, -1):

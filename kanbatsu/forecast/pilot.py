@@ -12,7 +12,7 @@ from typing import Any
 
 from kanbatsu.agents import STREAMING
 from kanbatsu.engine.place import PlaceConfig
-from kanbatsu.engine.progress import Display, no_display
+from kanbatsu.engine.progress import no_display
 from kanbatsu.engine.run_study import run_study
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.files.tables import RecordError
@@ -125,7 +125,6 @@ def measure(
     study: Study,
     workers: int,
     seconds: float = 10.0,
-    display: Display | None = None,
     place: Path | None = None,
 ) -> Speeds:
     """Run a pilot in a folder of its own and read off how fast every arm is on every task.
@@ -136,7 +135,6 @@ def measure(
         study: With matches of kept weights solved.
         workers: Runs at the same time.
         seconds: About as long as each run is to learn; those of cheap arms may take less.
-        display: Where progress goes; nowhere by default.
         place: Folder for the runs, in which those that are finished are not run again; by default
             one that is gone afterwards.
 
@@ -144,7 +142,6 @@ def measure(
         RecordError: A run failed; the message is its own. Or the folder holds other runs.
     """
     speeds: dict[tuple[str, str], Speed] = {}
-    shown = display or no_display()
     with tempfile.TemporaryDirectory(prefix="kanbatsu-pilot-") as passing:
         for index, part in enumerate(by_cost(study)):
             short = pilot(part, seconds, workers)
@@ -153,7 +150,7 @@ def measure(
             new = {name for name in runs if not StudyFolder(out).run_folder(name).finished}
             began = time.monotonic()
             if new:
-                run_study(short, out, PlaceConfig(workers=workers), "", shown)
+                run_study(short, out, PlaceConfig(workers=workers), "", no_display())
             speeds |= read_speeds(short, out, workers * (time.monotonic() - began), new)
     return speeds
 
