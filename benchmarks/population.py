@@ -57,12 +57,10 @@ import json, sys
 from pathlib import Path
 from kanbatsu.study.file import study_from_dict
 study, out = study_from_dict(json.loads(sys.argv[1])), Path(sys.argv[2])
-if sys.argv[3] == "population":
-    from kanbatsu.run.carry import run_populations
-    run_populations(study, out, "")
+population = "auto" if sys.argv[3] == "population" else None
 from kanbatsu.engine.run_study import run_study
 from kanbatsu.engine.place import PlaceConfig
-sys.exit(not run_study(study, out, PlaceConfig(), ""))
+sys.exit(not run_study(study, out, PlaceConfig(), "", population=population))
 """
 
 

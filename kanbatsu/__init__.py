@@ -7,18 +7,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kanbatsu.conduct import carry_out
     from kanbatsu.sparsity.count import count
     from kanbatsu.sparsity.packed import Grouped, Packed
     from kanbatsu.sparsity.prune import apply_masks, keep_pruned, make_masks, prune
     from kanbatsu.sparsity.weight import Masked, matmul, to_dense
+    from kanbatsu.study.file import load_study
 
 __all__ = [
     "Grouped",
     "Masked",
     "Packed",
     "apply_masks",
+    "carry_out",
     "count",
     "keep_pruned",
+    "load_study",
     "make_masks",
     "matmul",
     "prune",
@@ -28,17 +32,19 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "count": ("count",),
-    "packed": ("Grouped", "Packed"),
-    "prune": ("apply_masks", "keep_pruned", "make_masks", "prune"),
-    "weight": ("Masked", "matmul", "to_dense"),
+    "kanbatsu.conduct": ("carry_out",),
+    "kanbatsu.sparsity.count": ("count",),
+    "kanbatsu.sparsity.packed": ("Grouped", "Packed"),
+    "kanbatsu.sparsity.prune": ("apply_masks", "keep_pruned", "make_masks", "prune"),
+    "kanbatsu.sparsity.weight": ("Masked", "matmul", "to_dense"),
+    "kanbatsu.study.file": ("load_study",),
 }
-"""The files of `kanbatsu.sparsity`, and the public names of each."""
+"""The files of the public names."""
 
 if not TYPE_CHECKING:  # a checker that saw this function would accept any name
 
     def __getattr__(name: str) -> Any:
         for home, names in _HOMES.items():
             if name in names:
-                return getattr(importlib.import_module(f"kanbatsu.sparsity.{home}"), name)
+                return getattr(importlib.import_module(home), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

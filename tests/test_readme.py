@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from kanbatsu import cli
+from kanbatsu import cli, conduct
 from kanbatsu.agents import AGENTS as EVERY_AGENT
 from kanbatsu.agents.schedule import TrainConfig
-from kanbatsu.cli import training
+from kanbatsu.conduct import Outcome
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.study.budget import solve
 from kanbatsu.study.file import study_from_dict
@@ -61,7 +61,10 @@ def test_python_blocks_run_from_top_to_bottom(tmp_path):
     assert len(files) >= 3
     run_each = "import runpy, sys; [runpy.run_path(path) for path in sys.argv[1:]]"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", run_each, *files], capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", run_each, *files],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
     assert blocks("README.md", "text")[0] in done.stdout
@@ -78,7 +81,12 @@ def test_shell_commands_exist(page, command, monkeypatch):
     assert program == "kanbatsu"
     monkeypatch.chdir(ROOT)
     planned = []
-    monkeypatch.setattr(training, "_carry_out", lambda study, *rest: planned.append(study) or 1)
+
+    def carry_out(study, out, **how):
+        planned.append(study)
+        return Outcome(False, study, {}, Path("report.html"), (), ())
+
+    monkeypatch.setattr(conduct, "carry_out", carry_out)
     if words[0] in ("train", "study"):
         assert cli.main(words) == 1
         assert check_study(solve(planned[0]))

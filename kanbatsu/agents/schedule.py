@@ -18,13 +18,13 @@ class TrainConfig:
     warmup_interactions: int = 5_000
     """Uniformly random decisions before the first update (SimBa: 5,000)."""
     replay_capacity: int = 1_000_000
-    """Transitions kept; the oldest go first."""
+    """Transitions that are kept; the oldest go first."""
     action_repeat: int | None = None
-    """Simulator steps per decision; None = the task's own (2 for dmc/, 1 elsewhere)."""
+    """Simulator steps per decision; the task's own by default (2 for dmc/, 1 elsewhere)."""
     environments: int = 1
     """Simulators stepped side by side in this process; each adds one decision per interaction."""
     evaluate_every: int = 50_000
-    """Env steps between evaluations; one more comes before training and one at the end."""
+    """Env steps between evaluations; one more comes before training, and one at the end."""
     evaluation_episodes: int = 10
     """Greedy episodes per evaluation, on an environment with its own seeds."""
     probe_every: int = 10_000
@@ -34,7 +34,7 @@ class TrainConfig:
     log_every: int = 2_000
     """Env steps between records of losses and speed."""
     checkpoint_every: int = 50_000
-    """Env steps between checkpoints; 0 = none."""
+    """Env steps between checkpoints; none are written for 0."""
 
     samples: ClassVar[str] = "batches from a replay"
     """Source of what an agent that runs by such a schedule learns from."""
@@ -64,9 +64,9 @@ class StreamTrainConfig:
     """The schedule of a run that learns from a stream: no batch, no replay, no warm-up."""
 
     action_repeat: int | None = None
-    """Simulator steps per decision; None = the task's own (2 for dmc/, 1 elsewhere)."""
+    """Simulator steps per decision; the task's own by default (2 for dmc/, 1 elsewhere)."""
     evaluate_every: int = 50_000
-    """Env steps between evaluations; one more comes before training and one at the end."""
+    """Env steps between evaluations; one more comes before training, and one at the end."""
     evaluation_episodes: int = 10
     """Greedy episodes per evaluation, on an environment with its own seeds."""
     probe_every: int = 10_000
@@ -76,7 +76,7 @@ class StreamTrainConfig:
     log_every: int = 2_000
     """Env steps between records of metrics and speed."""
     checkpoint_every: int = 50_000
-    """Env steps between checkpoints; 0 = none."""
+    """Env steps between checkpoints; none are written for 0."""
 
     batch_size: ClassVar[int] = 1
     updates_per_interaction: ClassVar[int] = 1

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from kanbatsu.bench.contender import Contender, Facts, Spec
 
 MILLISECONDS_PER_TURN = 400.0
-"""How long a turn is about: short calls are repeated."""
+"""Milliseconds of a turn, about: short calls are repeated."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the command line says of mistakes, and its exit codes."""
+"""What all commands share: lines on the terminal, exit codes, and where this process computes."""
 
 from __future__ import annotations
 
@@ -37,3 +37,15 @@ def say_error(message: str) -> None:
     """Print a message as the command's own, to where errors go."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print(f"[bold red]kanbatsu:[/] {escape(message)}")
+
+
+def say(line: str) -> None:
+    """Print a line as it is."""
+    Console(soft_wrap=True).print(escape(line), highlight=False)
+
+
+def plan_on_cpu() -> None:
+    """Keep accelerators for the workers: this process only plans."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")

@@ -1,4 +1,4 @@
-"""The words that train: `kanbatsu train` and `kanbatsu study`, from their options to the report."""
+"""The words that train: `kanbatsu train` and `kanbatsu study`, their options and their lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kanbatsu.cli.saying import FAILED, USAGE, refusing, say_error
+from kanbatsu.cli.saying import FAILED, USAGE, plan_on_cpu, refusing, say, say_error
 from kanbatsu.engine.place import PlaceConfig
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ class TrainArguments(Generic[Config, Schedule]):
     """Train one agent on one task. The same command again continues where it was stopped."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """dmc/<domain>-<task>, gym/<id>, jax/, gymnax/, brax/, playground/ or inventory/<name>, or
-    package.module:factory."""
+    """Task to learn: dmc/<domain>-<task>, gym/<id>, jax/<name>, or one of gymnax/, brax/,
+    playground/ and inventory/, or package.module:factory."""
     config: Annotated[Config, tyro.conf.arg(name="")]
     """The algorithm's own configuration."""
     train: Schedule
     """The schedule."""
     agent: str = "sac"
-    """sac, ddpg, stream_ac or stream_q. The options below are those of the one chosen."""
+    """Algorithm: sac, ddpg, stream_ac or stream_q. The options below are those of this one."""
     seed: int = 0
-    """Of everything random in the run."""
+    """Seed of every random draw in the run."""
     env_steps: int = 200_000
     """Simulator steps, before action repeat, at which the run ends."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -51,22 +51,22 @@ class StudyArguments:
     """Train all runs of a study file and report; the same again finishes what is missing."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
-    """A TOML file; see studies/ for examples."""
+    """The study file, in TOML; see studies/ for examples."""
     overrides: Annotated[
         tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[KEY=VALUE ...]")
     ] = ()
-    """KEY=VALUE over the file: env_steps=2000; critic.width=64 (default of all arms);
+    """Settings laid over the file: env_steps=2000; critic.width=64 (default of all arms);
     NAME.critic.width=64 (one arm); arm.critic.width=64 (every arm)."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for everything that the study writes; out/<name of the file> by default."""
     place: Annotated[PlaceConfig, tyro.conf.arg(name="")] = field(default_factory=PlaceConfig)
     """Where the runs go."""
     tracker: Literal["tensorboard", "wandb"] | None = None
-    """Send the results to it as they grow, those of a population when it has ended; both work
+    """Where results are sent to as they grow, those of a population when it has ended; both work
     offline."""
     population: Literal["auto", "arm"] | None = None
-    """Train runs side by side in one program: all runs on a task whose networks have the same shape
-    (auto), or the seeds of one arm after the other (arm)."""
+    """Runs that are trained side by side in one program: all on a task whose networks have the same
+    shape (auto), or the seeds of one arm after the other (arm)."""
     lang: Literal["en", "ja"] = "en"
     """Language of the report."""
 
@@ -84,21 +84,20 @@ def train(words: list[str]) -> int:
     form: Any = TrainArguments
     # Which options there are depends on the agent.
     form = form[AGENTS[agent].config, AGENTS[agent].schedule]
-    asked = tyro.cli(form, args=words, prog="kanbatsu train")
+    given = tyro.cli(form, args=words, prog="kanbatsu train")
     study = Study(
-        question=f"How well does {agent} learn {asked.task}?",
-        tasks=(asked.task,),
-        env_steps=asked.env_steps,
-        seeds=(asked.seed,),
-        arms={agent: Arm(agent, asked.config, asked.train)},
+        question=f"How well does {agent} learn {given.task}?",
+        tasks=(given.task,),
+        env_steps=given.env_steps,
+        seeds=(given.seed,),
+        arms={agent: Arm(agent, given.config, given.train)},
         agent=agent,
     )
     (planned,) = study.runs()
-    out = asked.out or Path("out") / planned.run_id
-    where = [] if asked.out else ["--out", str(out)]
-    code = _carry_out(
-        study, out, PlaceConfig(workers=1), shlex.join(["kanbatsu", "train", *words, *where])
-    )
+    out = given.out or Path("out") / planned.run_id
+    where = [] if given.out else ["--out", str(out)]
+    command = ["kanbatsu", "train", *words, *where]
+    code = _carry_out(study, out, command, place=PlaceConfig(workers=1))
     if code == 0:
         _print_result(out, planned.run_id)
     return code
@@ -106,92 +105,43 @@ def train(words: list[str]) -> int:
 
 def study(words: list[str]) -> int:
     """Carry out a study file."""
-    asked = tyro.cli(StudyArguments, args=words, prog="kanbatsu study")
+    given = tyro.cli(StudyArguments, args=words, prog="kanbatsu study")
     from kanbatsu.study.file import load_study
 
-    out = asked.out or Path("out") / asked.file.stem
-    command = ["kanbatsu", "study", str(asked.file), "--out", str(out), *asked.overrides]
-    if asked.population is not None:  # changes results by rounding
-        command += ["--population", asked.population]
+    out = given.out or Path("out") / given.file.stem
+    command = ["kanbatsu", "study", str(given.file), "--out", str(out), *given.overrides]
+    if given.population is not None:  # changes results by rounding
+        command += ["--population", given.population]
     with refusing():
-        planned = load_study(asked.file, asked.overrides)
-    return _carry_out(
-        planned,
-        out,
-        asked.place,
-        shlex.join(command),
-        asked.lang,
-        asked.population,
-        asked.tracker,
-    )
+        planned = load_study(given.file, given.overrides)
+    how = {name: getattr(given, name) for name in ("place", "population", "tracker", "lang")}
+    return _carry_out(planned, out, command, **how)
 
 
-def _carry_out(
-    study: Study,
-    out: Path,
-    place: PlaceConfig,
-    command: str,
-    lang: Literal["en", "ja"] = "en",
-    population: Literal["auto", "arm"] | None = None,
-    tracker: Literal["tensorboard", "wandb"] | None = None,
-) -> int:
-    """Check a study, run what is missing of it, and write its report."""
-    from kanbatsu.engine.run_study import refuse, run_study
-    from kanbatsu.files.disk import read_json
-    from kanbatsu.machine import usable_cores
-    from kanbatsu.study.budget import came_out
-    from kanbatsu.study.plan import check_study
+def _carry_out(study: Study, out: Path, command: Sequence[str], **how: Any) -> int:
+    """Carry out a study; print what it keeps, where its report is and how its times came out."""
+    from kanbatsu.conduct import carry_out
+    from kanbatsu.engine.progress import make_display
 
-    if population is None:
+    if how.get("population") is None:
         plan_on_cpu()
     else:  # it trains here, and leaves room on the accelerator for workers of the other runs
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     console = Console()
     with refusing():
-        refuse(place, tracker)
-        study = _matched(study, out, place.workers or len(usable_cores()), console)
-        counts = check_study(study)
-        console.print(_kept_table(counts))
-        if population is not None:
-            from kanbatsu.engine.populations import run_populations
-
-            by: Literal["shape", "arm"] = "shape" if population == "auto" else "arm"
-            run_populations(study, out, command, console.print, by)
-        complete = run_study(study, out, place, command, tracker=tracker)
-    with refusing():
-        write_report(out, lang)
-    for line in came_out(study, read_json(out / "timing.json")["arms"]):
-        console.print(escape(line), highlight=False, soft_wrap=True)
-    if not complete:
+        outcome = carry_out(
+            study,
+            out,
+            command=shlex.join(command),
+            display=make_display(console),
+            on_checked=lambda kept: console.print(_kept_table(kept)),
+            **how,
+        )
+    for line in (f"report: {outcome.page}", *outcome.timed):
+        say(line)
+    if not outcome.complete:
         say_error("some runs failed; the report names them, and the same command tries them again")
-    return 0 if complete else FAILED
-
-
-def plan_on_cpu() -> None:
-    """Keep accelerators for the workers: this process only plans."""
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")
-
-
-def _matched(study: Study, out: Path, workers: int, console: Console) -> Study:
-    """Solve what arms are to have as much of as others, and say what it came to."""
-    if all(arm.match is None for arm in study.arms.values()):
-        return study
-    from kanbatsu.files.store import StudyFolder
-    from kanbatsu.forecast.command import PILOT_SECONDS, measured
-    from kanbatsu.study.budget import NeedsMeasurement, matches, solve
-
-    folder = StudyFolder(out)
-    old = folder.read_study() if folder.holds_study else None
-    try:
-        study = solve(study, old)
-    except NeedsMeasurement:
-        console.print("timing a few seconds of every arm, for a match of time ...")
-        study, _ = measured(study, workers, PILOT_SECONDS, old)
-    for line in matches(study):
-        console.print(escape(line), highlight=False, soft_wrap=True)
-    return study
+    return 0 if outcome.complete else FAILED
 
 
 def _kept_table(counts: Mapping[str, Mapping[str, Count]]) -> Table:
@@ -214,19 +164,10 @@ def _print_result(out: Path, run_id: str) -> None:
     last = [record for record in run.metrics() if record["kind"] == "evaluation"][-1]
     mean, episodes = last["mean_return"], len(last["returns"])
     layers = f"head -n 1 {shlex.quote(str(run.path / METRICS))} | python -m json.tool"
-    Console(soft_wrap=True).print(
+    say(
         f"final return {mean:.1f} at {last['env_steps']:,} env steps ({episodes} greedy episodes)\n"
-        f"kept weights per layer: {escape(layers)}",
-        highlight=False,
+        f"kept weights per layer: {layers}"
     )
-
-
-def write_report(out: Path, lang: Literal["en", "ja"]) -> None:
-    """Write the page of a study, and say where it is."""
-    from kanbatsu.report.page import write_report
-
-    page = write_report(out, lang)
-    Console(soft_wrap=True).print(f"report: {escape(str(page))}", highlight=False)
 
 
 def _value_of(flag: str, words: Sequence[str]) -> str | None:

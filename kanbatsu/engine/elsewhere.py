@@ -20,7 +20,7 @@ FORWARDED = ("PYTHONPATH", "JAX_", "XLA_", "MUJOCO_", "KANBATSU_")
 """Beginnings of the names of variables that a worker elsewhere gets from the user's shell."""
 
 COMPILED = ".compiled"
-"""In the study's folder: programs that runs on one machine need not compile again."""
+"""Folder, inside of the study's, of programs that runs on one machine need not compile again."""
 
 
 def carry_elsewhere(order: Order, cpus: int, variables: Mapping[str, str]) -> str | None:

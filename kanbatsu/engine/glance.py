@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 
-from kanbatsu.engine.progress import RunView, Speed, View
+from kanbatsu.engine.progress import Pace, RunView, View
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.files.tail import Tail
 
@@ -29,7 +29,7 @@ class Glance:
         self._tails = {run_id: Tail(folder.run_folder(run_id).path) for run_id in missing}
         for tail in self._tails.values():
             tail.read()
-        self._speed = Speed()
+        self._pace = Pace()
 
     def tail(self, run_id: str) -> Tail:
         """Return what a run that was missing says last, brought up to date."""
@@ -51,7 +51,7 @@ class Glance:
             for run_id, each in self._runs.items()
         }
         of, done = sum(self._runs.values()), sum(reached.values())
-        speed = self._speed.measure(time.monotonic(), done)
+        speed = self._pace.measure(time.monotonic(), done)
         return View(
             runs=len(self._runs),
             finished=len(self.finished),

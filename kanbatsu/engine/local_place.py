@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from kanbatsu.engine.supervise import Order, Outcome, Supervised
+from kanbatsu.engine.supervise import Order, Supervised
 from kanbatsu.engine.worker import shares
 from kanbatsu.machine import usable_cores
 
@@ -21,7 +21,7 @@ class LocalPlace:
 
     def __init__(self, workers: int) -> None:
         self._cores = shares(usable_cores(), workers)
-        self._jobs: dict[int, _LocalJob] = {}
+        self._jobs: dict[int, Supervised] = {}
         # Compiled programs: the seeds of an arm need not compile again, which takes most of the
         # time of a short run. The folder belongs to this place alone, so that no program outlives
         # the library, or leaves the machine, that it was compiled for.
@@ -29,16 +29,16 @@ class LocalPlace:
 
     def room(self) -> int:
         """Return how many workers are free."""
-        self._jobs = {slot: job for slot, job in self._jobs.items() if job.outcome is None}
+        self._jobs = {slot: job for slot, job in self._jobs.items() if job.end is None}
         return len(self._cores) - len(self._jobs)
 
-    def start(self, orders: Sequence[Order]) -> list[_LocalJob]:
+    def start(self, orders: Sequence[Order]) -> list[Supervised]:
         """Start a worker for each run, on the cores of a worker that is free."""
         environment = worker_environment(Path(self._compiled.name))
         started = []
         free = (slot for slot in range(len(self._cores)) if slot not in tuple(self._jobs))
         for order, slot in zip(orders, free, strict=False):
-            self._jobs[slot] = _LocalJob(Supervised(order, self._cores[slot], environment))
+            self._jobs[slot] = Supervised(order, self._cores[slot], environment)
             started.append(self._jobs[slot])
         return started
 
@@ -49,25 +49,12 @@ class LocalPlace:
 
     def stop(self) -> None:
         """Ask all workers to end, and wait until they have."""
-        going = [job.supervised for job in self._jobs.values() if job.outcome is None]
-        for supervised in going:
-            supervised.stop()
-        for supervised in going:
-            supervised.wait()
+        going = [job for job in self._jobs.values() if job.end is None]
+        for job in going:
+            job.stop()
+        for job in going:
+            job.wait()
         self._compiled.cleanup()
-
-
-class _LocalJob:
-    """A run in a process of this machine."""
-
-    def __init__(self, supervised: Supervised) -> None:
-        self.supervised = supervised
-        self.warnings = supervised.warnings
-        self.outcome: Outcome | None = None
-
-    def poll(self) -> Outcome | None:
-        self.outcome = self.outcome or self.supervised.poll()
-        return self.outcome
 
 
 def worker_environment(compiled: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # the command line wants this file, and quickly
-    from kanbatsu.engine.supervise import Order, Outcome
+    from kanbatsu.engine.supervise import Order, RunEnd
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class PlaceConfig:
     """Where runs go, and what each of them gets there."""
 
     engine: Literal["local", "ray", "slurm"] = "local"
-    """This machine, a Ray cluster, or Slurm. Another one may finish what one has begun."""
+    """Where the runs go: this machine, a Ray cluster, or Slurm. Another one may finish what one has
+    begun."""
     workers: int | None = None
     """Runs at the same time. On this machine the cores are divided among them, and there are as
     many as cores by default; elsewhere the scheduler decides by default."""
@@ -23,7 +24,7 @@ class PlaceConfig:
     """Seconds without any progress after which a run is ended and stored as failed; longer than
     its longest evaluation or compilation. Never by default."""
     retries: int = 2
-    """How often a worker that died, by a crash or for want of memory, is started again."""
+    """Times that a worker is started again after it died, by a crash or for want of memory."""
     cpus: int = 1
     """Cores of each run, with --engine ray or slurm."""
     gpus: float = 0.0
@@ -31,9 +32,9 @@ class PlaceConfig:
     memory: float | None = None
     """Memory of each run in GiB, with --engine ray or slurm; not declared by default."""
     address: str | None = None
-    """Of a Ray cluster that runs already; a new one on this machine by default."""
+    """Address of a Ray cluster that runs already; a new one on this machine by default."""
     slurm: tuple[str, ...] = ()
-    """KEY=VALUE each, as sbatch knows them: partition=gpu time=1440 account=me."""
+    """Options of sbatch, KEY=VALUE each: partition=gpu time=1440 account=me."""
 
 
 @runtime_checkable
@@ -41,9 +42,9 @@ class Job(Protocol):
     """A run that has been handed over."""
 
     warnings: list[str]
-    """Not yet shown to anyone."""
+    """Warnings that nobody was shown yet."""
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> RunEnd | None:
         """Return how the run ended, or None while it goes on or waits."""
         ...
 

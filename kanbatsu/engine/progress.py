@@ -6,7 +6,6 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
-from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console, Group, RenderableType
@@ -20,7 +19,7 @@ SHOWN_RUNS = 30
 """Bars in the picture; a cluster may have hundreds of runs at a time."""
 
 LINE_SECONDS = 30.0
-"""Between two lines on how far a study is, where there is no terminal to redraw."""
+"""Seconds between two lines on how far a study is, where there is no terminal to redraw."""
 
 SPEED_SECONDS = 120.0
 """The past that the speed is measured over: long enough to hold a compilation and an evaluation."""
@@ -34,7 +33,7 @@ class RunView:
     env_steps: int
     latest_return: float | None
     warning: str | None = None
-    """What a probe found."""
+    """A line on what a probe measured."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +41,21 @@ class View:
     """How far a study is at one moment."""
 
     runs: int
-    """All of them."""
+    """Number of all runs."""
     finished: int
     failed: int
     env_steps: int
-    """Of each run."""
+    """Env steps at which each run ends."""
     share: float
-    """Of all env steps that are done, in [0, 1]."""
+    """Share of all env steps that is done, in [0, 1]."""
     env_steps_per_second: float | None
-    """Over all workers; None until there is something to measure."""
+    """Speed of all workers together; None until there is something to measure."""
     seconds_left: float | None
     running: tuple[RunView, ...]
     stopped: int = 0
-    """Begun, but nobody works on them."""
+    """Number of runs that were begun, but that nobody works on."""
     waiting: int = 0
-    """Not begun."""
+    """Number of runs that were not begun."""
 
 
 @runtime_checkable
@@ -67,12 +66,7 @@ class Display(Protocol):
         """Begin to show."""
         ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop showing; what was said stays."""
         ...
 
@@ -85,9 +79,15 @@ class Display(Protocol):
         ...
 
 
-def make_display(console: Console) -> Display:
-    """Return the display that suits the console."""
+def make_display(console: Console | None = None) -> Display:
+    """Return the display that suits the console: standard output by default."""
+    console = console or Console()
     return LiveDisplay(console) if console.is_terminal else LineDisplay(console)
+
+
+def no_display() -> Display:
+    """Return a display that shows nothing."""
+    return LineDisplay(Console(quiet=True))
 
 
 class LiveDisplay:
@@ -101,12 +101,7 @@ class LiveDisplay:
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave the last picture standing."""
         self._live.stop()
 
@@ -129,12 +124,7 @@ class LineDisplay:
         """Begin."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing to take down."""
 
     def show(self, view: View) -> None:
@@ -198,7 +188,7 @@ def describe(view: View) -> str:
 
 
 @dataclass
-class Speed:
+class Pace:
     """Env steps per second over the recent past."""
 
     _past: deque[tuple[float, int]] = field(default_factory=deque)
@@ -207,12 +197,12 @@ class Speed:
         """Take in how many env steps are done, and return the speed.
 
         Args:
-            now: Of a clock, in seconds.
-            env_steps: All that were done, from any moment on.
+            now: Time of a clock, in seconds.
+            env_steps: Env steps that were done since any fixed moment.
 
         Example:
-            >>> speed = Speed()
-            >>> speed.measure(0.0, 0), speed.measure(10.0, 500)
+            >>> pace = Pace()
+            >>> pace.measure(0.0, 0), pace.measure(10.0, 500)
             (None, 50.0)
         """
         self._past.append((now, env_steps))

@@ -11,12 +11,12 @@ from typing import Any
 
 from kanbatsu.engine.elsewhere import carry_elsewhere, forget_compiled, forwarded
 from kanbatsu.engine.place import PlaceConfig
-from kanbatsu.engine.supervise import Order, Outcome
+from kanbatsu.engine.supervise import Order, RunEnd
 from kanbatsu.files.lock import StudyError
 from kanbatsu.files.store import RunFolder, StudyFolder
 
 NODE_LOSSES = 20
-"""How often Ray hands a run over again; a crash of the run itself is not one of them."""
+"""Times that Ray hands a run over again; a crash of the run itself is not one of them."""
 
 GIB = 2**30
 
@@ -59,7 +59,7 @@ class RayPlace:
         """Return how many runs may be handed over: all of them, unless the user sets a limit."""
         if self._config.workers is None:
             return sys.maxsize
-        self._going = [job for job in self._going if job.outcome is None]
+        self._going = [job for job in self._going if job.end is None]
         return self._config.workers - len(self._going)
 
     def start(self, orders: Sequence[Order]) -> list[_RayJob]:
@@ -85,7 +85,7 @@ class RayPlace:
     def stop(self) -> None:
         """Cancel what goes on, and leave the cluster."""
         for job in self._going:
-            if job.outcome is None:
+            if job.end is None:
                 self._ray.cancel(job.reference, force=True)
         if self._ours:
             self._ray.shutdown()
@@ -98,20 +98,20 @@ class _RayJob:
     def __init__(self, ray: Any, reference: Any, order: Order) -> None:
         self.warnings: list[str] = []
         self.reference = reference
-        self.outcome: Outcome | None = None
+        self.end: RunEnd | None = None
         self._ray, self._order = ray, order
 
-    def poll(self) -> Outcome | None:
-        if self.outcome is None:
+    def poll(self) -> RunEnd | None:
+        if self.end is None:
             ready, _ = self._ray.wait([self.reference], timeout=0)
-            self.outcome = self._end() if ready else None
-        return self.outcome
+            self.end = self._end() if ready else None
+        return self.end
 
-    def _end(self) -> Outcome:
+    def _end(self) -> RunEnd:
         try:
-            return Outcome(self._ray.get(self.reference))
+            return RunEnd(self._ray.get(self.reference))
         except self._ray.exceptions.RayError as error:
-            said = f"Ray gave the run up: {str(error).splitlines()[0]}"
+            reason = f"Ray gave the run up: {str(error).splitlines()[0]}"
             files = RunFolder(Path(self._order.folder))
-            files.write_status("failed", said, str(error))
-            return Outcome(said)
+            files.write_status("failed", reason, str(error))
+            return RunEnd(reason)

@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-
 from kanbatsu.engine.claim import claim
 from kanbatsu.engine.glance import Glance
 from kanbatsu.engine.local_place import LocalPlace
 from kanbatsu.engine.place import Job, Place, PlaceConfig
+from kanbatsu.engine.populations import Population, run_populations
 from kanbatsu.engine.progress import Display, make_display
 from kanbatsu.engine.supervise import POLL_SECONDS, Order
 from kanbatsu.engine.track import Tracker, TrackerName, make_tracker, require
@@ -29,7 +28,7 @@ from kanbatsu.machine import usable_cores
 from kanbatsu.study.plan import PlannedRun, Study, study_record
 
 TRACK_SECONDS = 5.0
-"""Between two times that results are sent to a tracker."""
+"""Seconds between two times that results are sent to a tracker."""
 
 
 def run_study(
@@ -39,6 +38,7 @@ def run_study(
     command: str,
     display: Display | None = None,
     tracker: TrackerName | None = None,
+    population: Population | None = None,
 ) -> bool:
     """Carry out what is missing of a study; a run that fails is stored, and the others go on.
 
@@ -53,6 +53,8 @@ def run_study(
         command: What a user types to get the study again; stored with it.
         display: Where progress goes; standard output by default.
         tracker: Where results are sent to as they grow, beside the study's own files.
+        population: Which runs are trained side by side in this process, before those that are left
+            go to the place; none by default.
 
     Returns:
         Whether every run is finished.
@@ -65,10 +67,12 @@ def run_study(
     refuse(config, tracker)
     folder = StudyFolder(out)
     sent = make_tracker(tracker, folder, [run.run_id for run in study.runs()])
-    with lock(out), display or make_display(Console()) as shown, sent:
+    with lock(out), display or make_display() as shown, sent:
         claim(folder, study_record(study, command))
-        missing = _missing(study, folder)
         shown.say(study.question)
+        if population is not None:
+            run_populations(study, folder, shown.say, population)
+        missing = _missing(study, folder)
         if not missing:
             shown.say(f"{_size(study, folder)}: all {len(study.runs())} runs are finished.")
             return True
@@ -151,9 +155,9 @@ class _Engine:
     display: Display
     tracker: Tracker
     waiting: deque[PlannedRun]
-    """Not yet handed over."""
+    """Runs that were not handed over yet."""
     running: dict[str, Job] = field(default_factory=dict)
-    """What has been handed over, by run id."""
+    """Runs that have been handed over, by run id."""
 
     def run(self) -> bool:
         """Hand over, watch and tell, until nothing is left."""
@@ -193,14 +197,14 @@ class _Engine:
     def _look_at(self, run_id: str) -> None:
         """Say what is new of a run; let go of it where it has ended."""
         job = self.running[run_id]
-        outcome = job.poll()
+        end = job.poll()
         for warning in job.warnings:
             self.display.say(f"{run_id}: {warning}")
         job.warnings.clear()
-        if outcome is None:
+        if end is None:
             return
         del self.running[run_id]
-        if outcome.error is None:
+        if end.error is None:
             self.glance.finished.add(run_id)
             value = self.glance.tail(run_id).latest_return
             returned = "" if value is None else f", return {value:.1f}"
@@ -208,4 +212,4 @@ class _Engine:
         else:
             self.glance.failed.add(run_id)
             path = self.folder.run_folder(run_id).path
-            self.display.say(f"FAILED    {run_id}: {outcome.error}\n          more in {path}")
+            self.display.say(f"FAILED    {run_id}: {end.error}\n          more in {path}")

@@ -15,24 +15,24 @@ from typing import Any
 
 from kanbatsu.engine.elsewhere import carry_elsewhere, forget_compiled, forwarded
 from kanbatsu.engine.place import PlaceConfig
-from kanbatsu.engine.supervise import Order, Outcome
+from kanbatsu.engine.supervise import Order, RunEnd
 from kanbatsu.files.lock import StudyError
 from kanbatsu.files.store import RunFolder, StudyFolder
 from kanbatsu.files.tables import parse_override
 from kanbatsu.machine import usable_cores
 
 MINUTES = 240
-"""Of a job, unless the user says `--slurm time=...`; one that needs longer is queued again and
-continues from its last checkpoint."""
+"""Time limit of a job, unless the user says `--slurm time=...`; one that needs longer is queued
+again and continues from its last checkpoint."""
 
 UNLIMITED_MINUTES = 10 * 365 * 24 * 60
-"""Of a job where there is no Slurm."""
+"""Time limit of a job where there is no Slurm."""
 
 TIMEOUTS = 1_000
 """How often a job is queued again after it used up its time."""
 
 LOOK_SECONDS = 5.0
-"""Between two looks at the queue, so that hundreds of studies do not burden it."""
+"""Seconds between two looks at the queue, so that hundreds of studies do not burden it."""
 
 ARRAY = 1_000
 """Jobs of an array where Slurm does not say how many there may be."""
@@ -89,7 +89,7 @@ class SlurmPlace:
 
     def room(self) -> int:
         """Return how many jobs may be handed over: all of them, unless somebody sets a limit."""
-        self._going = [job for job in self._going if job.outcome is None]
+        self._going = [job for job in self._going if job.end is None]
         limit = self._config.workers
         if not self.real:  # submitit has no queue of its own
             here = max(1, len(usable_cores()) // self._config.cpus)
@@ -133,12 +133,12 @@ class SlurmPlace:
     def stop(self) -> None:
         """Cancel what goes on."""
         for job in self._going:
-            if job.outcome is None:
+            if job.end is None:
                 job.submitted.cancel(check=False)
         forget_compiled(self._folder.path)
 
     def has(self, submitted: Any) -> bool:
-        """Whether a job is still queued, or runs."""
+        """Return whether a job is still queued, or runs."""
         if not self.real:
             return not submitted.done()
         if submitted.paths.result_pickle.exists():
@@ -177,23 +177,23 @@ class _SlurmJob:
     def __init__(self, submitted: Any, order: Order, place: SlurmPlace) -> None:
         self.warnings: list[str] = []
         self.submitted = submitted
-        self.outcome: Outcome | None = None
+        self.end: RunEnd | None = None
         self._files, self._place = RunFolder(Path(order.folder)), place
 
-    def poll(self) -> Outcome | None:
-        if self.outcome is None and not self._place.has(self.submitted):
-            self.outcome = self._end()
-        return self.outcome
+    def poll(self) -> RunEnd | None:
+        if self.end is None and not self._place.has(self.submitted):
+            self.end = self._end()
+        return self.end
 
-    def _end(self) -> Outcome:
+    def _end(self) -> RunEnd:
         """Read off the run's own files how it ended."""
         if self._files.finished:
-            return Outcome(None)
+            return RunEnd(None)
         status = self._files.read_status() or {}
         if status.get("state") != "failed":
             where = self.submitted.paths.stderr
             self._files.write_status("failed", f"its job ended before the run did; see {where}")
-        return Outcome((self._files.read_status() or {})["error"])
+        return RunEnd((self._files.read_status() or {})["error"])
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -206,5 +206,5 @@ def _largest_array() -> int:
     shown = subprocess.run(
         ["scontrol", "show", "config"], capture_output=True, text=True, check=False
     )
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown.stdout, re.MULTILINE)
-    return max(1, int(found.group(1)) - 1) if found else ARRAY
+    limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown.stdout, re.MULTILINE)
+    return max(1, int(limit.group(1)) - 1) if limit else ARRAY

@@ -19,7 +19,7 @@ from kanbatsu.engine.worker import Worker
 from kanbatsu.files.store import RunFolder
 
 POLL_SECONDS = 0.2
-"""Between two looks at a worker."""
+"""Seconds between two looks at a worker."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,20 @@ class Order:
     run: Mapping[str, Any]
     """The `Run` record as nested dicts."""
     folder: str
-    """The run's own; the same path on every machine."""
+    """The run's own folder, under the same path on every machine."""
     cwd: str
     """The folder that the user stands in; a task may look for its files there."""
     retries: int = 2
-    """How often a worker that died is started again."""
+    """Times that a worker that died is started again."""
     timeout_seconds: float | None = None
     """A run that makes no progress for so long is ended; None = never."""
 
 
-class Outcome(NamedTuple):
+class RunEnd(NamedTuple):
     """How a run ended."""
 
     error: str | None
-    """None where it is finished."""
+    """Why the run failed; None where it is finished."""
 
 
 class Supervised:
@@ -56,7 +56,9 @@ class Supervised:
 
     def __init__(self, order: Order, cores: Sequence[int], environment: Mapping[str, str]) -> None:
         self.warnings: list[str] = []
-        """Not yet shown to anyone."""
+        """Warnings that nobody was shown yet."""
+        self.end: RunEnd | None = None
+        """How the run ended; None while it goes on."""
         self._order, self._cores, self._environment = order, cores, environment
         self._files = RunFolder(Path(order.folder))
         self._deaths = 0
@@ -73,12 +75,16 @@ class Supervised:
         )
         self._heard, self._moved_at = 0, time.monotonic()
 
-    def poll(self) -> Outcome | None:
+    def poll(self) -> RunEnd | None:
         """Look at the worker; store a failure that it could not store itself.
 
         Returns:
             None while the run goes on.
         """
+        self.end = self.end or self._look()
+        return self.end
+
+    def _look(self) -> RunEnd | None:
         worker, limit = self._worker, self._order.timeout_seconds
         code = worker.poll()
         self.warnings += worker.warnings
@@ -92,10 +98,10 @@ class Supervised:
             return self._fail(_how_it_hung(limit, worker.env_steps))
         if code == 0 and self._files.finished:
             worker.close()
-            return Outcome(None)
+            return RunEnd(None)
         if worker.error is not None:  # stored by the run itself
             worker.close()
-            return Outcome(worker.error)
+            return RunEnd(worker.error)
         if self._deaths < self._order.retries:
             self._deaths += 1
             again = f"starting it again ({self._deaths} of {self._order.retries})"
@@ -113,20 +119,20 @@ class Supervised:
         """Wait until the worker has ended."""
         self._worker.wait()
 
-    def _fail(self, error: str) -> Outcome:
+    def _fail(self, error: str) -> RunEnd:
         with contextlib.suppress(OSError):  # a full disk must not stop the other runs
             self._files.write_status("failed", error, self._worker.printed())
         self._worker.close()
-        return Outcome(error)
+        return RunEnd(error)
 
 
 def carry_through(
     order: Order, cores: Sequence[int], environment: Mapping[str, str] = os.environ
-) -> Outcome:
+) -> RunEnd:
     """Carry one run through, and return how it ended; warnings are printed."""
     supervised = Supervised(order, cores, environment)
     try:
-        while (outcome := supervised.poll()) is None:
+        while (end := supervised.poll()) is None:
             time.sleep(POLL_SECONDS)
             for warning in supervised.warnings:
                 print(f"kanbatsu: {warning}", flush=True)  # noqa: T201 - for the scheduler's log
@@ -135,7 +141,7 @@ def carry_through(
         supervised.stop()
         supervised.wait()
         raise
-    return outcome
+    return end
 
 
 def how_it_ended(code: int) -> str:

@@ -10,7 +10,6 @@ import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Protocol
 
 from kanbatsu.files.lock import StudyError
@@ -40,7 +39,7 @@ class Tracker:
     """Sends what is new of each run to its sink; without a name, nothing goes anywhere.
 
     Args:
-        name: Of the tracker, or None.
+        name: Name of the tracker, or None.
         folder: The study's.
         runs: Run ids.
     """
@@ -58,12 +57,7 @@ class Tracker:
         """Begin."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Send what is left, and close every sink."""
         try:
             self.update()

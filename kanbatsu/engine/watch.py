@@ -5,12 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
-from rich.console import Console
 
 from kanbatsu.engine.glance import Glance
 from kanbatsu.engine.progress import Display, make_display
@@ -19,31 +14,30 @@ from kanbatsu.files.lock import StudyError, is_owned
 from kanbatsu.files.store import StudyFolder, ends_at
 
 
-@dataclass(frozen=True)
-class WatchArguments:
-    """Show how far a study is: runs by state, speed, time left, returns, warnings of probes."""
-
-    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
-    """What kanbatsu study or kanbatsu train has as --out."""
-    every: float = 2.0
-    """Seconds between two looks."""
-    once: bool = False
-    """Look once, and leave."""
-    tracker: TrackerName | None = None
-    """Send the results to tensorboard or wandb as they grow."""
-
-
-def watch(arguments: WatchArguments, display: Display | None = None) -> None:
+def watch(
+    out: Path,
+    every: float = 2.0,
+    once: bool = False,
+    tracker: TrackerName | None = None,
+    display: Display | None = None,
+) -> None:
     """Show a study until every run is finished or failed, or nobody works on it.
+
+    Args:
+        out: The study's folder.
+        every: Seconds between two looks.
+        once: Look once, and return.
+        tracker: Where results are sent to as they grow.
+        display: Where progress goes; standard output by default.
 
     Raises:
         OSError: The folder holds no study.
         DamagedFile: One of its files is not what was written.
         StudyError: The tracker is not installed, or `every` is not greater than 0.
     """
-    if arguments.every <= 0:
-        raise StudyError(f"every must be greater than 0 seconds, not {arguments.every:g}")
-    folder = StudyFolder(arguments.out)
+    if every <= 0:
+        raise StudyError(f"every must be greater than 0 seconds, not {every:g}")
+    folder = StudyFolder(out)
     study = folder.read_study()
     runs = {
         run_id: ends_at(study, arm, task)
@@ -51,28 +45,27 @@ def watch(arguments: WatchArguments, display: Display | None = None) -> None:
         for task, by_seed in arm["runs"].items()
         for run_id in by_seed.values()
     }
-    tracker = make_tracker(arguments.tracker, folder, runs)
+    sent = make_tracker(tracker, folder, runs)
     states = {run_id: state_of(folder, run_id) for run_id in runs}
     glance = Glance(
         folder, runs, missing={run_id for run_id in runs if states[run_id] != "finished"}
     )
-    with display or make_display(Console()) as shown, tracker:
+    with display or make_display() as shown, sent:
         shown.say(study["question"])
         while True:
-            for run_id in runs:
-                if run_id not in glance.finished:
-                    states[run_id] = state_of(folder, run_id)
+            for run_id in runs.keys() - glance.finished:
+                states[run_id] = state_of(folder, run_id)
             glance.finished = {run_id for run_id in runs if states[run_id] == "finished"}
             glance.failed = {run_id for run_id in runs if states[run_id] == "failed"}
             running = [run_id for run_id in runs if states[run_id] == "running"]
             count = Counter(states.values())
             view = glance.view(running, stopped=count["stopped"], waiting=count["waiting"])
             shown.show(view)
-            tracker.update()
+            sent.update()
             over = len(glance.finished | glance.failed) == len(runs)
-            if over or arguments.once or not (running or is_owned(folder.path)):
+            if over or once or not (running or is_owned(folder.path)):
                 break
-            time.sleep(arguments.every)
+            time.sleep(every)
         for run_id in sorted(glance.failed):
             error = (folder.run_folder(run_id).read_status() or {}).get("error")
             shown.say(f"FAILED    {run_id}: {error}")
@@ -80,7 +73,7 @@ def watch(arguments: WatchArguments, display: Display | None = None) -> None:
 
 
 STATES = ("finished", "failed", "running", "stopped", "waiting")
-"""Of a run. `stopped`: begun, but no process works on it."""
+"""States of a run. A stopped one was begun, but no process works on it."""
 
 
 def state_of(folder: StudyFolder, run_id: str) -> str:

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import IO, Any
 
 REPORT_SECONDS = 0.2
-"""Between two messages of a worker, so that reporting costs it nothing."""
+"""Seconds between two messages of a worker, so that reporting costs it nothing."""
 
 TAIL_BYTES = 8_000
-"""Of what a worker printed, kept with its failure."""
+"""Bytes of what a worker printed last that are kept with its failure."""
 
 CONFESS = signal.SIGUSR1
 """Makes a worker print where each of its threads is, also one that hangs outside of Python."""
@@ -39,7 +39,7 @@ class Worker:
     Args:
         run: The `Run` record as nested dicts.
         folder: The run's own.
-        cores: That the process may use; its libraries size their thread pools by them.
+        cores: Cores that the process may use; its libraries size their thread pools by them.
         environment: Variables of the process.
         cwd: The folder that it stands in; the caller's own by default.
     """
@@ -53,13 +53,13 @@ class Worker:
         cwd: Path | None = None,
     ) -> None:
         self.messages = 0
-        """That the worker has sent; a run that moves goes on sending."""
+        """Number of messages of the worker; it grows as long as the run moves."""
         self.env_steps: int | None = None
-        """Done so far; None until the worker has told."""
+        """Env steps that are done; None before the worker's first message."""
         self.error: str | None = None
         """Why the run failed, where it could still say and store so itself."""
         self.warnings: list[str] = []
-        """Not yet shown to anyone."""
+        """Warnings that nobody was shown yet."""
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         self._line = b""
         with _only(cores):

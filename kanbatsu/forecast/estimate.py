@@ -11,7 +11,7 @@ from kanbatsu.forecast.pilot import Speeds
 from kanbatsu.study.plan import PlannedRun, Study
 
 CHECKPOINTS = 3
-"""Of a run on disk at the worst moment: two that are kept and one that is being written."""
+"""Checkpoints of a run on disk at the worst moment: two kept ones and one being written."""
 GIB = 1 << 30
 
 
@@ -25,13 +25,13 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """What there is; None where it does not matter."""
+    """Time, memory and disk that there are; None where it does not matter."""
 
     hours: float | None = None
     memory: float | None = None
-    """GiB, for all workers together."""
+    """GiB of memory for all workers together."""
     disk: float | None = None
-    """GiB."""
+    """GiB of disk."""
 
 
 @dataclass(frozen=True)
@@ -42,39 +42,37 @@ class Estimate:
     env_steps: int
     workers: int
     cores: float
-    """That each worker has."""
+    """Cores of each worker."""
     hours: Range
     core_hours: Range
     memory: Range
-    """GiB, of all workers together."""
+    """GiB of memory of all workers together."""
     disk: Range
-    """GiB, at the worst moment."""
+    """GiB on disk at the worst moment."""
 
 
-def estimate(study: Study, speeds: Speeds, workers: int, cores: float = 1.0) -> Estimate:
-    """Estimate what all runs of a study take.
+def estimate(
+    study: Study,
+    speeds: Speeds,
+    workers: int,
+    cores: float = 1.0,
+    runs: Sequence[PlannedRun] | None = None,
+    scale: float = 1.0,
+) -> Estimate:
+    """Estimate what the runs of a study take.
 
     Args:
         study: With every match solved.
         speeds: As measured; they may come from another day, or another study with the same arms.
         workers: Runs at the same time.
-        cores: That each worker has, for core-hours.
+        cores: Cores of each worker, for core-hours.
+        runs: Runs that are meant; all by default.
+        scale: Each run is so many times as long.
 
     Raises:
         KeyError: An arm was not measured on a task.
     """
-    return estimate_runs(study, study.runs(), speeds, workers, cores)
-
-
-def estimate_runs(
-    study: Study,
-    runs: Sequence[PlannedRun],
-    speeds: Speeds,
-    workers: int,
-    cores: float = 1.0,
-    scale: float = 1.0,
-) -> Estimate:
-    """Estimate some runs of a study, each `scale` times as long."""
+    runs = study.runs() if runs is None else runs
     lasting: list[tuple[float, ...]] = []
     memory: list[tuple[int, int]] = []
     kept = moving = 0.0
@@ -127,29 +125,29 @@ def obstacles(
     Returns:
         No line where all fits as far as can be expected.
     """
-    found = estimate(study, speeds, workers, cores)
-    said = []
-    if limits.hours is not None and found.hours.expected > limits.hours:
-        said.append(
-            f"it needs about {found.hours.expected:.3g} hours, and there are {limits.hours:g}. "
+    need = estimate(study, speeds, workers, cores)
+    problems = []
+    if limits.hours is not None and need.hours.expected > limits.hours:
+        problems.append(
+            f"it needs about {need.hours.expected:.3g} hours, and there are {limits.hours:g}. "
             + _what_fits(study, speeds, workers, limits.hours)
         )
-    if limits.memory is not None and found.memory.expected > limits.memory:
-        each = found.memory.expected / min(workers, found.runs)
+    if limits.memory is not None and need.memory.expected > limits.memory:
+        each = need.memory.expected / min(workers, need.runs)
         fewer = int(limits.memory / each)
         advice = (
             f"--workers {fewer} would fit" if fewer else "a smaller train.replay_capacity might"
         )
-        said.append(
-            f"it needs about {found.memory.expected:.3g} GiB of memory, and there are "
+        problems.append(
+            f"it needs about {need.memory.expected:.3g} GiB of memory, and there are "
             f"{limits.memory:.3g}: {advice}"
         )
-    if limits.disk is not None and found.disk.expected > limits.disk:
-        said.append(
-            f"it needs about {found.disk.expected:.3g} GiB of disk, and there are "
+    if limits.disk is not None and need.disk.expected > limits.disk:
+        problems.append(
+            f"it needs about {need.disk.expected:.3g} GiB of disk, and there are "
             f"{limits.disk:.3g}: fewer --workers or a smaller train.replay_capacity would need less"
         )
-    return said
+    return problems
 
 
 def _what_fits(study: Study, speeds: Speeds, workers: int, hours: float) -> str:
@@ -157,7 +155,7 @@ def _what_fits(study: Study, speeds: Speeds, workers: int, hours: float) -> str:
     runs = study.runs()
 
     def takes(some: Sequence[PlannedRun], workers: int = workers, scale: float = 1.0) -> float:
-        return estimate_runs(study, some, speeds, workers, scale=scale).hours.expected
+        return estimate(study, speeds, workers, runs=some, scale=scale).hours.expected
 
     ways = []
     for seeds in range(len(study.seeds) - 1, 0, -1):

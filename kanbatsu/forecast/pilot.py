@@ -10,11 +10,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.engine.place import PlaceConfig
-from kanbatsu.engine.progress import Display, LineDisplay
+from kanbatsu.engine.progress import no_display
 from kanbatsu.engine.run_study import run_study
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.files.tables import RecordError
@@ -34,7 +32,7 @@ APART = 4.0
 """Arms of which one takes so many times the operations of another have pilots of their own."""
 
 Speeds = Mapping[tuple[str, str], Speed]
-"""By arm and task."""
+"""Speeds by arm and task."""
 
 
 def pilot(study: Study, seconds: float, workers: int) -> Study:
@@ -65,7 +63,7 @@ def pilot(study: Study, seconds: float, workers: int) -> Study:
 
 
 def _operations(arm: Arm, study: Study) -> float:
-    """What an arm's updates after one decision take, on the task where they take most."""
+    """Return the operations of an arm's updates after one decision, on its costliest task."""
     costs = []
     for task in study.tasks:
         config = arm.solved[task].config if task in arm.solved else arm.config
@@ -127,7 +125,6 @@ def measure(
     study: Study,
     workers: int,
     seconds: float = 10.0,
-    display: Display | None = None,
     place: Path | None = None,
 ) -> Speeds:
     """Run a pilot in a folder of its own and read off how fast every arm is on every task.
@@ -138,15 +135,13 @@ def measure(
         study: With matches of kept weights solved.
         workers: Runs at the same time.
         seconds: About as long as each run is to learn; those of cheap arms may take less.
-        display: Where progress goes; nowhere by default.
         place: Folder for the runs, in which those that are finished are not run again; by default
             one that is gone afterwards.
 
     Raises:
         RecordError: A run failed; the message is its own. Or the folder holds other runs.
     """
-    found: dict[tuple[str, str], Speed] = {}
-    quiet = display or LineDisplay(Console(quiet=True))
+    speeds: dict[tuple[str, str], Speed] = {}
     with tempfile.TemporaryDirectory(prefix="kanbatsu-pilot-") as passing:
         for index, part in enumerate(by_cost(study)):
             short = pilot(part, seconds, workers)
@@ -155,9 +150,9 @@ def measure(
             new = {name for name in runs if not StudyFolder(out).run_folder(name).finished}
             began = time.monotonic()
             if new:
-                run_study(short, out, PlaceConfig(workers=workers), "", quiet)
-            found |= read_speeds(short, out, workers * (time.monotonic() - began), new)
-    return found
+                run_study(short, out, PlaceConfig(workers=workers), "", no_display())
+            speeds |= read_speeds(short, out, workers * (time.monotonic() - began), new)
+    return speeds
 
 
 def read_speeds(
@@ -171,14 +166,14 @@ def read_speeds(
     Args:
         study: The study, as it was carried out.
         out: Its folder.
-        worker_seconds: That all workers were there, which tells how long processes take to begin.
+        worker_seconds: Seconds of all workers together; they tell how long processes take to begin.
         new: Ids of the runs that they carried out meanwhile.
 
     Raises:
         RecordError: A run is missing; the message is its own, if it failed.
     """
     folder = StudyFolder(out)
-    found: dict[tuple[str, str], Speed] = {}
+    speeds: dict[tuple[str, str], Speed] = {}
     took = 0.0
     for planned in study.runs():
         run = folder.run_folder(planned.run_id)
@@ -193,10 +188,11 @@ def read_speeds(
         )
         size = sum(file.stat().st_size for file in run.checkpoint.rglob("*") if file.is_file())
         measured = speed(lines, run.metrics(), planned.run.train, spec, repeat, size)
-        found.setdefault((planned.arm, planned.task), measured)
+        speeds.setdefault((planned.arm, planned.task), measured)
     if worker_seconds is not None and new:
         begins = max(worker_seconds - took, 0.0) / len(new)
-        found = {
-            key: dataclasses.replace(each, start=each.start + begins) for key, each in found.items()
+        speeds = {
+            key: dataclasses.replace(each, start=each.start + begins)
+            for key, each in speeds.items()
         }
-    return found
+    return speeds

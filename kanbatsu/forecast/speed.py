@@ -22,17 +22,19 @@ class Speed:
     start: float
     """Seconds of a run that do not grow with it: its process, compilation."""
     interaction: float
-    """Per decision, without learning."""
+    """Seconds per decision, without learning."""
     update: float
+    """Seconds per update."""
     decision: float
-    """Per decision of an evaluation."""
+    """Seconds per decision of an evaluation."""
     probe: float
+    """Seconds per probe."""
     spread: float
     """Relative uncertainty of all these."""
     memory: int
-    """Peak of the process, with an empty replay."""
+    """Peak bytes of the process, with an empty replay."""
     checkpoint: int
-    """Of networks and optimizer."""
+    """Bytes of networks and optimizer on disk."""
     line: float
     """Bytes of results per env step."""
     obs_dim: int
@@ -47,9 +49,9 @@ class Speed:
         """Return how long a run takes: at least, expected, at most.
 
         Args:
-            agent: Its name.
-            train: Its schedule.
-            env_steps: At which it ends.
+            agent: Name of the algorithm.
+            train: Schedule of the run.
+            env_steps: Env steps at which it ends.
         """
         turn = turns(env_steps, train, self.action_repeat)
         interactions, updates = train.counts(turn)
@@ -86,10 +88,10 @@ def speed(
     those of the stretches after it.
 
     Args:
-        lines: Its `timing.jsonl`.
-        results: Its `metrics.jsonl`.
+        lines: Lines of its `timing.jsonl`.
+        results: Lines of its `metrics.jsonl`.
         train: Its schedule.
-        spec: Of its task.
+        spec: Sizes of its task.
         action_repeat: Env steps per decision.
         checkpoint: Bytes of its last checkpoint.
 
@@ -124,8 +126,8 @@ def speed(
     decision = max(rising) / max(lengths[-1], 1)
     probing = [spent(b, "probe") - spent(a, "probe") for a, b in stretches]
     short = sum(lengths) / sum(len(record["lengths"]) for record in evaluations)
-    found = interaction * (last["env_steps"] / action_repeat) + update * last["updates"]
-    counted = found + decision * sum(lengths) + max(probing) * sum(x > 0 for x in probing)
+    learned = interaction * (last["env_steps"] / action_repeat) + update * last["updates"]
+    counted = learned + decision * sum(lengths) + max(probing) * sum(x > 0 for x in probing)
     return Speed(
         start=max(last["seconds"] - counted, 0.0),
         interaction=interaction,

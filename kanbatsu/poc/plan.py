@@ -32,11 +32,11 @@ class Search:
     """Candidates have as many kept weights (their sparsity is solved for) or operations as the
     control."""
     seeds: int = 2
-    """Of each candidate in the first round; those that go on have twice as many after each."""
+    """Seeds of each candidate in the first round; twice as many after each for those that go on."""
     finalists: int = 1
     """Arms that are compared with the control on fresh seeds."""
     env_steps: int | None = None
-    """Of the search's runs; those of the confirmation by default."""
+    """Env steps of the search's runs; those of the confirmation by default."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class Confirmation:
     """The comparison that the verdict is taken from."""
 
     seeds: int = 5
-    """Fresh ones, of each arm on each task."""
+    """Fresh seeds of each arm on each task."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What there is."""
+    """Hours and workers that there are."""
 
     hours: float
-    """In all."""
+    """Hours in all."""
     workers: int | None = None
     """Runs at the same time; as many as cores by default."""
 
@@ -62,7 +62,7 @@ class Stop:
     """When it ends early, beside the hours."""
 
     hopeless: bool = True
-    """After the search, if even the best candidate's interval lies below the threshold."""
+    """End after the search if even the best candidate's interval lies below the threshold."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Poc:
     budget: Budget
     stop: Stop
     seed: int
-    """Decides every seed of every stage."""
+    """Number that decides every seed of every stage."""
 
     @property
     def control(self) -> str:
@@ -93,7 +93,7 @@ class Poc:
 
     @property
     def first_search_seed(self) -> int:
-        """Of the search; no seed of the confirmation is as high."""
+        """The first seed of the search; no seed of the confirmation is as high."""
         return SEEDS * self.seed + SEEDS // 2
 
 
@@ -120,7 +120,7 @@ def poc_from_dict(table: Mapping[str, Any]) -> Poc:
     """Build a plan from the table that its file holds.
 
     Args:
-        table: That of a study file without `seeds`, and `[search]`, `[confirm]`, `[budget]`,
+        table: Table of a study file without `seeds`, and `[search]`, `[confirm]`, `[budget]`,
             `[stop]`, `[decision]` and `seed`.
 
     Raises:
@@ -173,21 +173,21 @@ def poc_from_dict(table: Mapping[str, Any]) -> Poc:
 
 
 def _number_problems(search: Search, confirm: Confirmation, budget: Budget) -> list[str]:
-    said = []
+    problems = []
     if not budget.hours > 0:
-        said.append(f"budget.hours: must be greater than 0, not {budget.hours:g}")
+        problems.append(f"budget.hours: must be greater than 0, not {budget.hours:g}")
     if budget.workers is not None and budget.workers < 1:
-        said.append(f"budget.workers: must be at least 1, not {budget.workers}")
+        problems.append(f"budget.workers: must be at least 1, not {budget.workers}")
     for name, value in (("seeds", search.seeds), ("finalists", search.finalists)):
         if value < 1:
-            said.append(f"search.{name}: must be at least 1, not {value}")
+            problems.append(f"search.{name}: must be at least 1, not {value}")
     if search.env_steps is not None and search.env_steps < 1:
-        said.append(f"search.env_steps: must be at least 1, not {search.env_steps}")
+        problems.append(f"search.env_steps: must be at least 1, not {search.env_steps}")
     if confirm.seeds < 1:
-        said.append(f"confirm.seeds: must be at least 1, not {confirm.seeds}")
+        problems.append(f"confirm.seeds: must be at least 1, not {confirm.seeds}")
     if search.match == "kept" and search.sparsities:
-        said.append('search.sparsities: are solved for where match = "kept"; remove them')
-    return said
+        problems.append('search.sparsities: are solved for where match = "kept"; remove them')
+    return problems
 
 
 def _arms(header: Mapping[str, Any], search: Search) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _arms(header: Mapping[str, Any], search: Search) -> dict[str, Any]:
         raise RecordError('control: name one of the arms, such as control = "dense"')
     shared = {key: header[key] for key in ("actor", "critic") if key in header}
     base = merge(shared, arms[name])
-    found = dict(arms)
+    candidates = dict(arms)
     own = base.get(search.network, {})
     width = own.get("width") if isinstance(own, Mapping) else None
     match = {} if search.match is None else {"match": {"to": name, "what": search.match}}
@@ -222,8 +222,8 @@ def _arms(header: Mapping[str, Any], search: Search) -> dict[str, Any]:
                 arm[search.network] = {
                     key: x for key, x in arm[search.network].items() if key != "sparsity"
                 }
-            found.setdefault(f"{search.network}-{'-'.join(label)}", arm | match)
-    return found
+            candidates.setdefault(f"{search.network}-{'-'.join(label)}", arm | match)
+    return candidates
 
 
 def _like_control(study: Study, candidates: Collection[str]) -> set[str]:
@@ -239,7 +239,7 @@ def _like_control(study: Study, candidates: Collection[str]) -> set[str]:
 
 
 def _alike(arm: Arm, control: Arm) -> bool:
-    """Whether two arms are one, where a match solves for what the control has."""
+    """Return whether two arms are one, where a match solves for what the control has."""
     if arm.agent != control.agent:
         return False
     config: Any = arm.config

@@ -17,18 +17,18 @@ class Round(NamedTuple):
     """One round of the search."""
 
     candidates: int
-    """That take part in it."""
+    """Number of candidates that take part."""
     seeds: tuple[int, ...]
-    """New in this round; results of earlier rounds count too."""
+    """Seeds that are new in this round; results of earlier rounds count too."""
 
 
 def rounds(candidates: int, seeds: int, finalists: int, first_seed: int) -> list[Round]:
     """Plan a search: half of the candidates go on, and have twice as many seeds in all.
 
     Args:
-        candidates: At the start.
-        seeds: Of each candidate in the first round.
-        finalists: At most so many are left at the end.
+        candidates: Number of candidates at the start.
+        seeds: Seeds of each candidate in the first round.
+        finalists: Most candidates that are left at the end.
         first_seed: The search takes the seeds from here on.
 
     Returns:

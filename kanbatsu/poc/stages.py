@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from kanbatsu.conduct import carry_out
 from kanbatsu.engine.place import PlaceConfig
-from kanbatsu.engine.run_study import run_study
 from kanbatsu.files.disk import finite, read_json, write_json
 from kanbatsu.files.lock import StudyError
 from kanbatsu.files.store import StudyFolder
@@ -22,16 +22,15 @@ from kanbatsu.poc.search import Round, rank, rounds
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.effect import effect
 from kanbatsu.report.judge import interval, number, scores, threshold_of
-from kanbatsu.report.page import write_report
 from kanbatsu.report.results import ArmResults, read_study
 from kanbatsu.study.budget import matches, solve
 from kanbatsu.study.plan import Study, check_study, study_record
 
 DECIDES = ("tasks", "seeds", "env_steps", "arms", "control", "decision")
-"""What a plan may not change, of what its study holds."""
+"""Keys of a study's record that a plan may not change."""
 
 PILOT_SECONDS = 1.0
-"""About as long as each arm learns in the pilot."""
+"""Seconds for which each arm learns in the pilot, about."""
 
 
 @dataclass
@@ -40,7 +39,7 @@ class Progress:
 
     poc: Poc
     study: Study
-    """With every match solved."""
+    """The plan's study with every match solved."""
     shorter: Study
     """The same with the env steps of the search, for which a match comes to others."""
     out: Path
@@ -59,15 +58,14 @@ class Progress:
         """Run what is missing of a stage and write its report.
 
         Raises:
-            StudyError: A run failed.
+            StudyError: A run of the pilot failed.
         """
-        out = self.out / name
         self.say(f"\n{name}")
-        complete = run_study(study, out, PlaceConfig(workers=self.workers), self.command)
-        page = write_report(out, self.lang)
-        if not complete and name == "pilot":
+        out, place = self.out / name, PlaceConfig(workers=self.workers)
+        outcome = carry_out(study, out, place=place, command=self.command, lang=self.lang)
+        if not outcome.complete and name == "pilot":
             raise StudyError(
-                f"runs of the pilot failed; {page} names them. Repair it, "
+                f"runs of the pilot failed; {outcome.page} names them. Repair it, "
                 "and the same command tries them again"
             )
         return out
@@ -90,7 +88,7 @@ def run_poc(
         out: Its folder; made where there is none.
         command: What a user types to get it again.
         say: Where lines for people go.
-        lang: Of the reports.
+        lang: Language of the reports.
 
     Returns:
         What `verdict.json` holds: the verdict, the stage that it comes from, and the search.
@@ -115,9 +113,9 @@ def run_poc(
     _refuse_what_cannot_fit(progress, planned)
     finalists, x, y = _search(progress, planned)
     stopped = _hopeless(progress, finalists, x, y)
-    found = stopped or _confirm(progress, finalists, planned)
-    write_json(out / "verdict.json", finite(found))
-    return found
+    end = stopped or _confirm(progress, finalists, planned)
+    write_json(out / "verdict.json", finite(end))
+    return end
 
 
 def _solve(study: Study, out: Path) -> Study:
@@ -217,27 +215,27 @@ def _hopeless(
     if not poc.stop.hopeless or y is None:
         return None
     rule = to_dict(poc.rule)
-    found = {
+    effects = {
         arm.name: effect(scores(arm, tasks), scores(y, tasks), rule["measure"], rule["confidence"])
         for arm in x
         if min(task.size for side in (arm, y) for task in scores(side, tasks)) >= poc.rule.seeds
     }
-    if set(found) != set(finalists) or any(
-        not each.high < threshold_of(rule) for each in found.values()
+    if set(effects) != set(finalists) or any(
+        not each.high < threshold_of(rule) for each in effects.values()
     ):
         return None
-    best = max(found, key=lambda name: float(found[name].value))
+    best = max(effects, key=lambda name: float(effects[name].value))
     progress.say(
         "the search was hopeless: even the best candidate's interval lies below the threshold, so "
         "there is nothing to confirm"
     )
-    effects = {
+    measured = {
         "measure": rule["measure"],
-        "value": number(found[best].value),
-        "interval": interval(found[best].low, found[best].high),
+        "value": number(effects[best].value),
+        "interval": interval(effects[best].low, effects[best].high),
     }
-    said = {"decision": "reject", "arm": best, "control": poc.control, "effect": effects}
-    return {"stage": "search", "verdict": said, "search": progress.chosen}
+    rejected = {"decision": "reject", "arm": best, "control": poc.control, "effect": measured}
+    return {"stage": "search", "verdict": rejected, "search": progress.chosen}
 
 
 def _confirm(progress: Progress, finalists: list[str], planned: Sequence[Round]) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+from kanbatsu.files.tables import RecordError
 
 TEMPLATE = """\
 # A proof of concept: is a sparse network worth it on this task?
@@ -85,3 +88,14 @@ def template(task: str, file: str) -> str:
     question = f"On {task}, is a sparse critic better than a dense one?"
     quoted = {"task": json.dumps(task), "question": json.dumps(question, ensure_ascii=False)}
     return TEMPLATE.format(file=file, evaluation_episodes=5, **quoted)
+
+
+def write_template(task: str, file: Path) -> None:
+    """Write a commented plan for a task to a file.
+
+    Raises:
+        RecordError: The file exists.
+    """
+    if file.exists():
+        raise RecordError(f"{file} exists already; give another --file, or remove it")
+    file.write_text(template(task, str(file)), encoding="utf-8")

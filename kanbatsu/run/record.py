@@ -17,7 +17,7 @@ class Run:
     """Everything that decides what a run does."""
 
     task: str
-    """`dmc/<domain>-<task>`, `gym/<id>`, `brax/<name>` and others of docs/environments.md."""
+    """Task: `dmc/<domain>-<task>`, `gym/<id>`, `brax/<name>` or another of docs/environments.md."""
     agent: str = "sac"
     """Name of the algorithm: sac, ddpg, stream_ac or stream_q."""
     seed: int = 0

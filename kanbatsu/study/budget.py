@@ -14,7 +14,7 @@ from kanbatsu.study.match import Solved
 from kanbatsu.study.plan import Arm, Study
 
 WIDEST = 1 << 15
-"""Beyond which no width is looked for."""
+"""Largest width that is looked for."""
 
 
 class NeedsMeasurement(RecordError):
@@ -53,22 +53,22 @@ def solve(
     for name, arm in study.arms.items():
         if arm.match is None:
             continue
-        asked = _asked(study, arm)
+        depends = _hash(study, arm)
         stored = ((old or {}).get("arms", {}).get(name, {})).get("solved") or {}
-        found = {}
+        solved = {}
         for task in study.tasks:
             try:
-                if stored.get(task, {}).get("asked") == asked:
-                    found[task] = _read(arm, stored[task])
+                if stored.get(task, {}).get("asked") == depends:
+                    solved[task] = _read(arm, stored[task])
                 else:
-                    found[task] = dataclasses.replace(
-                        _solve(study, arm, task, seconds), asked=asked
+                    solved[task] = dataclasses.replace(
+                        _solve(study, arm, task, seconds), asked=depends
                     )
             except NeedsMeasurement:
                 raise
             except ValueError as error:
                 problems.append(f"arm.{name}.match: {error}")
-        arms[name] = dataclasses.replace(arm, solved=found)
+        arms[name] = dataclasses.replace(arm, solved=solved)
     if problems:
         raise RecordError("\n".join(dict.fromkeys(problems)))
     return dataclasses.replace(study, arms=arms)
@@ -138,7 +138,7 @@ def _solve(study: Study, arm: Arm, task: str, seconds: Seconds | None) -> Solved
 def _solve_kept(study: Study, arm: Arm, other: Arm, task: str) -> Solved:
     config: Any = arm.config
     goals = _kept(other.config, other, task)
-    said = []
+    lines = []
     for network, unknown in arm.unknowns:
         if network not in goals:
             raise ValueError(f"{arm.match.to if arm.match else ''} has no {network} to match")
@@ -157,8 +157,8 @@ def _solve_kept(study: Study, arm: Arm, other: Arm, task: str) -> Solved:
         kept = _kept(config, arm, task)[network]
         value = getattr(getattr(config, network), unknown)
         shown = f"{value:.6g}" if unknown == "sparsity" else f"{value:,}"
-        said.append(f"{network}.{unknown} = {shown}, {kept:,} weights kept ({goal:,})")
-    return Solved(config, study.env_steps, "; ".join(said))
+        lines.append(f"{network}.{unknown} = {shown}, {kept:,} weights kept ({goal:,})")
+    return Solved(config, study.env_steps, "; ".join(lines))
 
 
 def _width(config: Any, network: str, arm: Arm, task: str, goal: int) -> int:
@@ -207,7 +207,7 @@ def _with(config: Any, network: str, **changes: Any) -> Any:
     return dataclasses.replace(config, **{network: changed})
 
 
-def _asked(study: Study, arm: Arm) -> str:
+def _hash(study: Study, arm: Arm) -> str:
     """Return a hash of all that a solution depends on, apart from the machine."""
     assert arm.match is not None
     other = study.arms[arm.match.to]

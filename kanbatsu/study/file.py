@@ -20,7 +20,7 @@ ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Safe in a file name on any system, and without the dot that separates an override's path."""
 
 
-def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+def load_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     """Read a study file.
 
     Args:
@@ -34,7 +34,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         OSError: The file cannot be read.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:

@@ -13,13 +13,13 @@ What = Literal["kept", "flops", "time", "env_steps"]
 
 @dataclass(frozen=True)
 class Match:
-    """To which arm, and in what."""
+    """The arm that another is matched to, and in what."""
 
     to: str
     """The other arm."""
     what: What
-    """`kept` weights of each network that differs, `flops` of a whole run, `time` that a run takes
-    on this machine, or `env_steps`."""
+    """What is made equal: `kept` weights of each network that differs, `flops` of a whole run, the
+    `time` that a run takes on this machine, or `env_steps`."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Solved:
     config: AgentConfig
     """The arm's configuration, with the sparsity or width that was solved for."""
     env_steps: int
-    """At which its runs end."""
+    """Env steps at which the arm's runs end."""
     says: str
-    """What was solved for and how close it came, for people."""
+    """A line on what was solved for and how close it came."""
     asked: str = ""
-    """Hash of what was asked, so that a solution is used again for the same question only."""
+    """Hash of all that the solution depends on: it is used again only where this is the same."""
 
 
 Unknowns = tuple[tuple[str, Literal["sparsity", "width"]], ...]
@@ -58,24 +58,24 @@ def unknowns(table: Mapping[str, Any]) -> tuple[Unknowns, list[str]]:
         >>> unknowns({"critic": {"width": 1024, "sparsity": 0.5}})[1]
         ['gives critic.width and critic.sparsity; leave out the one that is to be solved for']
     """
-    found: list[tuple[str, Literal["sparsity", "width"]]] = []
+    solvable: list[tuple[str, Literal["sparsity", "width"]]] = []
     problems = []
     for network in ("actor", "critic"):
         given = table.get(network)
         if not isinstance(given, Mapping):
             continue
         if "sparsity" not in given:
-            found.append((network, "sparsity"))
+            solvable.append((network, "sparsity"))
         elif "width" not in given:
-            found.append((network, "width"))
+            solvable.append((network, "width"))
         else:
             problems.append(
                 f"gives {network}.width and {network}.sparsity; leave out the one that is to be "
                 "solved for"
             )
-    if not found and not problems:
+    if not solvable and not problems:
         problems.append(
             "has nothing to solve for: give a width, such as critic = { width = 1024 }, and the "
             "sparsity is solved for, or a sparsity, and the width is"
         )
-    return tuple(found), problems
+    return tuple(solvable), problems

@@ -29,11 +29,11 @@ class Arm:
     train: Schedule
     """The schedule."""
     match: Match | None = None
-    """What it is to have as much of as another arm."""
+    """The match to another arm, if there is one."""
     unknowns: Unknowns = ()
-    """What a match of kept weights solves for."""
+    """The numbers that a match of kept weights solves for."""
     solved: Mapping[str, Solved] = field(default_factory=dict)
-    """By task; filled in by `kanbatsu.study.budget.solve`."""
+    """The match's solution on each task; filled in by `kanbatsu.study.budget.solve`."""
 
 
 class PlannedRun(NamedTuple):
@@ -52,13 +52,13 @@ class Study:
     """A question, and the runs that answer it."""
 
     question: str
-    """What the study is to find out."""
+    """The question that the study is to answer."""
     tasks: tuple[str, ...]
-    """`dmc/<domain>-<task>`, `gym/<id>`, or `package.module:factory`."""
+    """Tasks: `dmc/<domain>-<task>`, `gym/<id>`, or `package.module:factory`."""
     env_steps: int
     """Simulator steps, before action repeat, at which each run ends."""
     seeds: tuple[int, ...]
-    """One run per arm, task and seed."""
+    """Seeds: there is one run for each arm, task and seed."""
     arms: Mapping[str, Arm]
     """The configurations that are compared, by name."""
     agent: str = "sac"
@@ -66,9 +66,9 @@ class Study:
     control: str | None = None
     """The arm that all others are compared with."""
     note: str | None = None
-    """What a reader of the report should know."""
+    """A note to readers of the report."""
     decision: DecisionRule | None = None
-    """When an arm is adopted, written down before the runs; None where nothing is to be decided."""
+    """The rule by which an arm is adopted; None where nothing is to be decided."""
 
     def runs(self) -> list[PlannedRun]:
         """Return all runs, seed by seed, so that a study that is stopped early compares evenly."""

@@ -16,8 +16,8 @@ class DecisionRule:
     """When an arm is adopted instead of the control, and when it is rejected."""
 
     goal: Literal["better", "no_worse"] = "better"
-    """`better`: a return higher by more than `minimum_effect`. `no_worse`: a return lower by less
-    than `maximal_regression`, from less of what `saves` names."""
+    """What an arm must show. `better`: a return higher by more than `minimum_effect`. `no_worse`: a
+    return lower by less than `maximal_regression`, from less of what `saves` names."""
     measure: Measure = "mean_difference"
     """The effect: the difference of the mean (or IQM) final returns, in the task's own unit, or as
     a share of the control's. The mean decides with fewer seeds; the IQM is not moved by one run."""
@@ -29,7 +29,7 @@ class DecisionRule:
     saves: Literal["kept", "flops"] = "kept"
     """What an arm that is no worse must have less of: kept weights, or operations of a run."""
     confidence: float = 0.95
-    """Of the two-sided interval of all arms together: each arm's own is wider."""
+    """Confidence of the two-sided interval of all arms together: each arm's own is wider."""
     seeds: int = 5
     """Fewest seeds per task to decide on; at least 3."""
     control: str | None = None

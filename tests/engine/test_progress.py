@@ -8,8 +8,8 @@ from kanbatsu.engine.progress import (
     SHOWN_RUNS,
     LineDisplay,
     LiveDisplay,
+    Pace,
     RunView,
-    Speed,
     View,
     describe,
     draw,
@@ -68,14 +68,14 @@ def test_a_cluster_does_not_fill_the_screen_and_warnings_are_shown() -> None:
 
 
 def test_speed_is_of_the_recent_past() -> None:
-    speed = Speed()
-    assert speed.measure(0.0, 0) is None
-    assert speed.measure(0.5, 100) is None  # too short to tell
-    assert speed.measure(100.0, 1_000) == 1_000 / 100.0
+    pace = Pace()
+    assert pace.measure(0.0, 0) is None
+    assert pace.measure(0.5, 100) is None  # too short to tell
+    assert pace.measure(100.0, 1_000) == 1_000 / 100.0
     # From here on 0.5 is the newest moment that is at least two minutes past.
-    assert speed.measure(200.0, 1_000) == (1_000 - 100) / (200.0 - 0.5)
-    assert speed.measure(210.0, 1_200) == (1_200 - 100) / (210.0 - 0.5)
-    assert speed.measure(1_000.0, 1_200) is None
+    assert pace.measure(200.0, 1_000) == (1_000 - 100) / (200.0 - 0.5)
+    assert pace.measure(210.0, 1_200) == (1_200 - 100) / (210.0 - 0.5)
+    assert pace.measure(1_000.0, 1_200) is None
 
 
 def test_a_terminal_gets_bars_and_a_file_gets_lines() -> None:

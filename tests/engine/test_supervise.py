@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kanbatsu.engine.supervise import Order, Outcome, Supervised
+from kanbatsu.engine.supervise import Order, RunEnd, Supervised
 from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import usable_cores
 from kanbatsu.study.plan import Study
 
 
-def carry(study: Study, tasks: Path, **more: Any) -> tuple[Outcome, list[str], RunFolder]:
+def carry(study: Study, tasks: Path, **more: Any) -> tuple[RunEnd, list[str], RunFolder]:
     (planned,) = study.runs()
     order = Order(to_dict(planned.run), str(tasks / "run"), str(tasks), **more)
     supervised = Supervised(order, usable_cores()[:1], dict(os.environ))
@@ -33,7 +33,7 @@ def test_a_worker_that_died_is_started_again(
     tasks: Path, make_tiny_study: Callable[..., Study]
 ) -> None:
     outcome, warnings, run = carry(make_tiny_study(("tricky:dies_once",)), tasks)
-    assert outcome == Outcome(None)
+    assert outcome == RunEnd(None)
     assert run.finished
     (warning,) = warnings
     assert warning.startswith("worker was killed by signal 9 (SIGKILL)")
@@ -56,4 +56,4 @@ def test_a_run_that_hangs_is_stored_as_failed_and_says_where(
     # Repaired, it continues.
     (tasks / "repaired").touch()
     outcome, _, run = carry(study, tasks)
-    assert outcome == Outcome(None)
+    assert outcome == RunEnd(None)

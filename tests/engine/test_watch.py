@@ -11,7 +11,7 @@ from rich.console import Console
 from kanbatsu.engine import track
 from kanbatsu.engine.progress import LineDisplay, View
 from kanbatsu.engine.track import Tracker, make_tracker
-from kanbatsu.engine.watch import WatchArguments, watch
+from kanbatsu.engine.watch import watch
 from kanbatsu.files.lock import StudyError, own
 from kanbatsu.files.store import RunFolder, StudyFolder
 from kanbatsu.files.tables import to_dict
@@ -51,7 +51,7 @@ def test_states_are_read_from_files_and_from_locks(begun: tuple[Path, list[RunFo
     out, files = begun
     seen = Seen()
     with own(files[2].path), own(files[3].path):
-        watch(WatchArguments(out, once=True), seen)
+        watch(out, once=True, display=seen)
     (view,) = seen.views
     assert (view.runs, view.finished, view.failed, view.stopped, view.waiting) == (5, 1, 1, 0, 1)
     (running,) = view.running  # the other one has no results yet
@@ -65,7 +65,7 @@ def test_states_are_read_from_files_and_from_locks(begun: tuple[Path, list[RunFo
 
 def test_it_ends_when_nobody_works_any_more(begun: tuple[Path, list[RunFolder]]) -> None:
     seen = Seen()
-    watch(WatchArguments(begun[0], every=60.0), seen)
+    watch(begun[0], every=60.0, display=seen)
     assert seen.file.getvalue().splitlines()[-1] == "1 finished, 1 failed, 1 stopped, 2 waiting"
 
 
@@ -74,7 +74,7 @@ def test_no_time_between_two_looks_is_refused(
     begun: tuple[Path, list[RunFolder]], every: float
 ) -> None:
     with pytest.raises(StudyError, match="every must be greater than 0"):
-        watch(WatchArguments(begun[0], every=every), Seen())
+        watch(begun[0], every=every, display=Seen())
 
 
 def test_tensorboard_gets_every_number_once(begun: tuple[Path, list[RunFolder]]) -> None:

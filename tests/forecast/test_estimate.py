@@ -5,13 +5,12 @@ import json
 import shutil
 
 import pytest
-from rich.console import Console
 
 from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.files.tables import RecordError, to_dict
 from kanbatsu.forecast import pilot as pilot_module
-from kanbatsu.forecast.command import EstimateArguments, forecast, same_time
 from kanbatsu.forecast.estimate import Limits, estimate, makespan, obstacles
+from kanbatsu.forecast.forecast import forecast, same_time
 from kanbatsu.forecast.pilot import by_cost, measure, pilot
 from kanbatsu.forecast.speed import Speed, speed
 from kanbatsu.study.file import study_from_dict
@@ -171,19 +170,18 @@ def test_pilots_that_are_kept_are_not_run_again(tmp_path, monkeypatch):
 
 def test_a_stored_speed_serves_tasks_alike(tmp_path):
     timed, like = "dmc/cartpole-balance", "dmc/cartpole-swingup"
-    file, measured = tmp_path / "study.toml", tmp_path / "speeds.json"
-    head = f'question = "?"\ntasks = ["{timed}", "{like}"]\nenv_steps = 10_000\nseeds = 2\n'
-    file.write_text(f"{head}[arm.a]\n[arm.b]\n")
+    arms = {"a": {}, "b": {}}
+    study = planned(tasks=[timed, like], seeds=2, arm=arms)
+    stored = tmp_path / "speeds.json"
     rows = [{"arm": arm, "task": timed, **to_dict(SPEED)} for arm in "ab"]
-    measured.write_text(json.dumps({"speeds": rows}))
-    asked = EstimateArguments(file, workers=2, measured=measured)
-    console = Console(quiet=True)
+    stored.write_text(json.dumps({"speeds": rows}))
     with pytest.raises(RecordError, match=f"no speed of arm a on {like}"):
-        forecast(asked, console)
-    found = forecast(dataclasses.replace(asked, alike=(f"{timed},{like}",)), console)
-    assert found.runs == 8
-    alone = forecast(dataclasses.replace(asked, overrides=(f'tasks=["{timed}"]',)), console)
-    assert found.core_hours.expected == pytest.approx(8 / alone.runs * alone.core_hours.expected)
+        forecast(study, workers=2, stored=stored)
+    both = forecast(study, workers=2, stored=stored, alike=(f"{timed},{like}",)).estimate
+    assert both.runs == 8
+    one = planned(tasks=[timed], seeds=2, arm=arms)
+    alone = forecast(one, workers=2, stored=stored).estimate
+    assert both.core_hours.expected == pytest.approx(8 / alone.runs * alone.core_hours.expected)
 
 
 def test_tasks_alike_are_timed_once_and_must_be_alike():

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kanbatsu import conduct
 from kanbatsu.engine.claim import claim
 from kanbatsu.files.lock import StudyError
 from kanbatsu.files.store import StudyFolder
@@ -49,7 +50,7 @@ class Engine:
         self.seen: dict[str, list[int]] = {}
         self.done = 0
 
-    def __call__(self, study, out, place, command):
+    def __call__(self, study, out, place, command, *more):
         folder = StudyFolder(out)
         claim(folder, study_record(study, command))
         for planned in study.runs():
@@ -90,7 +91,7 @@ class Engine:
 @pytest.fixture
 def carry_out(tmp_path, monkeypatch):
     def run(plan, engine, out="out", said=None):
-        monkeypatch.setattr(stages, "run_study", engine)
+        monkeypatch.setattr(conduct, "run_study", engine)
         return stages.run_poc(plan, tmp_path / out, "", (said if said is not None else []).append)
 
     return run
@@ -154,11 +155,11 @@ def test_matched_candidates_are_searched_with_the_env_steps_of_the_search(
 
 
 def test_a_failed_pilot_names_the_page_that_was_written(tmp_path, monkeypatch):
-    def fail(study, out, place, command):
+    def fail(study, out, place, command, *more):
         claim(StudyFolder(out), study_record(study, command))
         return False
 
-    monkeypatch.setattr(stages, "run_study", fail)
+    monkeypatch.setattr(conduct, "run_study", fail)
     with pytest.raises(StudyError) as error:
         stages.run_poc(poc(), tmp_path, "", lambda line: None, "ja")
     page = tmp_path / "pilot" / "report.ja.html"

@@ -187,7 +187,7 @@ def test_one_that_fails_is_stored_and_the_others_go_on(tmp_path, monkeypatch):
 def carried_out(tmp_path, monkeypatch):
     """Populations that a study's runs are put into, without training them."""
 
-    def carry_out(table, by):
+    def carry_out(table, population):
         study, seen, said = study_from_dict(table), [], []
         names = {planned.run_id: (planned.arm, planned.run.seed) for planned in study.runs()}
 
@@ -196,8 +196,7 @@ def carried_out(tmp_path, monkeypatch):
             return [None] * (len(runs) - 1) + [ValueError("no")]
 
         monkeypatch.setattr("kanbatsu.engine.populations.run_side_by_side", pretend)
-        run_populations(study, tmp_path, "kanbatsu study", said.append, by)
-        assert StudyFolder(tmp_path).read_study()["question"] == "?"
+        run_populations(study, StudyFolder(tmp_path), said.append, population)
         return seen, said
 
     return carry_out
@@ -218,7 +217,7 @@ TABLE = {
 
 
 def test_runs_of_one_shape_go_side_by_side(carried_out):
-    seen, said = carried_out(TABLE, "shape")
+    seen, said = carried_out(TABLE, "auto")
     assert [sorted(group) for group in seen] == [
         [("q", 0), ("q", 1), ("thin", 0), ("thin", 1)],
         [("wide", 0), ("wide", 1)],
@@ -233,7 +232,7 @@ def test_runs_of_one_shape_go_side_by_side(carried_out):
 def test_a_step_that_knows_the_density_needs_a_program_of_its_own(carried_out):
     by_density = {"agent": "stream_q", "kappa_by_density": True}
     arms = {"q": by_density, "thin": by_density | {"critic": {"sparsity": 0.5}}}
-    seen, _ = carried_out(TABLE | {"arm": arms}, "shape")
+    seen, _ = carried_out(TABLE | {"arm": arms}, "auto")
     assert seen == [[("q", 0), ("q", 1)], [("thin", 0), ("thin", 1)]]
 
 

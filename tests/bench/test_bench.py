@@ -10,16 +10,22 @@ from rich.console import Console
 
 from kanbatsu import cli
 from kanbatsu.agents.ddpg import DDPG, DDPGConfig
-from kanbatsu.bench import command, inference, race
-from kanbatsu.bench.command import BenchArguments, plan
+from kanbatsu.bench import inference, race
 from kanbatsu.bench.contender import Contender, Facts, Spec
+from kanbatsu.bench.plan import Choice, plan
 from kanbatsu.bench.race import name_of
+from kanbatsu.cli import machine
 from kanbatsu.deploy import export_policy
 from kanbatsu.types import Spec as TaskSpec
 
 
-def names(**asked):
-    return [[name_of(spec) for spec in specs] for specs in plan(BenchArguments(**asked))]
+def names(**given):
+    chosen = machine.choice(machine.BenchArguments(**given))
+    return [[name_of(spec) for spec in specs] for specs in plan(chosen)]
+
+
+def test_what_is_measured_by_default_is_the_same_from_python_and_from_the_command_line():
+    assert plan(machine.choice(machine.BenchArguments())) == plan(Choice())
 
 
 def test_dense_is_always_raced_beside_sparse():
@@ -100,23 +106,16 @@ def test_a_row_holds_what_was_asked_for(raced):
 
 def test_the_fastest_is_named_also_when_it_is_dense(raced):
     rows, _ = raced
-    assert command.fastest(rows) == "fastest: grouped 0.9, packed"
-    assert command.fastest(rows[:2]) == "fastest: numpy"
+    assert machine.fastest(rows) == "fastest: grouped 0.9, packed"
+    assert machine.fastest(rows[:2]) == "fastest: numpy"
 
 
 def test_rows_are_printed_and_stored(monkeypatch, tmp_path):
     monkeypatch.setattr(race, "Contender", Stopwatch)
-    monkeypatch.setattr(command, "bare_product_gflops", lambda: 100.0)
-    asked = BenchArguments(
-        sizes="17M",
-        sparsity="0.9",
-        patterns="grouped",
-        only="update",
-        rounds=2,
-        json=tmp_path / "rows.json",
-    )
+    monkeypatch.setattr(race, "bare_product_gflops", lambda: 100.0)
+    races = plan(Choice(["17M"], [0.9], ["grouped"], only="update"))
     console = Console(record=True, width=80)
-    command.bench(asked, console)
+    machine.measure(races, 2, tmp_path / "rows.json", console)
     text = console.export_text()
     assert "update, 17M" in text
     assert "fastest: grouped 0.9, packed" in text

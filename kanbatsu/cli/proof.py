@@ -1,4 +1,4 @@
-"""What `kanbatsu poc` is asked for, and what it prints."""
+"""`kanbatsu poc init` and `kanbatsu poc run`: their options, and what they print."""
 
 from __future__ import annotations
 
@@ -10,13 +10,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 
-from kanbatsu.files.store import StudyFolder
-from kanbatsu.files.tables import RecordError
-from kanbatsu.poc.plan import load_poc
-from kanbatsu.poc.stages import run_poc
-from kanbatsu.poc.template import template
+from kanbatsu.cli.saying import USAGE, plan_on_cpu, refusing, say
 
 
 @dataclass(frozen=True)
@@ -26,7 +21,7 @@ class InitArguments:
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     """dmc/<domain>-<task>, gym/<id>, inventory/<name>, or package.module:factory."""
     file: Path = Path("poc.toml")
-    """Where it goes; a file that is there already stays."""
+    """File to write; one that is there already is left as it is."""
 
 
 @dataclass(frozen=True)
@@ -34,52 +29,58 @@ class RunArguments:
     """Carry out a plan: pilot, search, confirmation, verdict; the same again continues."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
-    """What kanbatsu poc init wrote, and you changed."""
+    """The plan: what kanbatsu poc init wrote, and you changed."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for all stages; out/<name of the file> by default."""
     lang: Literal["en", "ja"] = "en"
-    """Of the reports: English or Japanese."""
+    """Language of the reports."""
 
 
-def init(asked: InitArguments, console: Console) -> None:
-    """Write a plan.
+def poc(words: list[str]) -> int:
+    """Plan or carry out a proof of concept."""
+    if words[:1] not in (["init"], ["run"]):
+        console = Console(highlight=False)
+        console.print(
+            "usage: kanbatsu poc init TASK [--file FILE.toml]    write a commented plan\n"
+            "       kanbatsu poc run FILE.toml [--out DIR]       carry it out, or continue",
+            markup=False,
+        )
+        raise SystemExit(0 if words[:1] in (["-h"], ["--help"]) else USAGE)
+    name, rest = f"kanbatsu poc {words[0]}", words[1:]
+    with refusing():
+        if words[0] == "init":
+            init(tyro.cli(InitArguments, args=rest, prog=name))
+        else:
+            run(tyro.cli(RunArguments, args=rest, prog=name))
+    return 0
 
-    Raises:
-        RecordError: The file exists.
-    """
-    if asked.file.exists():
-        raise RecordError(f"{asked.file} exists already; give another --file, or remove it")
-    asked.file.write_text(template(asked.task, str(asked.file)), encoding="utf-8")
-    command = shlex.join(["kanbatsu", "poc", "run", str(asked.file)])
-    console.print(
-        f"{escape(str(asked.file))} is written: read it, change it, then: {escape(command)}",
-        highlight=False,
-        soft_wrap=True,
-    )
+
+def init(given: InitArguments) -> None:
+    """Write a plan, and say what comes next."""
+    from kanbatsu.poc.template import write_template
+
+    write_template(given.task, given.file)
+    command = shlex.join(["kanbatsu", "poc", "run", str(given.file)])
+    say(f"{given.file} is written: read it, change it, then: {command}")
 
 
-def run(asked: RunArguments, console: Console) -> dict[str, Any]:
-    """Carry out a plan and say how it ended.
+def run(given: RunArguments) -> None:
+    """Carry out a plan and say how it ended."""
+    from kanbatsu.files.store import StudyFolder
+    from kanbatsu.poc.plan import load_poc
+    from kanbatsu.poc.stages import run_poc
 
-    Raises:
-        RecordError: The plan is wrong, or does not fit.
-        StudyError: The folder holds another plan, or the pilot failed.
-    """
-
-    def say(line: str) -> None:
-        console.print(escape(line), highlight=False, soft_wrap=True)
-
-    out = asked.out or Path("out") / asked.file.stem
-    command = shlex.join(["kanbatsu", "poc", "run", str(asked.file), "--out", str(out)])
-    found = run_poc(load_poc(asked.file), out, command, say, asked.lang)
-    say(f"\n{describe(found)}")
-    if found["stage"] == "confirm":
-        say(f"report: {StudyFolder(out / 'confirm').report(asked.lang)}")
+    plan_on_cpu()
+    out = given.out or Path("out") / given.file.stem
+    command = shlex.join(["kanbatsu", "poc", "run", str(given.file), "--out", str(out)])
+    end = run_poc(load_poc(given.file), out, command, say, given.lang)
+    say(f"\n{describe(end)}")
+    if end["stage"] == "confirm":
+        say(f"report: {StudyFolder(out / 'confirm').report(given.lang)}")
     say(f"verdict: {out / 'verdict.json'}")
-    return found
 
 
-def describe(found: dict[str, Any]) -> str:
+def describe(end: Mapping[str, Any]) -> str:
     """Say a verdict in two lines; the report says it in full.
 
     Example:
@@ -89,7 +90,7 @@ def describe(found: dict[str, Any]) -> str:
         extend: thin beside dense, mean difference 3 (-1 to 7)
         8 further seeds of each would decide with a chance of 80 %
     """
-    verdict = found["verdict"]
+    verdict = end["verdict"]
     effect = verdict["effect"]
     measure = effect["measure"].replace("_", " ")
     numbers = "nothing measured"

@@ -1,12 +1,9 @@
 """What is printed at the end of a proof of concept: where the page is, and how it was decided."""
 
-import io
-
 import pytest
-from rich.console import Console
 
+from kanbatsu.cli import proof
 from kanbatsu.files.tables import to_dict
-from kanbatsu.poc import command
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.results import ArmResults, RunResults, StudyResults
 from kanbatsu.study.rule import DecisionRule
@@ -20,14 +17,12 @@ VERDICT = {
 
 
 @pytest.mark.parametrize(("lang", "page"), [("en", "report.html"), ("ja", "report.ja.html")])
-def test_the_page_that_was_written_is_named(tmp_path, monkeypatch, lang, page):
-    found = {"stage": "confirm", "verdict": VERDICT}
-    monkeypatch.setattr(command, "run_poc", lambda *asked: found)
-    monkeypatch.setattr(command, "load_poc", lambda path: None)
-    printed = io.StringIO()
-    asked = command.RunArguments(file=tmp_path / "poc.toml", out=tmp_path, lang=lang)
-    assert command.run(asked, Console(file=printed)) == found
-    assert f"report: {tmp_path / 'confirm' / page}\n" in printed.getvalue()
+def test_the_page_that_was_written_is_named(tmp_path, monkeypatch, capsys, lang, page):
+    end = {"stage": "confirm", "verdict": VERDICT}
+    monkeypatch.setattr("kanbatsu.poc.stages.run_poc", lambda *how: end)
+    monkeypatch.setattr("kanbatsu.poc.plan.load_poc", lambda path: None)
+    proof.run(proof.RunArguments(file=tmp_path / "poc.toml", out=tmp_path, lang=lang))
+    assert f"report: {tmp_path / 'confirm' / page}\n" in capsys.readouterr().out
 
 
 NOISE = [0.0, 3.0, -2.0, 1.0, -4.0, 2.0]
@@ -76,7 +71,7 @@ def judged(gains, failed=()):
 def test_what_would_decide_is_said_for_every_open_verdict(gains, failed, said):
     found = judged(gains, failed)
     assert found["decision"] == "extend"
-    assert said in command.describe({"verdict": found})
+    assert said in proof.describe({"verdict": found})
 
 
 def test_without_an_interval_no_number_of_seeds_is_named():
@@ -86,4 +81,4 @@ def test_without_an_interval_no_number_of_seeds_is_named():
         "further_seeds": None,
         "overturned_by": [{"kind": "interval", "low": None, "high": None, "threshold": 0.0}],
     }
-    assert "there is no interval, so it cannot" in command.describe({"verdict": found | nowhere})
+    assert "there is no interval, so it cannot" in proof.describe({"verdict": found | nowhere})

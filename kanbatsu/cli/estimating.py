@@ -1,0 +1,165 @@
+"""`kanbatsu estimate`: its options, and the table that it prints."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kanbatsu.cli.saying import plan_on_cpu, refusing, say
+
+if TYPE_CHECKING:
+    from kanbatsu.forecast.estimate import Estimate, Range
+    from kanbatsu.forecast.pilot import Speeds
+    from kanbatsu.study.plan import Study
+
+
+@dataclass(frozen=True)
+class EstimateArguments:
+    """Time a few seconds of every arm, and say what the whole study would take."""
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
+    """A study file."""
+    overrides: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[KEY=VALUE ...]")
+    ] = ()
+    """KEY=VALUE over the file, as for kanbatsu study."""
+    workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Runs at the same time; as many as cores by default."""
+    hours: float | None = None
+    """Hours that there are; a study that needs more is refused (exit code 2)."""
+    memory: float | None = None
+    """GiB of memory that there are; what is free here by default."""
+    disk: float | None = None
+    """GiB of disk that there are; what is free here by default."""
+    seconds: float = 10.0
+    """Seconds for which each arm is timed on each task, about."""
+    alike: tuple[str, ...] = ()
+    """Groups of tasks that take equally long, TASK,TASK,... each. Only the first of a group is
+    timed, or must be in the file of --measured."""
+    pilots: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """A folder for the timed runs: the same command again goes on where it was stopped."""
+    measured: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
+    """A file that --json wrote, whose speeds are taken; nothing is timed then. So a study for a
+    cluster is planned from one of its machines."""
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
+    """A file for the estimate and the speeds."""
+
+
+def estimate(words: list[str]) -> int:
+    """Print what a study would take; refuse one that does not fit."""
+    given = tyro.cli(EstimateArguments, args=words, prog="kanbatsu estimate")
+    from kanbatsu.files.tables import RecordError
+    from kanbatsu.forecast.estimate import Limits
+    from kanbatsu.forecast.forecast import forecast, store
+    from kanbatsu.study.budget import matches
+    from kanbatsu.study.file import load_study
+
+    plan_on_cpu()
+    console = Console()
+    timing = console.status("timing a few seconds of every arm ...")
+    with refusing():
+        study = load_study(given.file, given.overrides)
+        with contextlib.nullcontext() if given.measured else timing:
+            result = forecast(
+                study,
+                given.workers,
+                Limits(given.hours, given.memory, given.disk),
+                given.seconds,
+                given.alike,
+                given.pilots,
+                given.measured,
+            )
+        for line in matches(result.study):
+            say(line)
+        console.print(table(result.study, result.speeds), highlight=False)
+        console.print(describe(result.estimate), highlight=False)
+        if given.json is not None:
+            store(given.json, result)
+        if result.obstacles:
+            raise RecordError("\n".join(f"the study does not fit: {x}" for x in result.obstacles))
+    most = result.estimate.hours.high
+    if given.hours is not None and most > given.hours:
+        console.print(f"It should fit into {given.hours:g} hours, but may take up to {most:.2g}.")
+    return 0
+
+
+def table(study: Study, speeds: Speeds) -> Table:
+    """Lay out what a run of each arm takes on each task."""
+    result = Table(box=None, pad_edge=False, header_style="bold")
+    result.add_column("a run of")
+    result.add_column("on")
+    for heading in ("env steps", "ms per update", "takes", "between", "MiB"):
+        result.add_column(heading, justify="right")
+    seen = set()
+    for planned in study.runs():
+        key = planned.arm, planned.task
+        if key in seen:
+            continue
+        seen.add(key)
+        each, run = speeds[key], planned.run
+        low, expected, high = each.seconds(run.agent, run.train, run.env_steps)
+        memory = each.memory + each.replay_bytes(run.train, run.env_steps)
+        result.add_row(
+            escape(planned.arm),
+            escape(planned.task),
+            f"{run.env_steps:,}",
+            f"{1e3 * each.update:.2f}",
+            lasting(expected),
+            f"{lasting(low)}, {lasting(high)}",
+            f"{memory / 2**20:,.0f}",
+        )
+    return result
+
+
+def lasting(seconds: float) -> str:
+    """Say how long something takes, in a unit that suits it.
+
+    Example:
+        >>> [lasting(seconds) for seconds in (90.0, 600.0, 86_400.0, 5e6)]
+        ['90 s', '10 min', '24 h', '58 d']
+    """
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{_number(seconds / size)} {unit}"
+    return f"{_number(seconds)} s"
+
+
+def _number(value: float) -> str:
+    """Two digits, or as many as stand before the point."""
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
+
+
+def describe(whole: Estimate) -> str:
+    """Say what a study takes.
+
+    Example:
+        >>> from kanbatsu.forecast.estimate import Estimate, Range
+        >>> some = Range(1.0, 1.5, 2.0)
+        >>> print(describe(Estimate(6, 1200, 2, 1.0, some, some, some, some)))
+        6 runs, 1,200 env steps in all, 2 at a time
+        hours       1.5  (1 to 2)
+        core-hours  1.5  (1 to 2)
+        memory      1.5 GiB  (1 to 2)
+        disk        1.5 GiB  (1 to 2)
+    """
+
+    def shown(number: Range, unit: str = "") -> str:
+        low, expected, high = (_number(value) for value in number)
+        return f"{expected}{unit}  ({low} to {high})"
+
+    return "\n".join(
+        (
+            f"{whole.runs} runs, {whole.env_steps:,} env steps in all, {whole.workers} at a time",
+            f"hours       {shown(whole.hours)}",
+            f"core-hours  {shown(whole.core_hours)}",
+            f"memory      {shown(whole.memory, ' GiB')}",
+            f"disk        {shown(whole.disk, ' GiB')}",
+        )
+    )

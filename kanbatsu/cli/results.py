@@ -1,0 +1,78 @@
+"""The words for a study that is there: `kanbatsu watch`, `report` and `archive`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from kanbatsu.cli.saying import refusing, say
+
+Out = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+
+
+@dataclass(frozen=True)
+class WatchArguments:
+    """Show how far a study is: runs by state, speed, time left, returns, warnings of probes."""
+
+    out: Out
+    """A study's folder: what kanbatsu study or kanbatsu train has as --out."""
+    every: float = 2.0
+    """Seconds between two looks."""
+    once: bool = False
+    """Look once, and leave."""
+    tracker: Literal["tensorboard", "wandb"] | None = None
+    """Where results are sent to as they grow; both work offline."""
+
+
+@dataclass(frozen=True)
+class ReportArguments:
+    """Write the report, summary.json and timing.json again, from the files of a study alone."""
+
+    out: Out
+    """A study's folder: what kanbatsu study or kanbatsu train had as --out."""
+    lang: Literal["en", "ja"] = "en"
+    """Language of the page: report.html in English, report.ja.html in Japanese."""
+
+
+@dataclass(frozen=True)
+class ArchiveArguments:
+    """Copy the finished runs of a study without checkpoints, losses and training episodes."""
+
+    out: Out
+    """A study's folder: what kanbatsu study or kanbatsu train had as --out."""
+    target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
+    """Folder of the copy; runs that are there already stay."""
+
+
+def watch(words: list[str]) -> int:
+    """Show how far a study is."""
+    given = tyro.cli(WatchArguments, args=words, prog="kanbatsu watch")
+    from kanbatsu.engine.watch import watch as look
+
+    with refusing():
+        look(given.out, given.every, given.once, given.tracker)
+    return 0
+
+
+def report(words: list[str]) -> int:
+    """Write a study's report again, and say where it is."""
+    given = tyro.cli(ReportArguments, args=words, prog="kanbatsu report")
+    from kanbatsu.report.page import write_report
+
+    with refusing():
+        say(f"report: {write_report(given.out, given.lang)}")
+    return 0
+
+
+def archive(words: list[str]) -> int:
+    """Keep what is finished of a study."""
+    given = tyro.cli(ArchiveArguments, args=words, prog="kanbatsu archive")
+    from kanbatsu.report.archive import archive as copy
+
+    with refusing():
+        copied = copy(given.out, given.target)
+    say(f"{copied} runs are in {given.target}")
+    return 0
