@@ -37,7 +37,8 @@ import kanbatsu
 from kanbatsu.flax import packed
 from kanbatsu.integrations.sbx import prune_policy
 from kanbatsu.machine import machine_facts, usable_cores, versions
-from kanbatsu.sparsity.pattern import PATTERNS, draw
+from kanbatsu.sparsity.config import PATTERNS
+from kanbatsu.sparsity.pattern import draw
 from kanbatsu.sparsity.stored_dense import KeptProduct
 
 with warnings.catch_warnings():

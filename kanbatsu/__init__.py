@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kanbatsu.sparsity.count import count
+    from kanbatsu.sparsity.masks import apply_masks, keep_pruned
     from kanbatsu.sparsity.packed import Grouped, Packed
-    from kanbatsu.sparsity.prune import apply_masks, keep_pruned, make_masks, prune
+    from kanbatsu.sparsity.prune import make_masks, prune
     from kanbatsu.sparsity.weight import Masked, matmul, to_dense
 
 __all__ = [
@@ -29,8 +30,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "count": ("count",),
+    "masks": ("apply_masks", "keep_pruned"),
     "packed": ("Grouped", "Packed"),
-    "prune": ("apply_masks", "keep_pruned", "make_masks", "prune"),
+    "prune": ("make_masks", "prune"),
     "weight": ("Masked", "matmul", "to_dense"),
 }
 """The files of `kanbatsu.sparsity`, and the public names of each."""

@@ -18,7 +18,8 @@ from flax import linen, nnx
 from jaxtyping import Array, Float
 
 from kanbatsu.probes.health import network_health
-from kanbatsu.sparsity.roles import Paths, patterns
+from kanbatsu.sparsity.kernel import Paths
+from kanbatsu.sparsity.kernel import globs as patterns
 
 Scalars = dict[str, Float[Array, ""]]
 Recorded = tuple[Float[Array, "batch width"], dict[str, Float[Array, "batch _"]]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +19,17 @@ from kanbatsu.envs.functional import HostedEnvironment
 from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import machine_facts
-from kanbatsu.nn.config import NetworkConfig
-from kanbatsu.nn.stream import StreamNetworkConfig
 from kanbatsu.run.record import Run
 from kanbatsu.run.replay_run import ReplayRun
 from kanbatsu.run.run_one import run_one
 from kanbatsu.run.stream_run import StreamRun
+from kanbatsu.sparsity.config import Pruning
 from kanbatsu.train.loop import Position
 from kanbatsu.train.replay_members import members_replay
 from kanbatsu.train.stacking import shape_of
 from kanbatsu.train.stream_members import members_compiled, members_host
 
-PRUNING: dict[str, Any] = {
-    "sparsity": 0.0,
-    "distribution": "erk",
-    "pattern": "element",
-    "group_size": 16,
-    "compute": "masked",
-    "initial_sparsity": 0.0,
-}
+DENSE: dict[str, Any] = asdict(Pruning(compute="masked")) | {"initial_sparsity": 0.0}
 """What networks of one population may differ in: it decides their first weights and no more."""
 
 Work = StreamRun | ReplayRun
@@ -63,9 +55,9 @@ def unpruned(run: Run) -> Run:
     if getattr(config, "kappa_by_density", False):  # then the density is a number in the program
         return replace(run, seed=0)
     networks = {
-        each.name: replace(network, **{k: x for k, x in PRUNING.items() if hasattr(network, k)})
+        each.name: replace(network, **{k: x for k, x in DENSE.items() if hasattr(network, k)})
         for each in fields(config)
-        if isinstance(network := getattr(config, each.name), NetworkConfig | StreamNetworkConfig)
+        if isinstance(network := getattr(config, each.name), Pruning)
     }
     return replace(run, seed=0, config=replace(config, **networks))
 

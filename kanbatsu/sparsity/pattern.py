@@ -15,9 +15,8 @@ from jaxtyping import Bool
 
 from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.sparsity.allocate import Shape
+from kanbatsu.sparsity.config import PATTERNS, check_choice
 from kanbatsu.types import Key
-
-PATTERNS = ("element", "grouped", "bernoulli")
 
 
 def granule(shape: Shape, pattern: str) -> int:
@@ -30,8 +29,7 @@ def granule(shape: Shape, pattern: str) -> int:
     Raises:
         ValueError: for an unknown pattern.
     """
-    if pattern not in PATTERNS:
-        raise ValueError(f"unknown pattern {pattern!r}: choose from {PATTERNS}")
+    check_choice("pattern", pattern, PATTERNS)
     return shape[-1] if pattern == "grouped" else 1
 
 

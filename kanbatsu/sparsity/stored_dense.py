@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kanbatsu.kernels.layouts import LAYOUTS
 from kanbatsu.kernels.products import affine, product
-from kanbatsu.sparsity.break_even import is_faster_packed
+from kanbatsu.sparsity.compute import is_worth_packing
 from kanbatsu.sparsity.packed import MOST_FEATURES, Grouped, Packed
 from kanbatsu.sparsity.pattern import group_size_of
 
@@ -86,13 +86,13 @@ def products_of(mask: Bool[np.ndarray, "*members inputs outputs"], compute: str)
 
     Args:
         mask: True = kept; with one axis in front for the members of an ensemble.
-        compute: `packed`, or `auto` for only where that trains faster on this machine's CPU.
+        compute: `packed`, or `mixed` for only where that is faster.
     """
     if mask.ndim not in (2, 3) or mask.all():
         return None
     members = mask.reshape(-1, *mask.shape[-2:])
     with jax.ensure_compile_time_eval():  # the caller may be compiling something
-        worth = _is_faster if compute == "auto" else _is_possible
+        worth = _is_faster if compute == "mixed" else _is_possible
         return tuple(map(KeptProduct.of, members)) if all(map(worth, members)) else None
 
 
@@ -121,9 +121,7 @@ def _is_possible(mask: np.ndarray) -> bool:
 
 
 def _is_faster(mask: np.ndarray) -> bool:
-    size = group_size_of(mask)
-    pattern = "grouped" if size else "element"
-    return bool(mask.any()) and is_faster_packed(mask, pattern, size or 1)
+    return is_worth_packing(mask, group_size_of(mask))
 
 
 def _multiply(x: Array, kernel: Array, *bias: Array, products: Products) -> Array:

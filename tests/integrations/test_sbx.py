@@ -13,7 +13,7 @@ import pytest
 
 import kanbatsu
 from kanbatsu.integrations.sbx import MASKS, count, probe, prune_policy
-from kanbatsu.sparsity.roles import leaves_by_path
+from kanbatsu.tree import leaves_by_path
 
 with warnings.catch_warnings():
     warnings.simplefilter(

@@ -226,8 +226,9 @@ def test_weights_targets_and_moments_stay_zero():
     start = (params, params, optimizer.init(params))
     train = jax.jit(lambda start: jax.lax.scan(step, start, jnp.arange(100.0))[0])
     params, target, state = train(start)
+    adam = state.inner[1][0]
     for path, mask in kernels_of(masks).items():
-        for tree in (params, target, state[1][0].mu, state[1][0].nu):
+        for tree in (params, target, adam.mu, adam.nu):
             assert (leaf(tree, path)[~mask] == 0).all()
             assert (leaf(tree, path)[mask] != 0).all()
 
