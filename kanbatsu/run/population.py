@@ -21,6 +21,7 @@ from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import machine_facts
 from kanbatsu.run.record import Run
 from kanbatsu.run.replay_run import ReplayRun
+from kanbatsu.run.resolve import record_of
 from kanbatsu.run.run_one import run_one
 from kanbatsu.run.stream_run import StreamRun
 from kanbatsu.sparsity.config import Pruning
@@ -104,6 +105,7 @@ def run_population(
     for index, (run, folder) in enumerate(zip(runs, files, strict=True)):
         if folder.finished:
             continue
+        run = record_of(run, folder)
         folder.write_config(to_dict(run))
         folder.write_status("running")
         folder.write_machine(machine_facts())

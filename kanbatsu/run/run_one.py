@@ -16,6 +16,7 @@ from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import machine_facts
 from kanbatsu.run import replay_run, stream_run
 from kanbatsu.run.record import Run
+from kanbatsu.run.resolve import record_of
 
 
 def run_one(
@@ -33,6 +34,7 @@ def run_one(
     """
     files = RunFolder(folder)
     if not files.finished:
+        run = record_of(run, files)
         files.write_config(to_dict(run))
         files.write_status("running")
         files.write_machine(machine_facts())
