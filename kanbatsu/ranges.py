@@ -17,7 +17,7 @@ class AtLeast:
     def __str__(self) -> str:
         return f"be at least {self.lowest}"
 
-    def holds(self, value: float) -> bool:
+    def holds(self, value: int | float) -> bool:
         """Whether a value is within the bound."""
         return value >= self.lowest
 
@@ -31,7 +31,7 @@ class Above:
     def __str__(self) -> str:
         return f"be greater than {self.bound}"
 
-    def holds(self, value: float) -> bool:
+    def holds(self, value: int | float) -> bool:
         """Whether a value is within the bound."""
         return value > self.bound
 
@@ -46,7 +46,7 @@ class Within:
     def __str__(self) -> str:
         return f"lie in [{self.lowest}, {self.highest}]"
 
-    def holds(self, value: float) -> bool:
+    def holds(self, value: int | float) -> bool:
         """Whether a value is within the bounds."""
         return self.lowest <= value <= self.highest
 

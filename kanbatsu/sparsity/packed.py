@@ -58,7 +58,7 @@ def list_kept(
     return np.searchsorted(rows // BLOCK * width + columns, cells), rows, columns
 
 
-class Kept(eqx.Module):
+class PackedWeight(eqx.Module):
     """A pruned weight that stores what it keeps: all that does not depend on how."""
 
     values: eqx.AbstractVar[Array]
@@ -116,7 +116,7 @@ class Kept(eqx.Module):
         return x @ self.array if self.outputs_first else self.multiply(x)
 
 
-class Packed(Kept):
+class Packed(PackedWeight):
     """A pruned weight as a list of the values that it keeps, and where they belong.
 
     Everything that trains (gradient, moments, target, checkpoint) holds kept values only. On a
@@ -193,7 +193,7 @@ class Packed(Kept):
         return Shape("packed", self.inputs, self.outputs, group_size=1)
 
 
-class Grouped(Kept):
+class Grouped(PackedWeight):
     """A pruned weight in which neighbouring outputs share one list of inputs.
 
     Stored as small dense blocks, which multiply nearly as fast, weight for weight, as a dense

@@ -50,7 +50,7 @@ def pruned(module, pattern="element", sparsity=0.7, x=X):
 def products_in(apply, *arguments):
     """How many products with kept weights a function makes."""
     text = str(jax.make_jaxpr(lambda *a: apply(*a))(*arguments))  # afresh
-    return text.count("kanbatsu_kept")
+    return text.count("kanbatsu_gathered")
 
 
 def close(left, right):
