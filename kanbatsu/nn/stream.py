@@ -61,7 +61,7 @@ def sparse_init(
     Args:
         key: decides the values and which of them are zero.
         shape: `(inputs, outputs)`.
-        dtype: of the kernel.
+        dtype: type of the kernel.
         sparsity: share of the inputs, in [0, 1].
 
     Example:

@@ -23,9 +23,9 @@ Sparsity = float | Mapping[str, float]
 class Scope:
     """The part of a model that is pruned."""
 
-    include: Paths = ()
+    include: Paths | None = None
     """Globs of the only kernels (or layers) to prune; all of them where there is none."""
-    exclude: Paths = ()
+    exclude: Paths | None = None
     """Globs of kernels (or layers) to leave dense."""
     ensemble: Paths | None = None
     """Globs of the kernels whose first axis counts members; None = the layer or its bias tells."""

@@ -109,7 +109,7 @@ def check_globs(
             )
 
 
-def choose(kernels: Iterable[Kernel], include: Paths, exclude: Paths) -> list[Kernel]:
+def choose(kernels: Iterable[Kernel], include: Paths | None, exclude: Paths | None) -> list[Kernel]:
     """Return the kernels that are included (all, where nothing is) and not excluded.
 
     Example:

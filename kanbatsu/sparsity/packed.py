@@ -132,11 +132,11 @@ class Packed(PackedWeight):
     """
 
     values: Float[Array, " kept"]
-    """In the order of `by_output`."""
+    """The kept weights, in the order of `by_output`."""
     by_output: Lists
     by_input: Lists
     order: Int32[Array, " kept"]
-    """For each value in the order of `by_input`, its position in `values`."""
+    """The position in `values` of each weight in the order of `by_input`."""
     inputs: int = eqx.field(static=True)
     outputs: int = eqx.field(static=True)
     outputs_first: bool = eqx.field(static=True)

@@ -78,9 +78,9 @@ def draw_each(
     Args:
         key: a JAX random key.
         shapes: one per layer; their order decides which share of the key a layer gets.
-        kept: how many weights stay, likewise.
-        pattern: as for `draw`.
-        group_size: as for `draw`.
+        kept: how many weights of each layer stay.
+        pattern: `element`, `grouped` or `bernoulli`: see `draw`.
+        group_size: outputs per group; read by `grouped` only.
 
     Example:
         >>> [mask.sum() for mask in draw_each(jax.random.key(0), [(4, 6), (6, 1)], kept=[8, 3])]

@@ -29,7 +29,10 @@ BIASES = ("bias", "b")
 
 
 def find_kernels(
-    tree: PyTree, include: Paths = (), exclude: Paths = (), ensemble: Paths | None = None
+    tree: PyTree,
+    include: Paths | None = None,
+    exclude: Paths | None = None,
+    ensemble: Paths | None = None,
 ) -> dict[str, Kernel]:
     """Find the prunable weights of a tree, in the order in which JAX flattens it.
 

@@ -43,7 +43,7 @@ class GatheredProduct:
     weight: Packed | Grouped
     """Where the kept weights lie; its own values are not read."""
     at: Int[np.ndarray, "..."]
-    """For each of its values the place in the kernel, row after row, or beyond the end."""
+    """The place of each of its values in the kernel, row after row, or beyond the end."""
 
     @classmethod
     def of(cls, mask: Bool[np.ndarray, "inputs outputs"]) -> GatheredProduct:

@@ -12,7 +12,9 @@ from kanbatsu.sparsity.kernel import Kernel, Paths, check_globs, choose
 from kanbatsu.torch.layers import KINDS, MASK, PRUNED, Pruned
 
 
-def find_kernels(module: nn.Module, include: Paths = (), exclude: Paths = ()) -> list[Kernel]:
+def find_kernels(
+    module: nn.Module, include: Paths | None = None, exclude: Paths | None = None
+) -> list[Kernel]:
     """Find the weights that are meant, in the order in which the module registers its layers.
 
     Args:

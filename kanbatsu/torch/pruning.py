@@ -37,8 +37,8 @@ def prune(
     distribution: str = "erk",
     pattern: str = "element",
     group_size: int = 16,
-    include: Paths = (),
-    exclude: Paths = (),
+    include: Paths | None = None,
+    exclude: Paths | None = None,
     compute: str = "auto",
 ) -> Module:
     """Remove a share of a torch module's weights, once, at random, in place, for good.

@@ -62,8 +62,8 @@ def prune_policy(
     distribution: str = "erk",
     pattern: str = "element",
     group_size: int = 16,
-    include: Paths = (),
-    exclude: Paths = (),
+    include: Paths | None = None,
+    exclude: Paths | None = None,
     compute: str = "auto",
 ) -> Model:
     """Remove a share of a model's weights, once, at random, in place, before `model.learn`.
