@@ -20,6 +20,11 @@ class KeepPrunedState(NamedTuple):
     masks: PyTree
     """The masks that the next update keeps to."""
 
+    @property
+    def hyperparams(self) -> Any:
+        """The settings of a wrapped `optax.inject_hyperparams`, where training loops set them."""
+        return self.inner.hyperparams
+
 
 def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
     """Set the pruned weights to zero.

@@ -218,7 +218,7 @@ def test_wrong_input_changes_nothing(td3):
     with pytest.raises(ValueError, match="unknown compute 'fast'"):
         prune_policy(fresh, compute="fast")
     assert fresh.policy.qf_state is before
-    with pytest.raises(ValueError, match=r"is no SBX model.*kanbatsu\.torch\.sb3"):
+    with pytest.raises(ValueError, match=r"is no SBX model.*kanbatsu\.integrations\.sb3"):
         prune_policy(object())
     prune_policy(fresh, 0.0, 0.0)
     assert fresh.policy.qf_state is before
