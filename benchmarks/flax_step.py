@@ -37,8 +37,9 @@ import kanbatsu
 from kanbatsu.flax import packed
 from kanbatsu.integrations.sbx import prune_policy
 from kanbatsu.machine import machine_facts, usable_cores, versions
-from kanbatsu.sparsity.pattern import PATTERNS, draw
-from kanbatsu.sparsity.stored_dense import KeptProduct
+from kanbatsu.sparsity.config import PATTERNS
+from kanbatsu.sparsity.pattern import draw
+from kanbatsu.sparsity.stored_dense import GatheredProduct
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of TensorFlow Probability's
@@ -179,7 +180,7 @@ def layer_of(
     x, kernel = jax.random.normal(key, (batch, inputs)), jax.random.normal(key, (inputs, outputs))
     multiply: Callable[..., jax.Array] = lambda x, kernel, bias: x @ kernel + bias  # noqa: E731
     if name in PATTERNS:
-        multiply = KeptProduct.of(draw(key, kernel.shape, kept, name))
+        multiply = GatheredProduct.of(draw(key, kernel.shape, kept, name))
 
     @jax.jit
     def there_and_back(*arrays: jax.Array) -> Any:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kanbatsu.conduct import carry_out
     from kanbatsu.sparsity.count import count
+    from kanbatsu.sparsity.masks import apply_masks, keep_pruned
     from kanbatsu.sparsity.packed import Grouped, Packed
-    from kanbatsu.sparsity.prune import apply_masks, keep_pruned, make_masks, prune
+    from kanbatsu.sparsity.prune import make_masks, prune
     from kanbatsu.sparsity.weight import Masked, matmul, to_dense
     from kanbatsu.study.file import load_study
 
@@ -34,8 +35,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "kanbatsu.conduct": ("carry_out",),
     "kanbatsu.sparsity.count": ("count",),
+    "kanbatsu.sparsity.masks": ("apply_masks", "keep_pruned"),
     "kanbatsu.sparsity.packed": ("Grouped", "Packed"),
-    "kanbatsu.sparsity.prune": ("apply_masks", "keep_pruned", "make_masks", "prune"),
+    "kanbatsu.sparsity.prune": ("make_masks", "prune"),
     "kanbatsu.sparsity.weight": ("Masked", "matmul", "to_dense"),
     "kanbatsu.study.file": ("load_study",),
 }

@@ -161,19 +161,14 @@ def device_fact() -> Fact:
 
 
 def kernel_facts() -> list[Fact]:
-    """Say which sparse kernels there are, and from which sparsity on they are used."""
+    """Say which sparse kernels there are."""
     from kanbatsu.kernels.library import instruction_set
-    from kanbatsu.sparsity.break_even import break_even, cache_file
 
     chosen = instruction_set()
     if chosen is None:
         advice = "install GCC or Clang, then install kanbatsu again: it builds them"
         return [Fact("kernels", "sparse kernels", "not built", "absent", advice)]
-    facts = [Fact("kernels", "sparse kernels", chosen)]
-    for pattern, kept in break_even().items():
-        value = f"packed where a layer keeps less than {kept:.0%} of its weights"
-        facts.append(Fact("kernels", pattern, value))
-    return [*facts, Fact("kernels", "measured", str(cache_file()))]
+    return [Fact("kernels", "sparse kernels", chosen)]
 
 
 def environment_fact(task: str, needed: bool = True) -> Fact:

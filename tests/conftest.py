@@ -1,13 +1,10 @@
 """Every test runs on the CPU, with shapes and types checked and strict dtype promotion."""
 
 import os
-import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile many programs and run each for a moment: compile fast rather than run fast.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-# What this machine measures of itself while it is busy testing is for the tests alone.
-os.environ.setdefault("KANBATSU_CACHE", tempfile.mkdtemp(prefix="kanbatsu-"))
 
 import jax
 from jaxtyping import install_import_hook

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kanbatsu"
 FILES = {path.relative_to(PACKAGE.parent).as_posix(): path for path in PACKAGE.rglob("*.py")}
 ROOMS = (
-    ("types", "machine"),
+    ("types", "ranges", "tree", "machine"),
     ("files",),
     ("report",),
     ("kernels",),

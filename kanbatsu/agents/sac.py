@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -32,6 +32,7 @@ from kanbatsu.nn.network import (
 from kanbatsu.nn.normaliser import Normaliser
 from kanbatsu.probes.health import network_health
 from kanbatsu.probes.norms import tree_norm
+from kanbatsu.ranges import NotNegative, Positive, Share, Within
 from kanbatsu.sparsity.weight import with_masks
 from kanbatsu.types import Key, Spec, Transition
 
@@ -47,19 +48,19 @@ class SACConfig:
     """The policy network."""
     critic: CriticConfig = field(default_factory=CriticConfig)
     """The value network."""
-    learning_rate: float = 1e-4
+    learning_rate: Positive = 1e-4
     """AdamW step size of actor and critic."""
-    weight_decay: float = 1e-2
+    weight_decay: NotNegative = 1e-2
     """AdamW weight decay of actor and critic."""
-    temperature: float = 0.01
+    temperature: Positive = 0.01
     """Entropy temperature at the start; learned from there."""
-    temperature_learning_rate: float = 1e-4
+    temperature_learning_rate: Positive = 1e-4
     """Adam step size of the log temperature."""
     target_entropy_per_action: float = -0.5
     """Target entropy divided by the length of the action."""
-    discount: float | None = None
+    discount: Share | None = None
     """Discount per decision; None = from the episode's length, as in TD-MPC2 and SimBa."""
-    tau: float = 0.005
+    tau: Annotated[float, Within(1e-6, 1.0)] = 0.005
     """Share of the critic that flows into its target at every update."""
 
 

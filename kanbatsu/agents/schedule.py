@@ -6,34 +6,36 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from kanbatsu.ranges import Natural, Whole
+
 
 @dataclass(frozen=True)
 class TrainConfig:
     """The schedule of one run. Env steps are simulator steps before action repeat."""
 
-    batch_size: int = 256
+    batch_size: Natural = 256
     """Transitions per gradient update."""
-    updates_per_interaction: int = 2
+    updates_per_interaction: Natural = 2
     """Gradient updates per agent decision (SimBa: 2)."""
-    warmup_interactions: int = 5_000
+    warmup_interactions: Whole = 5_000
     """Uniformly random decisions before the first update (SimBa: 5,000)."""
-    replay_capacity: int = 1_000_000
+    replay_capacity: Natural = 1_000_000
     """Transitions that are kept; the oldest go first."""
-    action_repeat: int | None = None
+    action_repeat: Natural | None = None
     """Simulator steps per decision; the task's own by default (2 for dmc/, 1 elsewhere)."""
-    environments: int = 1
+    environments: Natural = 1
     """Simulators stepped side by side in this process; each adds one decision per interaction."""
-    evaluate_every: int = 50_000
+    evaluate_every: Natural = 50_000
     """Env steps between evaluations; one more comes before training, and one at the end."""
-    evaluation_episodes: int = 10
+    evaluation_episodes: Natural = 10
     """Greedy episodes per evaluation, on an environment with its own seeds."""
-    probe_every: int = 10_000
+    probe_every: Natural = 10_000
     """Env steps between measurements of the networks' health."""
-    probe_batch: int = 2_048
+    probe_batch: Natural = 2_048
     """Transitions per probe; fewer where the replay holds fewer."""
-    log_every: int = 2_000
+    log_every: Natural = 2_000
     """Env steps between records of losses and speed."""
-    checkpoint_every: int = 50_000
+    checkpoint_every: Whole = 50_000
     """Env steps between checkpoints; none are written for 0."""
 
     samples: ClassVar[str] = "batches from a replay"
@@ -63,19 +65,19 @@ class TrainConfig:
 class StreamTrainConfig:
     """The schedule of a run that learns from a stream: no batch, no replay, no warm-up."""
 
-    action_repeat: int | None = None
+    action_repeat: Natural | None = None
     """Simulator steps per decision; the task's own by default (2 for dmc/, 1 elsewhere)."""
-    evaluate_every: int = 50_000
+    evaluate_every: Natural = 50_000
     """Env steps between evaluations; one more comes before training, and one at the end."""
-    evaluation_episodes: int = 10
+    evaluation_episodes: Natural = 10
     """Greedy episodes per evaluation, on an environment with its own seeds."""
-    probe_every: int = 10_000
+    probe_every: Natural = 10_000
     """Env steps between measurements of the networks' health."""
-    probe_batch: int = 2_048
+    probe_batch: Natural = 2_048
     """Latest transitions kept for probes, and for nothing else."""
-    log_every: int = 2_000
+    log_every: Natural = 2_000
     """Env steps between records of metrics and speed."""
-    checkpoint_every: int = 50_000
+    checkpoint_every: Whole = 50_000
     """Env steps between checkpoints; none are written for 0."""
 
     batch_size: ClassVar[int] = 1

@@ -25,6 +25,7 @@ from kanbatsu.nn.stream import (
     make_stream_network,
 )
 from kanbatsu.probes.health import network_health
+from kanbatsu.ranges import NotNegative, Positive, Share
 from kanbatsu.types import Key, Spec, Transition
 
 Scalar = Float[Array, ""]
@@ -49,20 +50,20 @@ class StreamACConfig:
     """The policy network."""
     critic: StreamNetworkConfig = field(default_factory=StreamNetworkConfig)
     """The value network."""
-    learning_rate: float = 1.0
+    learning_rate: Positive = 1.0
     """Step size of both networks where the bound does not shorten it."""
-    discount: float = 0.99
+    discount: Share = 0.99
     """Discount per decision."""
-    trace_decay: float = 0.8
+    trace_decay: Share = 0.8
     """Lambda: how slowly traces fade, beside the discount."""
-    actor_kappa: float = 3.0
+    actor_kappa: NotNegative = 3.0
     """Bound on the actor's step: 1 / kappa in all; 0 = no bound."""
-    critic_kappa: float = 2.0
+    critic_kappa: NotNegative = 2.0
     """Bound on the critic's step: 1 / kappa in all; 0 = no bound."""
     kappa_by_density: bool = False
     """Divide each kappa by the density of its network. A mask shortens the traces' norm, and so
     lengthens the step; this control takes that back."""
-    entropy_weight: float = 0.01
+    entropy_weight: NotNegative = 0.01
     """Weight of the entropy's gradient, which takes the sign of the TD error."""
     bootstrap_truncated: bool = False
     """Look beyond a time limit. The published protocol does not: it ends there like anywhere."""

@@ -23,6 +23,7 @@ from kanbatsu.nn.stream import (
     make_stream_network,
 )
 from kanbatsu.probes.health import network_health
+from kanbatsu.ranges import Natural, NotNegative, Positive, Share
 from kanbatsu.types import Key, Spec, Transition
 
 Scalar = Float[Array, ""]
@@ -43,22 +44,22 @@ class StreamQConfig:
 
     critic: StreamNetworkConfig = field(default_factory=lambda: StreamNetworkConfig(width=32))
     """The network of action values."""
-    learning_rate: float = 1.0
+    learning_rate: Positive = 1.0
     """Step size where the bound does not shorten it."""
-    discount: float = 0.99
+    discount: Share = 0.99
     """Discount per decision."""
-    trace_decay: float = 0.8
+    trace_decay: Share = 0.8
     """Lambda: how slowly traces fade, beside the discount."""
-    critic_kappa: float = 2.0
+    critic_kappa: NotNegative = 2.0
     """Bound on the step: 1 / kappa in all; 0 = no bound."""
     kappa_by_density: bool = False
     """Divide kappa by the density of the network. A mask shortens the trace's norm, and so
     lengthens the step; this control takes that back."""
-    exploration_start: float = 1.0
+    exploration_start: Share = 1.0
     """Share of random actions at first."""
-    exploration_end: float = 0.01
+    exploration_end: Share = 0.01
     """Share of random actions once `exploration_decisions` are over."""
-    exploration_decisions: int = 100_000
+    exploration_decisions: Natural = 100_000
     """Decisions over which the share falls from start to end, in a line."""
     bootstrap_truncated: bool = False
     """Look beyond a time limit. The published protocol does not: it ends there like anywhere."""

@@ -12,10 +12,10 @@ from flax import linen, nnx
 from flax.core.meta import unbox
 from jax import Array, lax
 
-from kanbatsu.sparsity.draw import fit_masks
-from kanbatsu.sparsity.prune import check_compute
-from kanbatsu.sparsity.roles import PyTree, leaves_by_path
+from kanbatsu.sparsity.compute import resolve
+from kanbatsu.sparsity.masks import fit_masks
 from kanbatsu.sparsity.stored_dense import Products, multiply, products_of
+from kanbatsu.tree import PyTree, leaves_by_path
 
 
 def packed(module: linen.Module, masks: PyTree, *, compute: str = "auto") -> Callable[..., Any]:
@@ -33,8 +33,9 @@ def packed(module: linen.Module, masks: PyTree, *, compute: str = "auto") -> Cal
         module: as its `init` made the parameters.
         masks: what `kanbatsu.make_masks` returned for those. Critics that `nn.vmap` stacked have
             masks of their own, and are multiplied one after the other.
-        compute: `auto` packs layers where that trains faster on this machine's CPU (see
-            `kanbatsu.sparsity.break_even`), `packed` all that it can, `masked` none.
+        compute: `packed` packs all layers that it can, `masked` none, `mixed` those for which that
+            is faster, as in `kanbatsu.prune`; `auto` is `mixed` on a CPU with kernels, else
+            `masked`.
 
     Returns:
         A function with the arguments of `module.apply`, for an `apply_fn` say. It raises ValueError
@@ -53,9 +54,8 @@ def packed(module: linen.Module, masks: PyTree, *, compute: str = "auto") -> Cal
         >>> bool(jnp.allclose(apply(params, jnp.ones(8)), module.apply(params, jnp.ones(8))))
         True
     """
-    check_compute(compute)
     of_params = masks.get("params", masks)
-    return _Apply(module, of_params, _products(leaves_by_path(of_params), compute))
+    return _Apply(module, of_params, _products(leaves_by_path(of_params), resolve(compute)))
 
 
 def pack_nnx(model: nnx.Module, masks: PyTree, *, compute: str = "auto") -> None:
@@ -84,9 +84,8 @@ def pack_nnx(model: nnx.Module, masks: PyTree, *, compute: str = "auto") -> None
         >>> bool(jnp.allclose(model(jnp.ones(8)), y))
         True
     """
-    check_compute(compute)
-    mask_at = fit_masks(masks, nnx.state(model, nnx.Param))
-    products = _products(mask_at, compute)
+    compute = resolve(compute)
+    products = _products(fit_masks(masks, nnx.state(model, nnx.Param)), compute)
     for path, layer in nnx.iter_modules(model):
         if type(layer) is not nnx.Linear:
             continue

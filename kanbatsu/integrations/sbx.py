@@ -11,11 +11,14 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
+from kanbatsu.sparsity.compute import resolve
 from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.count import count as count_tree
 from kanbatsu.sparsity.draw import Sparsity
-from kanbatsu.sparsity.prune import apply_masks, check_compute, keep_pruned, make_masks
-from kanbatsu.sparsity.roles import Paths, find_kernels
+from kanbatsu.sparsity.kernel import Paths
+from kanbatsu.sparsity.masks import apply_masks, keep_pruned
+from kanbatsu.sparsity.prune import make_masks
+from kanbatsu.sparsity.roles import find_kernels
 
 ACTORS = ("actor",)
 CRITICS = ("qf", "qf1", "qf2", "vf")
@@ -59,7 +62,7 @@ def prune_policy(
         include: path patterns of the only kernels to prune, such as `qf/*`; paths start with what
             SBX calls the network (`actor`, `qf`, `vf`), and `count(model)` lists them.
         exclude: path patterns of kernels to leave dense.
-        compute: `auto`, `masked` or `packed`, as for `kanbatsu.flax.packed`; the
+        compute: `auto`, `masked`, `mixed` or `packed`, as for `kanbatsu.flax.packed`; the
             critics of TQC are always masked.
 
     Raises:
@@ -73,7 +76,7 @@ def prune_policy(
         >>> prune_policy(model, actor=0.8, critic=0.9)  # doctest: +SKIP
         >>> model.learn(10_000)  # doctest: +SKIP
     """
-    check_compute(compute)
+    compute = resolve(compute)
     states = _states(model)
     policy = model.policy
     if hasattr(policy, MASKS):

@@ -16,9 +16,9 @@ from kanbatsu.kernels.library import library
 Array = jax.Array
 
 FEATURE_MAJOR = (1, 0)
-"""Of activations `[batch, features]`: the kernels read and write them feature by feature. XLA
-carries this order through the operations between two layers, so that nothing is transposed there.
-"""
+"""The order of axes of activations `[batch, features]` for the kernels, which read and write them
+feature by feature. XLA carries it through the operations between two layers, so that nothing is
+transposed there."""
 
 
 def define(
@@ -30,7 +30,7 @@ def define(
     """Make a primitive without derivatives or batching.
 
     Args:
-        name: of the primitive.
+        name: the primitive's name, without the prefix `kanbatsu_`.
         anywhere: what it means, in JAX; runs where the kernels cannot: on another device, without
             a compiler, for other types than float32.
         on_cpu: the same by a kernel.
@@ -122,9 +122,10 @@ def one_by_one(function: Callable[..., Any], arguments: tuple[Any, ...], batched
     """Call a function for each member in turn, and stack the results.
 
     Args:
-        function: of the arguments.
+        function: what is called with the arguments.
         arguments: trees of arrays.
-        batched: of the same structure; whether an array's first axis is that of the members.
+        batched: a boolean for each array of the arguments: whether its first axis is that of the
+            members.
     """
     leaves, tree = jax.tree.flatten(arguments)
     flags = jax.tree.leaves(batched)

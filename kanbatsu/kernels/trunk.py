@@ -47,7 +47,7 @@ def trunk(
         x: `[..., width]`.
         blocks: at least one.
         norm: the last one.
-        sizes: of every block.
+        sizes: what the arrays of a block do not say; equal for all blocks.
 
     Returns:
         The features, `[..., width]`, and the output of every block's ReLU, `[..., units]`, through

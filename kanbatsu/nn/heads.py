@@ -77,8 +77,8 @@ def sample_tanh_normal(
        - 2 (\log 2 - u_i - \mathrm{softplus}(-2 u_i)) \right]. $$
 
     Args:
-        mean: of the Gaussian, before squashing.
-        log_std: likewise.
+        mean: mean of the Gaussian, before squashing.
+        log_std: logarithm of its standard deviation.
         noise: standard normal.
 
     Returns:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from kanbatsu.nn.config import NetworkConfig
 from kanbatsu.nn.mlp import MLP
 from kanbatsu.nn.simba import SimBa
-from kanbatsu.sparsity.prune import make_masks, prune
+from kanbatsu.sparsity.prune import make_masks_as, prune_as
 from kanbatsu.types import Key
 
 ENCODERS: dict[str, type[SimBa | MLP]] = {"simba": SimBa, "mlp": MLP}
@@ -63,7 +63,7 @@ def make_network(
         0.5
     """
     network = make_dense_network(config, inputs, make_head, key=key)
-    return prune(network, compute=config.compute, **_pruning(config, key))
+    return prune_as(network, config, jax.random.split(key, 3)[2])
 
 
 def make_dense_network(
@@ -96,15 +96,4 @@ def make_network_masks(
         ValueError: as for `make_network`.
     """
     dense = make_dense_network(config, inputs, make_head, key=key)
-    return make_masks(dense, **_pruning(config, key))
-
-
-def _pruning(config: NetworkConfig, key: Key) -> dict[str, Any]:
-    """Return what `prune` and `make_masks` are told."""
-    return {
-        "sparsity": config.sparsity,
-        "key": jax.random.split(key, 3)[2],
-        "distribution": config.distribution,
-        "pattern": config.pattern,
-        "group_size": config.group_size,
-    }
+    return make_masks_as(dense, config, jax.random.split(key, 3)[2])

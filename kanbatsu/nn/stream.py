@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kanbatsu.nn.config import Compute, Distribution, Pattern
 from kanbatsu.nn.layers import Linear
-from kanbatsu.sparsity.prune import make_masks, prune
+from kanbatsu.ranges import Natural, Share
+from kanbatsu.sparsity.config import Compute, Pruning
+from kanbatsu.sparsity.prune import make_masks_as, prune_as
 from kanbatsu.sparsity.weight import with_masks
 from kanbatsu.types import Key
 
@@ -23,29 +24,26 @@ EPSILON = 1e-5
 """Added to the variance by `layer_norm`: PyTorch's default, which the paper used."""
 
 NEGATIVE_SLOPE = 0.01
-"""Of LeakyReLU."""
+"""The slope of LeakyReLU below zero."""
 
 
 @dataclass(frozen=True)
-class StreamNetworkConfig:
-    """A network's shape, how it starts, and how much of it is removed for good."""
+class StreamShape:
+    """A network's size and how it starts."""
 
-    width: int = 128
+    width: Natural = 128
     """Units of each hidden layer."""
-    blocks: int = 2
+    blocks: Natural = 2
     """Hidden layers."""
-    initial_sparsity: float = 0.9
+    initial_sparsity: Share = 0.9
     """Share of each unit's inputs whose weight starts at zero, and trains (SparseInit); 0 = none.
     It is no mask: these weights move from the first step."""
-    sparsity: float = 0.0
-    """Share of the kernels' weights that is removed once, before training: 0 <= S < 1."""
-    distribution: Distribution = "erk"
-    """How the sparsity is spread over the layers."""
-    pattern: Pattern = "element"
-    """Which weights of a layer go: single elements, whole inputs for a group of outputs, or single
-    elements with a count that varies (bernoulli)."""
-    group_size: int = 16
-    """Neighbouring outputs that share one list of inputs; read by the grouped pattern only."""
+
+
+@dataclass(frozen=True)
+class StreamNetworkConfig(Pruning, StreamShape):
+    """A network's shape, how it starts, and how much of it is removed for good."""
+
     compute: Compute = "masked"
     """How pruned weights are stored and multiplied: as masked dense ones, packed (kept values
     only), or whichever is faster for a batch of 256 (auto). The same function either way."""
@@ -63,7 +61,7 @@ def sparse_init(
     Args:
         key: decides the values and which of them are zero.
         shape: `(inputs, outputs)`.
-        dtype: of the kernel.
+        dtype: type of the kernel.
         sparsity: share of the inputs, in [0, 1].
 
     Example:
@@ -169,7 +167,7 @@ def make_stream_network(
     network = _initial(config, inputs, make_head, key)
     if masks is not None:
         return with_masks(network, masks)
-    return prune(network, compute=config.compute, **_pruning(config, key))
+    return prune_as(network, config, jax.random.split(key, 3)[2])
 
 
 def make_stream_masks(
@@ -186,7 +184,8 @@ def make_stream_masks(
     Raises:
         ValueError: as for `make_stream_network`.
     """
-    return make_masks(_initial(config, inputs, make_head, key), **_pruning(config, key))
+    network = _initial(config, inputs, make_head, key)
+    return make_masks_as(network, config, jax.random.split(key, 3)[2])
 
 
 def _initial(
@@ -200,14 +199,3 @@ def _initial(
         for index, each in enumerate(jax.random.split(layer_key, config.blocks))
     )
     return StreamNetwork(layers, make_head(config.width, initializer=initializer, key=head_key))
-
-
-def _pruning(config: StreamNetworkConfig, key: Key) -> dict[str, Any]:
-    """Return what `prune` and `make_masks` are told."""
-    return {
-        "sparsity": config.sparsity,
-        "key": jax.random.split(key, 3)[2],
-        "distribution": config.distribution,
-        "pattern": config.pattern,
-        "group_size": config.group_size,
-    }

@@ -53,7 +53,7 @@ class Welford(eqx.Module):
 
     @property
     def variance(self) -> Float[Array, "*shape"]:
-        """Of the samples, with n - 1 in the denominator; 1 until there are two."""
+        """Variance of the samples, with n - 1 in the denominator; 1 until there are two."""
         others = jnp.maximum(self.count - 1, 1).astype(jnp.float32)
         return jnp.where(self.count < 2, 1.0, self.squares / others)
 

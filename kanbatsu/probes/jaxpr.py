@@ -20,7 +20,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, jaxpr_as_fun, jaxprs
 from jaxtyping import Array, Float
 
 from kanbatsu.probes.health import network_health
-from kanbatsu.sparsity.roles import leaves_by_path
+from kanbatsu.tree import leaves_by_path
 
 Recorded = tuple[Float[Array, "batch width"], dict[str, Float[Array, "batch _"]]]
 ACTIVATION_FUNCTIONS = (

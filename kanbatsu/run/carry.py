@@ -12,28 +12,21 @@ from __future__ import annotations
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import machine_facts
-from kanbatsu.nn.config import NetworkConfig
-from kanbatsu.nn.stream import StreamNetworkConfig
 from kanbatsu.run.in_progress import RunInProgress
 from kanbatsu.run.record import Run
+from kanbatsu.run.resolve import record_of
+from kanbatsu.sparsity.config import Pruning
 from kanbatsu.train.device import DeviceMember, train_on_device
 from kanbatsu.train.host import train_on_host
 
-PRUNING: dict[str, Any] = {
-    "sparsity": 0.0,
-    "distribution": "erk",
-    "pattern": "element",
-    "group_size": 16,
-    "compute": "masked",
-    "initial_sparsity": 0.0,
-}
+DENSE: dict[str, Any] = asdict(Pruning(compute="masked")) | {"initial_sparsity": 0.0}
 """What networks of one population may differ in: it decides their first weights and no more."""
 
 OnProgress = Callable[[int], None]
@@ -75,9 +68,9 @@ def unpruned(run: Run) -> Run:
     if getattr(config, "kappa_by_density", False):  # then the density is a number in the program
         return replace(run, seed=0)
     networks = {
-        each.name: replace(network, **{k: x for k, x in PRUNING.items() if hasattr(network, k)})
+        each.name: replace(network, **{k: x for k, x in DENSE.items() if hasattr(network, k)})
         for each in fields(config)
-        if isinstance(network := getattr(config, each.name), NetworkConfig | StreamNetworkConfig)
+        if isinstance(network := getattr(config, each.name), Pruning)
     }
     return replace(run, seed=0, config=replace(config, **networks))
 
@@ -116,11 +109,13 @@ def run_side_by_side(
     for index, (run, folder) in enumerate(zip(runs, files, strict=True)):
         if folder.finished:
             continue
-        folder.write_config(to_dict(run))
+        run = record_of(run, folder)
+        record = record_of(run, folder)
+        folder.write_config(to_dict(record))
         folder.write_status("running")
         folder.write_machine(machine_facts())
         try:
-            work = RunInProgress(run, folder)
+            work = RunInProgress(record, folder)
             groups[work.member.position, work.member.shape()][index] = work
         except Exception as error:
             fail(index, error)

@@ -15,30 +15,11 @@ from kanbatsu.envs.make import make
 from kanbatsu.envs.spec import TaskError
 from kanbatsu.envs.timed import add_time
 from kanbatsu.kernels.constants import GROUP_SIZES
+from kanbatsu.ranges import check_ranges
 from kanbatsu.run.record import Run
 from kanbatsu.sparsity.count import Count
-from kanbatsu.sparsity.prune import plan
+from kanbatsu.sparsity.prune import plan_as
 from kanbatsu.types import Spec
-
-AT_LEAST_ZERO = (
-    "warmup_interactions",
-    "checkpoint_every",
-    "weight_decay",
-    "exploration_std",
-    "entropy_weight",
-    "actor_kappa",
-    "critic_kappa",
-)
-SHARES = {
-    "discount": (0.0, 1.0),
-    "tau": (1e-6, 1.0),
-    "trace_decay": (0.0, 1.0),
-    "initial_sparsity": (0.0, 1.0),
-    "exploration_start": (0.0, 1.0),
-    "exploration_end": (0.0, 1.0),
-}
-ANY = ("sparsity", "target_entropy_per_action")
-"""Numbers with a range of their own: `plan` judges the sparsity, and an entropy may be negative."""
 
 
 def check(run: Run) -> dict[str, Count]:
@@ -63,8 +44,8 @@ def check(run: Run) -> dict[str, Count]:
         )
     if run.env_steps < 1 or run.seed < 0:
         raise ValueError("env_steps must be at least 1, and seed at least 0")
-    _check_ranges("train.", run.train)
-    _check_ranges("", run.config)
+    check_ranges(run.train, "train.")
+    check_ranges(run.config)
     if 0 < run.train.replay_capacity < run.train.environments:
         raise ValueError(
             "train.replay_capacity must hold a transition of each environment "
@@ -82,34 +63,10 @@ def check(run: Run) -> dict[str, Count]:
                 f"{network.group_size}"
             )
         try:
-            counts[name] = plan(
-                templates[name],
-                network.sparsity,
-                distribution=network.distribution,
-                pattern=network.pattern,
-            )
+            counts[name] = plan_as(templates[name], network)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return counts
-
-
-def _check_ranges(prefix: str, config: Any) -> None:
-    """Refuse numbers with which nothing could work, by the name that a user types."""
-    for item in dataclasses.fields(config):
-        name, value = prefix + item.name, getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            _check_ranges(f"{name}.", value)
-        elif isinstance(value, bool) or not isinstance(value, int | float) or item.name in ANY:
-            continue
-        elif item.name in SHARES:
-            lowest, highest = SHARES[item.name]
-            if not lowest <= value <= highest:
-                raise ValueError(f"{name} must lie in [{lowest}, {highest}]: got {value}")
-        elif item.name in AT_LEAST_ZERO:
-            if not value >= 0:
-                raise ValueError(f"{name} must be at least 0: got {value}")
-        elif not value > 0:
-            raise ValueError(f"{name} must be greater than 0: got {value}")
 
 
 def task_facts(task: str, agent: str, config: Any, train: Any) -> tuple[Spec, int]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Shape = tuple[int, ...]
+from kanbatsu.sparsity.config import DISTRIBUTIONS, check_choice
 
-DISTRIBUTIONS = ("uniform", "er", "erk")
+Shape = tuple[int, ...]
 
 
 def check_sparsity(sparsity: float) -> None:
@@ -70,8 +70,7 @@ def allocate(
     check_sparsity(sparsity)
     if not shapes:
         raise ValueError("there is nothing to prune: no layer has a prunable kernel")
-    if distribution not in DISTRIBUTIONS:
-        raise ValueError(f"unknown distribution {distribution!r}: choose from {DISTRIBUTIONS}")
+    check_choice("distribution", distribution, DISTRIBUTIONS)
     sizes = np.array([math.prod(shape) for shape in shapes], dtype=np.int64)
     steps = np.ones_like(sizes) if granules is None else np.array(granules, dtype=np.int64)
     total = int(sizes.sum())

@@ -9,8 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kanbatsu.sparsity.roles import Kernel, PyTree, find_kernels, leaves_by_path
+from kanbatsu.sparsity.kernel import Kernel
+from kanbatsu.sparsity.roles import find_kernels
 from kanbatsu.sparsity.weight import is_pruned
+from kanbatsu.tree import PyTree, leaves_by_path
+
+NOTHING_TO_COUNT = "there is nothing to count: no layer has a prunable kernel"
 
 
 @dataclass(frozen=True)
@@ -80,24 +84,25 @@ def count(model: PyTree, masks: PyTree | None = None) -> Count:
         all                       6            6    0.0000
     """
     kernels = find_kernels(model)
+    leaves = leaves_by_path(model, is_leaf=is_pruned)
     mask_of = {} if masks is None else leaves_by_path(masks)
     kernels |= {
-        path: Kernel(path, mask, False) for path, mask in mask_of.items() if path not in kernels
+        path: Kernel((path,), mask.shape) for path, mask in mask_of.items() if path not in kernels
     }
     if not kernels:
-        raise ValueError("there is nothing to count: no layer has a prunable kernel")
+        raise ValueError(NOTHING_TO_COUNT)
 
-    def kept(kernel: Kernel) -> int:
-        if is_pruned(kernel.leaf):
-            return kernel.leaf.kept
-        mask = mask_of.get(kernel.path)
-        return math.prod(kernel.leaf.shape) if mask is None else int(np.asarray(mask).sum())
+    def kept(path: str) -> int:
+        if path in leaves and is_pruned(leaves[path]):
+            return leaves[path].kept
+        return int(np.asarray(mask_of[path]).sum()) if path in mask_of else kernels[path].size
 
-    def row(kernel: Kernel) -> LayerCount:
-        shape = (*kernel.members, *kernel.shape)
-        return LayerCount(kernel.path, shape, kept(kernel), math.prod(shape))
+    return Count(tuple(kernel_count(kernel, kept(path)) for path, kernel in kernels.items()))
 
-    return Count(tuple(row(kernel) for kernel in kernels.values()))
+
+def kernel_count(kernel: Kernel, kept: int) -> LayerCount:
+    """Return the row of a kernel that keeps so many weights."""
+    return LayerCount(kernel.path, (*kernel.members, *kernel.shape), kept, kernel.size)
 
 
 def parameters(model: PyTree) -> int:

@@ -6,7 +6,9 @@ import math
 from typing import Any
 
 from kanbatsu.sparsity.packed import Grouped, Packed
-from kanbatsu.sparsity.roles import PyTree, find_kernels
+from kanbatsu.sparsity.roles import find_kernels
+from kanbatsu.sparsity.weight import is_pruned
+from kanbatsu.tree import PyTree, leaves_by_path
 
 
 def multiplied(model: PyTree) -> dict[str, int]:
@@ -32,7 +34,8 @@ def multiplied(model: PyTree) -> dict[str, int]:
         {'weight': 32}
         {'weight': 8}
     """
-    return {path: _multiplied(kernel.leaf) for path, kernel in find_kernels(model).items()}
+    leaves = leaves_by_path(model, is_leaf=is_pruned)
+    return {path: _multiplied(leaves[path]) for path in find_kernels(model)}
 
 
 def _multiplied(leaf: Any) -> int:

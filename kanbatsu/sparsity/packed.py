@@ -58,7 +58,7 @@ def list_kept(
     return np.searchsorted(rows // BLOCK * width + columns, cells), rows, columns
 
 
-class Kept(eqx.Module):
+class PackedWeight(eqx.Module):
     """A pruned weight that stores what it keeps: all that does not depend on how."""
 
     values: eqx.AbstractVar[Array]
@@ -116,7 +116,7 @@ class Kept(eqx.Module):
         return x @ self.array if self.outputs_first else self.multiply(x)
 
 
-class Packed(Kept):
+class Packed(PackedWeight):
     """A pruned weight as a list of the values that it keeps, and where they belong.
 
     Everything that trains (gradient, moments, target, checkpoint) holds kept values only. On a
@@ -132,11 +132,11 @@ class Packed(Kept):
     """
 
     values: Float[Array, " kept"]
-    """In the order of `by_output`."""
+    """The kept weights, in the order of `by_output`."""
     by_output: Lists
     by_input: Lists
     order: Int32[Array, " kept"]
-    """For each value in the order of `by_input`, its position in `values`."""
+    """The position in `values` of each weight in the order of `by_input`."""
     inputs: int = eqx.field(static=True)
     outputs: int = eqx.field(static=True)
     outputs_first: bool = eqx.field(static=True)
@@ -193,7 +193,7 @@ class Packed(Kept):
         return Shape("packed", self.inputs, self.outputs, group_size=1)
 
 
-class Grouped(Kept):
+class Grouped(PackedWeight):
     """A pruned weight in which neighbouring outputs share one list of inputs.
 
     Stored as small dense blocks, which multiply nearly as fast, weight for weight, as a dense

@@ -15,9 +15,8 @@ from jaxtyping import Bool
 
 from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.sparsity.allocate import Shape
+from kanbatsu.sparsity.config import PATTERNS, check_choice
 from kanbatsu.types import Key
-
-PATTERNS = ("element", "grouped", "bernoulli")
 
 
 def granule(shape: Shape, pattern: str) -> int:
@@ -30,8 +29,7 @@ def granule(shape: Shape, pattern: str) -> int:
     Raises:
         ValueError: for an unknown pattern.
     """
-    if pattern not in PATTERNS:
-        raise ValueError(f"unknown pattern {pattern!r}: choose from {PATTERNS}")
+    check_choice("pattern", pattern, PATTERNS)
     return shape[-1] if pattern == "grouped" else 1
 
 
@@ -80,9 +78,9 @@ def draw_each(
     Args:
         key: a JAX random key.
         shapes: one per layer; their order decides which share of the key a layer gets.
-        kept: how many weights stay, likewise.
-        pattern: as for `draw`.
-        group_size: as for `draw`.
+        kept: how many weights of each layer stay.
+        pattern: `element`, `grouped` or `bernoulli`: see `draw`.
+        group_size: outputs per group; read by `grouped` only.
 
     Example:
         >>> [mask.sum() for mask in draw_each(jax.random.key(0), [(4, 6), (6, 1)], kept=[8, 3])]

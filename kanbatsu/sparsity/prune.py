@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from kanbatsu.sparsity.break_even import is_faster_packed
-from kanbatsu.sparsity.count import Count, LayerCount
-from kanbatsu.sparsity.draw import Sparsity, draw_masks, find_meant, fit_masks, kept_by_path
+from kanbatsu.sparsity.compute import is_worth_packing, resolve
+from kanbatsu.sparsity.config import Pruning, pruning_of
+from kanbatsu.sparsity.count import Count, kernel_count, parameters
+from kanbatsu.sparsity.draw import (
+    EVERYWHERE,
+    Scope,
+    Sparsity,
+    check_shares,
+    draw_masks,
+    kept_by_path,
+    split,
+)
+from kanbatsu.sparsity.kernel import Kernel, Paths
 from kanbatsu.sparsity.packed import Grouped, Packed
-from kanbatsu.sparsity.roles import Kernel, Paths, PyTree, path_name
-from kanbatsu.sparsity.weight import Masked, to_dense
+from kanbatsu.sparsity.roles import check_members, find_kernels
+from kanbatsu.sparsity.weight import Masked, is_pruned, to_dense
+from kanbatsu.tree import PyTree, leaves_by_path, path_name
 from kanbatsu.types import Key
-
-COMPUTE = ("auto", "masked", "packed")
 
 
 class MaskedConv(eqx.Module):
@@ -61,32 +68,33 @@ def prune(
 
     Args:
         model: any Equinox model, or a pytree of them.
-        sparsity: share of the kernels' weights to remove, in [0, 1); or one share for each path
-            pattern, such as `{"actor/*": 0.8, "critic/*": 0.9}`: the kernels that a pattern names
+        sparsity: share of the kernels' weights to remove, in [0, 1); or one share for each
+            glob, such as `{"actor/*": 0.8, "critic/*": 0.9}`: the kernels that a glob names
             share out its sparsity, and kernels that none names stay dense.
         key: decides which ones.
         distribution: how the sparsity is spread over layers: `uniform`, `er` or `erk`.
         pattern: `element` (any weight), `grouped` (`group_size` neighbouring outputs lose the
             same inputs), or `bernoulli` (any weight, counts exact on average only).
         group_size: outputs per group, for `grouped`.
-        include: path patterns of the only kernels (or layers) to prune; all of them by default.
-        exclude: path patterns of kernels (or layers) to leave dense.
-        ensemble: path patterns of kernels whose first axis counts the members of an ensemble, as
+        include: globs of the only kernels (or layers) to prune; all of them by default.
+        exclude: globs of kernels (or layers) to leave dense.
+        ensemble: globs of kernels whose first axis counts the members of an ensemble, as
             `vmap` stacks them; every member gets a mask of its own. By default the layer's type or
             its bias tells, and a kernel of which neither tells is refused; `()` if there is none.
         budget: `kernels`, or `all` to count every parameter of the model in the sparsity while
             still removing kernels' weights only (as the paper's public code does).
         compute: how pruned weights are stored and multiplied. `masked`: as dense ones, on any
-            device; `packed`: kept values only; `auto`: whichever is faster for the layer on this
-            machine's CPU (see `kanbatsu.sparsity.break_even`), masked elsewhere. All three are the
-            same function.
+            device; `packed`: kept values only; `mixed`: packed where that is faster (linear layers
+            of at least 16,384 weights that keep at most 0.3 of them, or 0.5 in groups of 8, 16 or
+            32), masked elsewhere; `auto`: `mixed` on a CPU with kernels, else `masked`. All are
+            the same function.
 
     Returns:
         The same model with pruned weights.
 
     Raises:
         ValueError: for a sparsity outside [0, 1) or too high to leave every layer a weight, a
-            model that is already pruned or has nothing to prune, a pattern of paths that matches
+            model that is already pruned or has nothing to prune, a glob that matches
             nothing, or a kernel that may or may not hold an ensemble.
 
     Example:
@@ -99,18 +107,24 @@ def prune(
     Reference:
         "Network Sparsity Unlocks the Scaling Potential of Deep RL", ICML 2025, section 3.
     """
-    check_compute(compute)
-    kernels = find_meant(model, sparsity, include, exclude, ensemble)
-    kept = kept_by_path(model, kernels, sparsity, distribution, pattern, budget)
-    masks = draw_masks(kernels, kept, key, pattern, group_size)
+    share, shares = split(sparsity)
+    pruning = pruning_of(share, distribution, pattern, group_size, compute)
+    return prune_as(model, pruning, key, Scope(include, exclude, ensemble, budget, shares))
+
+
+def prune_as(model: PyTree, pruning: Pruning, key: Key, scope: Scope = EVERYWHERE) -> PyTree:
+    """Prune an Equinox model as a record says: see `prune`."""
+    masks = _masks(model, pruning, key, scope)
+    compute = resolve(pruning.compute)
 
     def thin(keys: Any, leaf: Any) -> Any:
         path = path_name(keys)
-        if path not in masks or masks[path].all():
+        if path not in masks or masks[path][1].all():
             return leaf
-        if _is_packed(masks[path], pattern, group_size, compute):
-            return _pack(kernels[path], masks[path], pattern, group_size)
-        return Masked.of(leaf, masks[path])
+        kernel, mask = masks[path]
+        if _is_packed(mask, pruning, compute):
+            return _pack(leaf, mask, pruning, kernel.outputs_first)
+        return Masked.of(leaf, mask)
 
     return _wrap_convolutions(jax.tree_util.tree_map_with_path(thin, model))
 
@@ -137,17 +151,18 @@ def plan(
         >>> plan({"w": jax.ShapeDtypeStruct((8, 4), jnp.float32)}, 0.75).kept
         8
     """
-    kernels = find_meant(model, sparsity, include, exclude, ensemble)
-    kept = kept_by_path(model, kernels, sparsity, distribution, pattern, budget)
+    share, shares = split(sparsity)
+    pruning = pruning_of(share, distribution, pattern)
+    return plan_as(model, pruning, Scope(include, exclude, ensemble, budget, shares))
+
+
+def plan_as(model: PyTree, pruning: Pruning, scope: Scope = EVERYWHERE) -> Count:
+    """Say what `prune_as` would keep, without drawing anything: see `plan`."""
+    kernels, kept = _kept(model, pruning, scope)
     return Count(
         tuple(
-            LayerCount(
-                path,
-                (*kernel.members, *kernel.shape),
-                kept[path] * math.prod(kernel.members),
-                math.prod(kernel.leaf.shape),
-            )
-            for path, kernel in kernels.items()
+            kernel_count(kernel, kept[kernel.path] * math.prod(kernel.members))
+            for kernel in kernels
         )
     )
 
@@ -184,108 +199,73 @@ def make_masks(
         >>> masks["dense"]["bias"] is None, int(masks["dense"]["kernel"].sum())
         (True, 8)
     """
-    kernels = find_meant(params, sparsity, include, exclude, ensemble)
-    kept = kept_by_path(params, kernels, sparsity, distribution, pattern, budget)
-    masks = draw_masks(kernels, kept, key, pattern, group_size)
+    share, shares = split(sparsity)
+    pruning = pruning_of(share, distribution, pattern, group_size)
+    return make_masks_as(params, pruning, key, Scope(include, exclude, ensemble, budget, shares))
+
+
+def make_masks_as(params: PyTree, pruning: Pruning, key: Key, scope: Scope = EVERYWHERE) -> PyTree:
+    """Draw masks as a record says: see `make_masks`."""
+    masks = _masks(params, pruning, key, scope)
 
     def mask_of(keys: Any, _: Any) -> jax.Array | None:
         path = path_name(keys)
-        return jnp.asarray(masks[path]) if path in masks else None
+        return jnp.asarray(masks[path][1]) if path in masks else None
 
     return jax.tree_util.tree_map_with_path(mask_of, params)
 
 
-def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
-    """Set the pruned weights to zero.
-
-    Args:
-        params: a tree of arrays.
-        masks: what `make_masks` returned for it, or for the same tree in other containers: what
-            counts is the path of each leaf.
-
-    Example:
-        >>> apply_masks({"w": jnp.ones(2)}, {"w": jnp.array([True, False])})
-        {'w': Array([1., 0.], dtype=float32)}
-
-    Raises:
-        ValueError: if the trees or a mask's shape do not fit.
-    """
-    mask_at = fit_masks(masks, params)
-
-    def zero(keys: Any, leaf: Any) -> Any:
-        mask = mask_at[path_name(keys)]
-        return leaf if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf))
-
-    return jax.tree_util.tree_map_with_path(zero, params)
+def _masks(
+    tree: PyTree, pruning: Pruning, key: Key, scope: Scope
+) -> dict[str, tuple[Kernel, np.ndarray]]:
+    """Draw the mask of every kernel that is to be pruned, by path."""
+    kernels, kept = _kept(tree, pruning, scope)
+    masks = draw_masks(kernels, kept, pruning, key)
+    return {kernel.path: (kernel, masks[kernel.path]) for kernel in kernels}
 
 
-def keep_pruned(
-    optimizer: optax.GradientTransformation, masks: PyTree
-) -> optax.GradientTransformationExtraArgs:
-    """Wrap an Optax optimizer so that pruned weights stay zero.
-
-    Gradients are masked before the optimizer sees them, so its moments (and norms, for clipping)
-    hold zeros where weights are pruned; updates are masked after it, so that nothing that an
-    optimizer adds of its own moves a pruned weight.
-
-    Args:
-        optimizer: any gradient transformation.
-        masks: what `make_masks` returned. Masks of another tree or shape are a ValueError when
-            the optimizer is initialised.
-
-    Example:
-        >>> params = {"w": jnp.array([1.0, 0.0])}
-        >>> masks = {"w": jnp.array([True, False])}
-        >>> optimizer = keep_pruned(optax.sgd(0.5), masks)
-        >>> updates, _ = optimizer.update({"w": jnp.ones(2)}, optimizer.init(params), params)
-        >>> updates
-        {'w': Array([-0.5,  0. ], dtype=float32)}
-    """
-    kept = _Kept(optax.with_extra_args_support(optimizer), masks)
-    return optax.GradientTransformationExtraArgs(kept.init, kept.update)
-
-
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    """What `keep_pruned` returns; a class, so that libraries which pickle optimizers can do so."""
-
-    inner: optax.GradientTransformationExtraArgs
-    masks: PyTree
-
-    def init(self, params: PyTree) -> PyTree:
-        fit_masks(self.masks, params)
-        return self.inner.init(params)
-
-    def update(
-        self, updates: PyTree, state: PyTree, params: PyTree | None = None, **extra: Any
-    ) -> tuple[PyTree, PyTree]:
-        updates = apply_masks(updates, self.masks)
-        updates, state = self.inner.update(updates, state, params, **extra)
-        return apply_masks(updates, self.masks), state
+def _kept(tree: PyTree, pruning: Pruning, scope: Scope) -> tuple[list[Kernel], dict[str, int]]:
+    """Find the kernels that are to be pruned, in flatten order, and how many weights each keeps."""
+    if scope.budget not in ("kernels", "all"):
+        raise ValueError(f"unknown budget {scope.budget!r}: choose 'kernels' or 'all'")
+    kernels = list(find_kernels(tree, scope.included, scope.exclude, scope.ensemble).values())
+    if scope.shares is not None:
+        kernels = check_shares(kernels, scope.shares)
+    if not kernels:
+        raise ValueError(
+            "there is nothing to prune: no layer has a prunable kernel. Name other arrays with "
+            "include, and give an nnx model as nnx.state(model, nnx.Param)"
+        )
+    leaves = leaves_by_path(tree, is_leaf=is_pruned)
+    if any(is_pruned(leaves[kernel.path]) for kernel in kernels):
+        raise ValueError(
+            "this model is already pruned; prune a fresh one (see kanbatsu.count for what it keeps)"
+        )
+    check_members(kernels)
+    scale = 1.0
+    if scope.budget == "all":
+        if scope.shares is not None:
+            raise ValueError(
+                "budget='all' shares out one sparsity over everything: give one number"
+            )
+        scale = parameters(tree) / sum(kernel.size for kernel in kernels)
+    return kernels, kept_by_path(kernels, pruning, scope.shares, scale)
 
 
-def check_compute(compute: str) -> None:
-    """Refuse a way to multiply that there is not.
-
-    Raises:
-        ValueError: unless it is one of `COMPUTE`.
-    """
-    if compute not in COMPUTE:
-        raise ValueError(f"unknown compute {compute!r}: choose from {COMPUTE}")
-
-
-def _is_packed(mask: np.ndarray, pattern: str, group_size: int, compute: str) -> bool:
+def _is_packed(mask: np.ndarray, pruning: Pruning, compute: str) -> bool:
     """Whether a kernel is to hold kept values only."""
     if compute == "masked" or mask.ndim != 2:
         return False
-    return compute == "packed" or is_faster_packed(mask, pattern, group_size)
+    group_size = pruning.group_size if pruning.pattern == "grouped" else None
+    return compute == "packed" or is_worth_packing(mask, group_size)
 
 
-def _pack(kernel: Kernel, mask: np.ndarray, pattern: str, group_size: int) -> Packed | Grouped:
-    first = kernel.outputs_first
-    if pattern == "grouped":
-        return Grouped.of(kernel.leaf, mask, group_size=group_size, outputs_first=first)
-    return Packed.of(kernel.leaf, mask, outputs_first=first)
+def _pack(
+    leaf: jax.Array, mask: np.ndarray, pruning: Pruning, outputs_first: bool
+) -> Packed | Grouped:
+    if pruning.pattern == "grouped":
+        return Grouped.of(leaf, mask, group_size=pruning.group_size, outputs_first=outputs_first)
+    return Packed.of(leaf, mask, outputs_first=outputs_first)
 
 
 def _wrap_convolutions(model: PyTree) -> PyTree:

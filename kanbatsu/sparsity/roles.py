@@ -12,83 +12,41 @@ belong to an ensemble and one of shape `[outputs]` does not, whatever the kernel
 from __future__ import annotations
 
 import fnmatch
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
-import numpy as np
-from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, KeyPath, SequenceKey
+from jax.tree_util import DictKey, GetAttrKey
 
 from kanbatsu.sparsity.allocate import Shape
+from kanbatsu.sparsity.kernel import Kernel, Paths, check_globs, choose, globs
 from kanbatsu.sparsity.weight import is_pruned
+from kanbatsu.tree import PyTree, leaves_by_path, path_name, unboxed
 
-PyTree = Any
-Paths = str | Sequence[str]
 MAPPING_KERNELS = ("kernel", "w")
 BIASES = ("bias", "b")
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """One prunable weight in a tree."""
-
-    path: str
-    """Where it is, such as `encoder/blocks/0/up/weight`."""
-    leaf: Any
-    """The array, or the pruned weight that already replaces it."""
-    outputs_first: bool
-    """True for the layout `[outputs, inputs, *window]`, else `[*window, inputs, outputs]`."""
-    leading: int | None = 0
-    """How many leading axes count members of an ensemble; None where nothing tells."""
-    features: int = 1
-    """How many trailing axes are outputs: two for an attention's query, `[inputs, heads, size]`."""
-
-    @property
-    def members(self) -> Shape:
-        """Sizes of the leading axes: `(2,)` for a pair of critics, `()` for a layer alone."""
-        return tuple(self.leaf.shape[: self.leading or 0])
-
-    @property
-    def shape(self) -> Shape:
-        """The shape of one member, as allocation and patterns count it: `(*window, in, out)`."""
-        shape = tuple(self.leaf.shape[self.leading or 0 :])
-        if self.outputs_first:
-            outputs, inputs, *window = shape
-            return (*window, inputs, outputs)
-        return (*shape[: -self.features], math.prod(shape[-self.features :]))
-
-    def matches(self, paths: Paths | None) -> bool:
-        """Whether a pattern names this kernel, or the layer that it is the kernel of."""
-        names = (self.path, self.path.rpartition("/")[0])
-        return any(fnmatch.fnmatchcase(name, each) for name in names for each in patterns(paths))
-
-    def to_layout(self, mask: np.ndarray) -> np.ndarray:
-        """Bring a mask `[*members, *shape]` to the layout in which the leaf is stored."""
-        if self.outputs_first:
-            first = len(self.members)
-            mask = np.moveaxis(mask, (-1, -2), (first, first + 1))
-        return mask.reshape(self.leaf.shape)
-
-
 def find_kernels(
-    tree: PyTree, include: Paths = (), exclude: Paths = (), ensemble: Paths | None = None
+    tree: PyTree,
+    include: Paths | None = None,
+    exclude: Paths | None = None,
+    ensemble: Paths | None = None,
 ) -> dict[str, Kernel]:
     """Find the prunable weights of a tree, in the order in which JAX flattens it.
 
     Args:
         tree: an Equinox model, Flax or Haiku parameters, or any pytree.
-        include: path patterns (`*` and `?`) of kernels or of their layers. Where given, only
-            kernels that match one are prunable. A pattern that matches no kernel takes the arrays
-            of at least two axes that it does match, stored as `[*window, inputs, outputs]`.
-        exclude: path patterns of kernels to leave dense.
-        ensemble: path patterns of the kernels whose first axis counts members; `()` if there is
+        include: globs (`*` and `?`) of kernels or of their layers. Where given, only kernels that
+            match one are prunable. A glob that matches no kernel takes the arrays of at least two
+            axes that it does match, stored as `[*window, inputs, outputs]`.
+        exclude: globs of kernels to leave dense.
+        ensemble: globs of the kernels whose first axis counts members; `()` if there is
             none. By default the layer's type or its bias tells.
 
     Raises:
-        ValueError: if a pattern matches nothing (the message lists the paths), or `ensemble`
+        ValueError: if a glob matches nothing (the message lists the paths), or `ensemble`
             names a kernel of two axes.
 
     Example:
@@ -106,29 +64,20 @@ def find_kernels(
     kernels = {
         path: _kernel(path, leaves, roles[path], ensemble) for path in matrices if path in roles
     }
-    others = [pattern for pattern in patterns(include) if not _any_match(kernels, pattern)]
-    candidates = {
-        path: kernels.get(path) or _kernel(path, leaves, None, ensemble)
+    others = [g for g in globs(include) if not any(each.matches(g) for each in kernels.values())]
+    candidates = [
+        kernels.get(path) or _kernel(path, leaves, None, ensemble)
         for path in matrices
-        if path in kernels or any(fnmatch.fnmatchcase(path, pattern) for pattern in others)
-    }
-    for pattern in (*patterns(include), *patterns(exclude), *patterns(ensemble)):
-        if not _any_match(candidates, pattern):
-            raise ValueError(
-                f"the pattern {pattern!r} matches no prunable weight; the paths are: "
-                f"{', '.join(candidates or matrices) or '(none)'}"
-            )
-    flat = [path for path, each in candidates.items() if each.leading == len(each.leaf.shape) - 1]
+        if path in kernels or any(fnmatch.fnmatchcase(path, glob) for glob in others)
+    ]
+    check_globs((*globs(include), *globs(exclude), *globs(ensemble)), candidates, matrices)
+    flat = [each.path for each in candidates if each.leading == len(each.stored) - 1]
     if flat:
         raise ValueError(
             f"ensemble={ensemble!r} names kernels that have no axis for members, only inputs and "
             f"outputs: {', '.join(flat)}. Name only kernels with one more axis in front"
         )
-    return {
-        path: kernel
-        for path, kernel in candidates.items()
-        if (not patterns(include) or kernel.matches(include)) and not kernel.matches(exclude)
-    }
+    return {kernel.path: kernel for kernel in choose(candidates, include, exclude)}
 
 
 def check_members(kernels: Iterable[Kernel]) -> None:
@@ -137,7 +86,7 @@ def check_members(kernels: Iterable[Kernel]) -> None:
     Raises:
         ValueError: if there is one; the message says how to tell.
     """
-    unclear = [f"{each.path} {tuple(each.leaf.shape)}" for each in kernels if each.leading is None]
+    unclear = [f"{each.path} {each.stored}" for each in kernels if each.leading is None]
     if unclear:
         raise ValueError(
             "cannot tell whether the first axis of these kernels counts members of an ensemble, "
@@ -147,70 +96,8 @@ def check_members(kernels: Iterable[Kernel]) -> None:
         )
 
 
-def patterns(paths: Paths | None) -> tuple[str, ...]:
-    """Return path patterns as a tuple, however they were given.
-
-    Example:
-        >>> patterns("actor/*"), patterns(None)
-        (('actor/*',), ())
-    """
-    return (paths,) if isinstance(paths, str) else tuple(paths or ())
-
-
-def leaves_by_path(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
-    """Return the leaves of a tree by the names of their paths, in flatten order.
-
-    Raises:
-        ValueError: if two leaves have the same name.
-
-    Example:
-        >>> leaves_by_path({"dense": [1.0, 2.0]})
-        {'dense/0': 1.0, 'dense/1': 2.0}
-    """
-    leaves: dict[str, Any] = {}
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf):
-        path = path_name(keys)
-        if path in leaves:
-            raise ValueError(f"two leaves of this tree are called {path!r}: rename one of them")
-        leaves[path] = leaf
-    return leaves
-
-
-def path_name(keys: KeyPath) -> str:
-    """Write a JAX key path as names with slashes.
-
-    Example:
-        >>> path_name((GetAttrKey("blocks"), SequenceKey(0), DictKey("kernel")))
-        'blocks/0/kernel'
-    """
-    return "/".join(_key_name(key) for key in _unboxed(keys))
-
-
-def _unboxed(keys: KeyPath) -> KeyPath:
-    """Leave out the box that Flax puts around an array in a mapping (`nnx.Param`, for one)."""
-    if len(keys) > 1 and keys[-1] == GetAttrKey("value") and isinstance(keys[-2], DictKey):
-        return keys[:-1]
-    return keys
-
-
-def _key_name(key: Any) -> str:
-    match key:
-        case GetAttrKey(name=name):
-            return name
-        case DictKey(key=name) | FlattenedIndexKey(key=name):
-            return str(name)
-        case SequenceKey(idx=index):
-            return str(index)
-        case _:
-            return str(key)
-
-
 def _is_matrix(leaf: Any) -> bool:
     return getattr(leaf, "ndim", 0) >= 2 and hasattr(leaf, "dtype")
-
-
-def _any_match(kernels: Mapping[str, Kernel], pattern: str) -> bool:
-    return any(kernel.matches(pattern) for kernel in kernels.values())
 
 
 def _roles(tree: PyTree) -> dict[str, int | None]:
@@ -221,7 +108,7 @@ def _roles(tree: PyTree) -> dict[str, int | None]:
     """
     roles: dict[str, int | None] = {}
     for keys, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_layer):
-        keys = _unboxed(keys)
+        keys = unboxed(keys)
         if isinstance(node, eqx.nn.Linear):
             roles[path_name((*keys, GetAttrKey("weight")))] = 2
         elif isinstance(node, eqx.nn.Conv | eqx.nn.ConvTranspose):
@@ -243,15 +130,15 @@ def _kernel(
     path: str, leaves: Mapping[str, Any], axes: int | None, ensemble: Paths | None
 ) -> Kernel:
     """Say how the axes of a kernel read."""
-    leaf = leaves[path]
+    stored = tuple(leaves[path].shape)
     if axes is not None:
-        return Kernel(path, leaf, outputs_first=True, leading=max(leaf.ndim - axes, 0))
-    readings = _readings(tuple(leaf.shape), _bias_shape(path, leaves))
+        return Kernel((path,), stored, outputs_first=True, leading=max(len(stored) - axes, 0))
+    readings = _readings(stored, _bias_shape(path, leaves))
     if ensemble is not None:
-        named = Kernel(path, leaf, outputs_first=False).matches(ensemble)
+        named = Kernel((path,), stored).matches(ensemble)
         readings = [r for r in readings if bool(r[0]) == named] or [(int(named), 1)]
     leading, features = readings[0] if len(readings) == 1 else (None, 1)
-    return Kernel(path, leaf, outputs_first=False, leading=leading, features=features)
+    return Kernel((path,), stored, leading=leading, features=features)
 
 
 def _readings(kernel: Shape, bias: Shape | None) -> list[tuple[int, int]]:

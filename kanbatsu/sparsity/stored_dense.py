@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kanbatsu.kernels.layouts import LAYOUTS
 from kanbatsu.kernels.products import affine, product
-from kanbatsu.sparsity.break_even import is_faster_packed
+from kanbatsu.sparsity.compute import is_worth_packing
 from kanbatsu.sparsity.packed import MOST_FEATURES, Grouped, Packed
 from kanbatsu.sparsity.pattern import group_size_of
 
@@ -31,22 +31,22 @@ takes as long for one sample as for a batch (the layers of benchmarks/flax_step.
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class KeptProduct:
+class GatheredProduct:
     """`x W`, or `x W + bias`, of a kernel `[inputs, outputs]` of which a mask keeps a part.
 
     Example:
         >>> kernel, mask = jnp.ones((2, 2)), np.array([[True, False], [True, True]])
-        >>> KeptProduct.of(mask)(jnp.array([1.0, 10.0]), kernel, jnp.zeros(2))
+        >>> GatheredProduct.of(mask)(jnp.array([1.0, 10.0]), kernel, jnp.zeros(2))
         Array([11., 10.], dtype=float32)
     """
 
     weight: Packed | Grouped
     """Where the kept weights lie; its own values are not read."""
     at: Int[np.ndarray, "..."]
-    """For each of its values the place in the kernel, row after row, or beyond the end."""
+    """The place of each of its values in the kernel, row after row, or beyond the end."""
 
     @classmethod
-    def of(cls, mask: Bool[np.ndarray, "inputs outputs"]) -> KeptProduct:
+    def of(cls, mask: Bool[np.ndarray, "inputs outputs"]) -> GatheredProduct:
         """Find the layout of a mask: grouped where it is of that pattern, else weight by weight.
 
         Raises:
@@ -77,7 +77,7 @@ class KeptProduct:
         return affine(x, values, bias, *of_weight, relu=False)
 
 
-Products = tuple[KeptProduct, ...]
+Products = tuple[GatheredProduct, ...]
 """One for each member of an ensemble, or one alone."""
 
 
@@ -86,14 +86,14 @@ def products_of(mask: Bool[np.ndarray, "*members inputs outputs"], compute: str)
 
     Args:
         mask: True = kept; with one axis in front for the members of an ensemble.
-        compute: `packed`, or `auto` for only where that trains faster on this machine's CPU.
+        compute: `packed`, or `mixed` for only where that is faster.
     """
     if mask.ndim not in (2, 3) or mask.all():
         return None
     members = mask.reshape(-1, *mask.shape[-2:])
     with jax.ensure_compile_time_eval():  # the caller may be compiling something
-        worth = _is_faster if compute == "auto" else _is_possible
-        return tuple(map(KeptProduct.of, members)) if all(map(worth, members)) else None
+        worth = _is_faster if compute == "mixed" else _is_possible
+        return tuple(map(GatheredProduct.of, members)) if all(map(worth, members)) else None
 
 
 def multiply(products: Products, x: Array, kernel: Array, bias: Array | None = None) -> Array:
@@ -112,7 +112,7 @@ def multiply(products: Products, x: Array, kernel: Array, bias: Array | None = N
     Returns:
         `[..., outputs]`.
     """
-    return KEPT.bind(x, kernel, *(() if bias is None else (bias,)), products=products)
+    return GATHERED.bind(x, kernel, *(() if bias is None else (bias,)), products=products)
 
 
 def _is_possible(mask: np.ndarray) -> bool:
@@ -121,9 +121,7 @@ def _is_possible(mask: np.ndarray) -> bool:
 
 
 def _is_faster(mask: np.ndarray) -> bool:
-    size = group_size_of(mask)
-    pattern = "grouped" if size else "element"
-    return bool(mask.any()) and is_faster_packed(mask, pattern, size or 1)
+    return is_worth_packing(mask, group_size_of(mask))
 
 
 def _multiply(x: Array, kernel: Array, *bias: Array, products: Products) -> Array:
@@ -153,12 +151,12 @@ def _batch(
 ) -> tuple[Array, int]:
     x, kernel, *bias = arrays
     if axes[0] is not None and all(axis is None for axis in axes[1:]):
-        return KEPT.bind(jnp.moveaxis(x, axes[0], 0), kernel, *bias, products=products), 0
+        return GATHERED.bind(jnp.moveaxis(x, axes[0], 0), kernel, *bias, products=products), 0
     if axes[1] is None or kernel.shape[axes[1]] != len(products):
         function = functools.partial(_multiply, products=products)
         return jax.vmap(function, tuple(axes))(*arrays), 0
     members = [
-        KEPT.bind(
+        GATHERED.bind(
             *(
                 array if axis is None else jax.lax.index_in_dim(array, index, axis, keepdims=False)
                 for array, axis in zip(arrays, axes, strict=True)
@@ -170,14 +168,14 @@ def _batch(
     return jnp.stack(members), 0
 
 
-KEPT = Primitive("kanbatsu_kept")
+GATHERED = Primitive("kanbatsu_gathered")
 """`multiply`, as a primitive: how is decided when all that `vmap` adds is known."""
-KEPT.def_impl(_multiply)
-KEPT.def_abstract_eval(
+GATHERED.def_impl(_multiply)
+GATHERED.def_abstract_eval(
     lambda x, kernel, *bias, products: jax.core.ShapedArray(
         (*x.shape[:-1], kernel.shape[-1]), x.dtype
     )
 )
-mlir.register_lowering(KEPT, mlir.lower_fun(_multiply, multiple_results=False))
-ad.primitive_jvps[KEPT] = _differentiate
-batching.primitive_batchers[KEPT] = _batch
+mlir.register_lowering(GATHERED, mlir.lower_fun(_multiply, multiple_results=False))
+ad.primitive_jvps[GATHERED] = _differentiate
+batching.primitive_batchers[GATHERED] = _batch

@@ -2,88 +2,48 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-import numpy as np
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from kanbatsu.sparsity.allocate import Shape
+from kanbatsu.sparsity.kernel import Kernel, Paths, check_globs, choose
 from kanbatsu.torch.layers import KINDS, MASK, PRUNED, Pruned
 
-Paths = str | Sequence[str] | None
 
-
-@dataclass(frozen=True)
-class Found:
-    """One weight, and the layer or layers that multiply by it."""
-
-    paths: tuple[str, ...]
-    """Its names, such as `actor.0.weight`; several where layers share it."""
-    layers: tuple[nn.Module, ...]
-
-    @property
-    def path(self) -> str:
-        """The first of its names, under which it is counted."""
-        return self.paths[0]
-
-    @property
-    def shape(self) -> Shape:
-        """The shape as allocation and patterns count it: `(*window, inputs, outputs)`."""
-        first, second, *window = self.weight.shape
-        groups = self._transposed_groups
-        return (*window, first // groups, groups * second) if groups else (*window, second, first)
-
-    def to_layout(self, mask: np.ndarray) -> np.ndarray:
-        """Bring a mask of that shape to the layout in which torch stores the weight."""
-        groups = self._transposed_groups
-        if not groups:
-            return np.moveaxis(mask, (-1, -2), (0, 1))
-        split = mask.reshape(*mask.shape[:-1], groups, -1)
-        return np.moveaxis(split, (-2, -3, -1), (0, 1, 2)).reshape(self.weight.shape)
-
-    @property
-    def weight(self) -> nn.Parameter:
-        """The parameter itself, `[outputs, inputs, *window]` (transposed: inputs first)."""
-        weight = self.layers[0].weight
-        assert isinstance(weight, nn.Parameter)
-        return weight
-
-    @property
-    def _transposed_groups(self) -> int:
-        """Groups of a transposed convolution, whose inputs come first; 0 for other layers."""
-        layer = self.layers[0]
-        is_transposed = getattr(layer, "transposed", False)
-        return int(layer.groups) if is_transposed else 0  # type: ignore[arg-type]
-
-
-def find_layers(module: nn.Module, include: Paths = (), exclude: Paths = ()) -> list[Found]:
+def find_kernels(
+    module: nn.Module, include: Paths | None = None, exclude: Paths | None = None
+) -> list[Kernel]:
     """Find the weights that are meant, in the order in which the module registers its layers.
 
     Args:
         module: any torch module.
-        include: path patterns (`*` and `?`) of layers or of their weights; all by default.
-        exclude: path patterns of what to leave out.
+        include: globs (`*` and `?`) of layers or of their weights; all by default.
+        exclude: globs of what to leave out.
+
+    Returns:
+        One kernel for each weight, with several paths where layers share it.
 
     Raises:
-        ValueError: if there is nothing to prune, a pattern matches nothing (the message lists the
+        ValueError: if there is nothing to prune, a glob matches nothing (the message lists the
             paths), or something that is meant cannot be kept pruned (the message says why).
 
     Example:
         >>> network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
-        >>> [(found.path, found.shape) for found in find_layers(network, exclude="2")]
+        >>> [(kernel.path, kernel.shape) for kernel in find_kernels(network, exclude="2")]
         [('0.weight', (3, 8))]
     """
-    layers = kernels(module)
+    layers = layers_by_path(module)
     if not layers:
         raise ValueError(
             "there is nothing to prune: the module has no linear or convolution layer (an "
             "Embedding, a recurrent layer or a Parameter of its own is never pruned)"
         )
-    included = select(layers, include) if include else set(layers)
-    meant = [path for path in layers if path in included - select(layers, exclude)]
+    every = [_named(path) for path in layers]
+    for paths in (include, exclude):
+        check_globs(paths, every)
+    meant = [kernel.path for kernel in choose(every, include, exclude)]
     if not meant:
         raise ValueError("there is nothing to prune: exclude takes out all that include names")
     if any(isinstance(layers[path], Pruned) for path in meant):
@@ -102,15 +62,32 @@ def find_layers(module: nn.Module, include: Paths = (), exclude: Paths = ()) -> 
     for path in meant:
         by_weight.setdefault(id(layers[path].weight), []).append(path)
     return [
-        Found(tuple(paths), tuple(layers[path] for path in paths)) for paths in by_weight.values()
+        replace(kernel_of(paths[0], layers[paths[0]]), paths=tuple(paths))
+        for paths in by_weight.values()
     ]
 
 
-def kernels(module: nn.Module) -> dict[str, nn.Module]:
+def kernel_of(path: str, layer: nn.Module) -> Kernel:
+    """Say how the axes of a layer's weight read: `[outputs, inputs, *window]`, or transposed."""
+    groups = int(layer.groups) if getattr(layer, "transposed", False) else 0  # type: ignore[arg-type]
+    return replace(
+        _named(path),
+        stored=tuple(layer.weight.shape),  # type: ignore[arg-type]
+        outputs_first=True,
+        transposed_groups=groups,
+    )
+
+
+def _named(path: str) -> Kernel:
+    """A kernel of which only the name is known: a lazy layer has no shape yet."""
+    return Kernel((path,), stored=(), separator=".")
+
+
+def layers_by_path(module: nn.Module) -> dict[str, nn.Module]:
     """Return every linear and convolution layer by the path of its weight, as registered.
 
     Example:
-        >>> kernels(nn.Linear(3, 2))
+        >>> layers_by_path(nn.Linear(3, 2))
         {'weight': Linear(in_features=3, out_features=2, bias=True)}
     """
     return {
@@ -118,33 +95,6 @@ def kernels(module: nn.Module) -> dict[str, nn.Module]:
         for name, layer in module.named_modules()
         if isinstance(layer, KINDS)
     }
-
-
-def select(paths: Iterable[str], patterns: Paths) -> set[str]:
-    """Return the paths of weights that a pattern matches, by their own name or their layer's.
-
-    Raises:
-        ValueError: if a pattern matches nothing; the message lists the paths.
-
-    Example:
-        >>> sorted(select(["actor.0.weight", "critic.0.weight"], ["actor.*"]))
-        ['actor.0.weight']
-    """
-    selected = set()
-    for pattern in (patterns,) if isinstance(patterns, str) else patterns or ():
-        matches = {
-            path
-            for path in paths
-            if fnmatch.fnmatchcase(path, pattern)
-            or fnmatch.fnmatchcase(path.removesuffix("weight").removesuffix("."), pattern)
-        }
-        if not matches:
-            raise ValueError(
-                f"the pattern {pattern!r} matches no prunable weight; the paths are: "
-                f"{', '.join(paths)}"
-            )
-        selected |= matches
-    return selected
 
 
 def _why_not(layer: nn.Module) -> str:

@@ -15,14 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kanbatsu.sparsity.break_even import SMALLEST
+from kanbatsu.sparsity.compute import MOST_KEPT_TORCH, SMALLEST, is_worth_packing
 from kanbatsu.torch.products import Layout, kernels_take, layout_of, linear
 
 MASK = "weight_mask"
 """The name of the mask beside its weight, as `torch.nn.utils.prune` calls it too."""
-MOST_LISTED = 0.4
-"""Share of single weights kept up to which packed products save time; kept in groups, they do
-whatever the share is (benchmarks/torch_step.py)."""
 
 
 class Pruned(nn.Module):
@@ -43,7 +40,7 @@ class Pruned(nn.Module):
     weight: Tensor
     weight_mask: Tensor
     compute: str = "auto"
-    """`auto`, `masked` or `packed`; only linear layers can be anything but masked."""
+    """`auto`, `masked`, `mixed` or `packed`; only linear layers can be anything but masked."""
 
     def masked_weight(self) -> Tensor:
         """Return the weight that the layer computes with; its gradient is zero where pruned."""
@@ -130,12 +127,15 @@ class PrunedLinear(Pruned, nn.Linear):
 
     def _find_layout(self, values: np.ndarray) -> Layout | None:
         mask = values != 0
-        if (self.compute == "auto" and mask.size < SMALLEST) or (values != mask).any():
+        if (values != mask).any():
             return None
-        layout = layout_of(mask)
-        if self.compute == "auto" and layout is not None and not layout.size:
-            return layout if mask.mean() <= MOST_LISTED else None
-        return layout
+        if self.compute == "packed":
+            return layout_of(mask)
+        # What is too small for any layout is told apart before one is looked for.
+        layout = layout_of(mask) if mask.size >= SMALLEST else None
+        size = layout.size or None if layout is not None else None
+        worth = layout is not None and is_worth_packing(mask, size, MOST_KEPT_TORCH)
+        return layout if worth else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is found again when it is asked for."""
@@ -241,7 +241,7 @@ def put_mask(layer: nn.Module, mask: Tensor, compute: str = "auto") -> None:
     Args:
         layer: its class must be a key of `PRUNED`.
         mask: the shape of its weight, True = kept; the same for layers that share a weight.
-        compute: `auto`, `masked` or `packed`.
+        compute: `auto`, `masked`, `mixed` or `packed`; `mixed` is `auto`.
     """
     layer.__class__ = PRUNED[type(layer)]
     assert isinstance(layer, Pruned)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kanbatsu.torch.find import kernels
+from kanbatsu.torch.find import layers_by_path
 from kanbatsu.torch.layers import MASK, Pruned
 
 
@@ -45,7 +45,7 @@ def check_state_dict(
     Raises:
         ValueError: if a weight or a mask has another shape, or other layers are pruned.
     """
-    paths = {prefix + path: layer for path, layer in kernels(module).items()}
+    paths = {prefix + path: layer for path, layer in layers_by_path(module).items()}
     pruned = {path: layer for path, layer in paths.items() if isinstance(layer, Pruned)}
     for path, layer in pruned.items():
         for name in (path, path.removesuffix("weight") + MASK):

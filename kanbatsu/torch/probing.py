@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kanbatsu.probes.health import network_health
-from kanbatsu.torch.find import kernels
+from kanbatsu.torch.find import layers_by_path as kernels
 from kanbatsu.torch.layers import Pruned
 from kanbatsu.torch.tape import Activations, recording
 

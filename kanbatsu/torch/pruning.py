@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -12,11 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kanbatsu.sparsity.allocate import allocate
-from kanbatsu.sparsity.count import Count, LayerCount
-from kanbatsu.sparsity.pattern import draw_each, granule
-from kanbatsu.sparsity.prune import check_compute
-from kanbatsu.torch.find import Found, Paths, find_layers, kernels, select
+from kanbatsu.sparsity.config import COMPUTE, Pruning, check_choice, pruning_of
+from kanbatsu.sparsity.count import NOTHING_TO_COUNT, Count, LayerCount, kernel_count
+from kanbatsu.sparsity.draw import (
+    EVERYWHERE,
+    Scope,
+    Sparsity,
+    check_shares,
+    draw_masks,
+    kept_by_path,
+    split,
+)
+from kanbatsu.sparsity.kernel import Kernel, Paths
+from kanbatsu.torch.find import find_kernels, kernel_of, layers_by_path
 from kanbatsu.torch.layers import MASK, PRUNED, Pruned, put_mask
 from kanbatsu.torch.loading import check_when_loading, forget_check
 
@@ -25,13 +32,13 @@ Module = TypeVar("Module", bound=nn.Module)
 
 def prune(
     module: Module,
-    sparsity: float | Mapping[str, float],
+    sparsity: Sparsity,
     seed: int = 0,
     distribution: str = "erk",
     pattern: str = "element",
     group_size: int = 16,
-    include: Paths = (),
-    exclude: Paths = (),
+    include: Paths | None = None,
+    exclude: Paths | None = None,
     compute: str = "auto",
 ) -> Module:
     """Remove a share of a torch module's weights, once, at random, in place, for good.
@@ -52,23 +59,23 @@ def prune(
 
     Args:
         module: any torch module.
-        sparsity: share of the weights to remove, in [0, 1); or one share for each path pattern,
-            such as `{"actor.*": 0.8, "critic.*": 0.9}`: each pattern's layers share out their own
-            sparsity, and layers that no pattern names stay dense.
+        sparsity: share of the weights to remove, in [0, 1); or one share for each glob,
+            such as `{"actor.*": 0.8, "critic.*": 0.9}`: each glob's layers share out their own
+            sparsity, and layers that no glob names stay dense.
         seed: decides which weights go.
         distribution: how the sparsity is spread over layers: `uniform`, `er` or `erk`.
         pattern: `element` (any weight), `grouped` (`group_size` neighbouring outputs lose the
             same inputs), or `bernoulli` (any weight, counts exact on average only).
         group_size: outputs per group, for `grouped`.
-        include: path patterns (`*` and `?`) of the only layers to prune; all of them by default.
-            A pattern matches a layer's name (`actor.mu`) or its weight's (`actor.mu.weight`).
-        exclude: path patterns of layers to leave dense.
+        include: globs (`*` and `?`) of the only layers to prune; all of them by default. A glob
+            matches a layer's name (`actor.mu`) or its weight's (`actor.mu.weight`).
+        exclude: globs of layers to leave dense.
         compute: how pruned linear layers multiply. `packed`: on CPUs by kept weights only, in
-            kanbatsu's kernels; `masked`: as dense layers, on any device; `auto`: packed where that
-            trains faster (layers of at least 16,384 weights of which groups, or at least six tenths
-            of the single weights, were removed), else masked. All are the same function up to
-            rounding. Parameters, gradients and moments are dense tensors in any case, and whatever
-            the kernels cannot take (other types and devices, autocast, `torch.compile`,
+            kanbatsu's kernels; `masked`: as dense layers, on any device; `auto` and `mixed`: packed
+            where that trains faster (layers of at least 16,384 weights of which groups, or at least
+            six tenths of the single weights, were removed), else masked. All are the same function
+            up to rounding. Parameters, gradients and moments are dense tensors in any case, and
+            whatever the kernels cannot take (other types and devices, autocast, `torch.compile`,
             `torch.func`) is multiplied masked.
 
     Returns:
@@ -76,7 +83,7 @@ def prune(
 
     Raises:
         ValueError: for a sparsity outside [0, 1) or too high to leave every layer a weight, a
-            module that is already pruned or has nothing to prune, a pattern of paths that matches
+            module that is already pruned or has nothing to prune, a glob that matches
             nothing, an unknown `compute`, or a layer that cannot be kept pruned. The module is then
             as it was.
 
@@ -91,28 +98,22 @@ def prune(
     Reference:
         "Network Sparsity Unlocks the Scaling Potential of Deep RL", ICML 2025, section 3.
     """
-    check_compute(compute)
-    if isinstance(sparsity, Mapping) and not include:
-        include = tuple(sparsity)
-    found = find_layers(module, include, exclude)
-    kept: dict[str, int] = {}
-    for share, group in _by_sparsity(found, sparsity):
-        shapes = [each.shape for each in group]
-        granules = [granule(shape, pattern) for shape in shapes]
-        counts = allocate(shapes, share, distribution, granules)
-        kept |= zip((each.path for each in group), counts, strict=True)
-    meant = [each for each in found if each.path in kept]
+    share, shares = split(sparsity)
+    pruning = pruning_of(share, distribution, pattern, group_size, compute)
+    return prune_as(module, pruning, seed, Scope(include, exclude, shares=shares))
+
+
+def prune_as(module: Module, pruning: Pruning, seed: int, scope: Scope = EVERYWHERE) -> Module:
+    """Prune a torch module in place as a record says: see `prune`."""
+    kernels = find_kernels(module, scope.included, scope.exclude)
+    if scope.shares is not None:
+        kernels = check_shares(kernels, scope.shares)
+    kept = kept_by_path(kernels, pruning, scope.shares)
     # A JAX that owns a GPU would take most of its memory from torch, for masks drawn on the host.
     with jax.default_device("cpu"):
-        drawn = draw_each(
-            jax.random.key(seed),
-            [each.shape for each in meant],
-            [kept[each.path] for each in meant],
-            pattern,
-            group_size,
-        )
-    pairs = zip(meant, drawn, strict=True)
-    return _thin(module, [(each, _tensor(each.to_layout(mask))) for each, mask in pairs], compute)
+        drawn = draw_masks(kernels, kept, pruning, jax.random.key(seed))
+    masks = [(kernel, _tensor(drawn[kernel.path])) for kernel in kernels]
+    return _thin(module, masks, pruning.compute)
 
 
 def apply_masks(module: Module, masks: Mapping[str, Any], compute: str = "auto") -> Module:
@@ -140,22 +141,21 @@ def apply_masks(module: Module, masks: Mapping[str, Any], compute: str = "auto")
         >>> twin = apply_masks(nn.Sequential(nn.Linear(4, 8)), masks(actor))
         >>> _ = twin.load_state_dict(actor.state_dict())
     """
-    check_compute(compute)
+    check_choice("compute", compute, COMPUTE)
     given = {path: _tensor(mask) for path, mask in masks.items()}
     if not given:
         raise ValueError("there are no masks to apply: did they come from a pruned module?")
     chosen = []
-    for found in find_layers(module, include=[glob.escape(path) for path in given]):
-        mask, *others = (given[path] for path in found.paths)
-        weight = found.weight
-        if mask.shape != weight.shape:
+    for kernel in find_kernels(module, include=[glob.escape(path) for path in given]):
+        mask, *others = (given[path] for path in kernel.paths)
+        if mask.shape != kernel.stored:
             raise ValueError(
-                f"the mask {tuple(mask.shape)} for {found.path} must have its weight's shape "
-                f"{tuple(weight.shape)}: inputs and outputs lie as torch stores them"
+                f"the mask {tuple(mask.shape)} for {kernel.path} must have its weight's shape "
+                f"{kernel.stored}: inputs and outputs lie as torch stores them"
             )
         if not all(torch.equal(mask, other) for other in others):
-            raise ValueError(f"{' and '.join(found.paths)} are one weight: give them one mask")
-        chosen.append((found, mask))
+            raise ValueError(f"{' and '.join(kernel.paths)} are one weight: give them one mask")
+        chosen.append((kernel, mask))
     return _thin(module, chosen, compute)
 
 
@@ -179,7 +179,7 @@ def masks(source: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
         }
     return {
         path: layer.weight_mask != 0
-        for path, layer in kernels(source).items()
+        for path, layer in layers_by_path(source).items()
         if isinstance(layer, Pruned)
     }
 
@@ -203,14 +203,13 @@ def count(module: nn.Module) -> Count:
         all                         8           32    0.7500
     """
     rows: dict[int, LayerCount] = {}
-    for path, layer in kernels(module).items():
+    for path, layer in layers_by_path(module).items():
         if type(layer) in PRUNED or isinstance(layer, Pruned):
-            found = Found((path,), (layer,))
-            total = math.prod(found.shape)
-            kept = int(layer.weight_mask.count_nonzero()) if isinstance(layer, Pruned) else total
-            rows.setdefault(id(found.weight), LayerCount(path, found.shape, kept, total))
+            kernel, pruned = kernel_of(path, layer), isinstance(layer, Pruned)
+            kept = int(layer.weight_mask.count_nonzero()) if pruned else kernel.size  # type: ignore
+            rows.setdefault(id(layer.weight), kernel_count(kernel, kept))
     if not rows:
-        raise ValueError("there is nothing to count: no layer has a prunable kernel")
+        raise ValueError(NOTHING_TO_COUNT)
     return Count(tuple(rows.values()))
 
 
@@ -236,32 +235,12 @@ def unprune(module: Module) -> Module:
     return module
 
 
-def _by_sparsity(
-    found: Sequence[Found], sparsity: float | Mapping[str, float]
-) -> list[tuple[float, list[Found]]]:
-    """Which weights share out which sparsity."""
-    if not isinstance(sparsity, Mapping):
-        return [(sparsity, list(found))]
-    if not sparsity:
-        raise ValueError("the sparsity names no layer: give a share for at least one path pattern")
-    paths = [path for each in found for path in each.paths]
-    named = {pattern: select(paths, pattern) for pattern in sparsity}
-    for path in paths:
-        by = [pattern for pattern, selected in named.items() if path in selected]
-        if len(by) > 1:
-            raise ValueError(f"{path} is given several sparsities, by {', '.join(map(repr, by))}")
-    return [
-        (share, [each for each in found if named[pattern] & set(each.paths)])
-        for pattern, share in sparsity.items()
-    ]
-
-
-def _thin(module: Module, chosen: Sequence[tuple[Found, Tensor]], compute: str) -> Module:
+def _thin(module: Module, masks: Sequence[tuple[Kernel, Tensor]], compute: str) -> Module:
     """Put the masks on, all of them, after everything that could go wrong has been checked."""
-    thinned = [(found, mask) for found, mask in chosen if not mask.all()]
-    for found, mask in thinned:
-        for layer in found.layers:
-            put_mask(layer, mask, compute)
+    layers = layers_by_path(module)
+    thinned = [(path, mask) for kernel, mask in masks if not mask.all() for path in kernel.paths]
+    for path, mask in thinned:
+        put_mask(layers[path], mask, compute)
     if thinned:
         check_when_loading(module)
     return module

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from kanbatsu.sparsity.roles import path_name
+from kanbatsu.tree import path_name
 
 Tree = TypeVar("Tree")
 KEEP = 2

@@ -99,7 +99,7 @@ TREES = {
 
 
 def by_path(tree):
-    return kanbatsu.sparsity.roles.leaves_by_path(tree)
+    return kanbatsu.tree.leaves_by_path(tree)
 
 
 @pytest.mark.parametrize("library", TREES)
@@ -126,7 +126,7 @@ def test_kernels_of_every_library_stay_pruned(library):
 
     train = jax.jit(lambda *start: jax.lax.scan(step, start, jnp.arange(100.0))[0])
     params, state = train(params, optimizer.init(params))
-    for tree in (params, state[1][0].mu, state[1][0].nu):
+    for tree in (params, state.inner[1][0].mu, state.inner[1][0].nu):
         values = by_path(tree)
         for path, mask in mask_at.items():
             assert (np.asarray(values[path])[~np.asarray(mask)] == 0).all()

@@ -13,7 +13,7 @@ import pytest
 
 import kanbatsu
 from kanbatsu.integrations.sbx import MASKS, count, probe, prune_policy
-from kanbatsu.sparsity.roles import leaves_by_path
+from kanbatsu.tree import leaves_by_path
 
 with warnings.catch_warnings():
     warnings.simplefilter(
@@ -127,7 +127,7 @@ def test_packed_networks_learn_what_masked_ones_do():
         state, inputs = model.policy.qf_state, (np.ones((40, 3)), np.ones((40, 1)))
         text = str(jax.make_jaxpr(state.apply_fn)(state.params, *inputs))
         # Of each of two critics one layer; the first and the last keep all their weights.
-        assert text.count("kanbatsu_kept") == (2 if compute == "packed" else 0)
+        assert text.count("kanbatsu_gathered") == (2 if compute == "packed" else 0)
         model.learn(42)
         assert_pruned(model)
         after.append([*trees_of(model, "qf"), *trees_of(model, "actor")])

@@ -21,6 +21,7 @@ from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.run.carry import run_one
 from kanbatsu.run.check import check
 from kanbatsu.run.record import Run
+from kanbatsu.run.resolve import resolved
 
 RUN = Run(
     task="gym/Pendulum-v1",
@@ -54,7 +55,7 @@ def finished(tmp_path_factory):
 def test_what_a_run_leaves_behind(finished):
     assert finished.finished
     assert finished.read_status()["state"] == "finished"
-    assert finished.read_config() == json.loads(json.dumps(to_dict(RUN)))
+    assert finished.read_config() == json.loads(json.dumps(to_dict(resolved(RUN))))
     assert finished.machine()["versions"]["jax"]
     kinds = {}
     for record in finished.metrics():

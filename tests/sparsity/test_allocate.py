@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanbatsu.sparsity.allocate import DISTRIBUTIONS, allocate
+from kanbatsu.sparsity.allocate import allocate
+from kanbatsu.sparsity.config import DISTRIBUTIONS
 
 # From the allocation function of the paper's public code (SparseNetwork4DRL, first release).
 TABLES = json.loads((Path(__file__).parent / "erk_allocation.json").read_text())

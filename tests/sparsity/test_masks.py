@@ -226,8 +226,9 @@ def test_weights_targets_and_moments_stay_zero():
     start = (params, params, optimizer.init(params))
     train = jax.jit(lambda start: jax.lax.scan(step, start, jnp.arange(100.0))[0])
     params, target, state = train(start)
+    adam = state.inner[1][0]
     for path, mask in kernels_of(masks).items():
-        for tree in (params, target, state[1][0].mu, state[1][0].nu):
+        for tree in (params, target, adam.mu, adam.nu):
             assert (leaf(tree, path)[~mask] == 0).all()
             assert (leaf(tree, path)[mask] != 0).all()
 
@@ -244,3 +245,30 @@ def test_masks_that_do_not_fit_are_refused():
         kanbatsu.keep_pruned(optax.sgd(0.1), masks).init(wider)
     with pytest.raises(ValueError, match=r"two leaves of this tree are called 'a/b/w'"):
         kanbatsu.make_masks({"a/b": {"w": jnp.ones(2)}, "a": {"b/w": jnp.ones(2)}}, 0.5, key=KEY)
+
+
+def test_masks_replaced_in_the_state_take_effect_in_the_compiled_step():
+    params = {"dense": layer(6, 4)}
+    masks = kanbatsu.make_masks(params, 0.5, key=KEY)
+    others = kanbatsu.make_masks(params, 0.5, key=jax.random.key(1))
+    optimizer = kanbatsu.keep_pruned(optax.adam(1e-2), masks)
+    compiled = 0
+
+    @jax.jit
+    def step(params, state):
+        nonlocal compiled
+        compiled += 1
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    def moved(before, after):
+        return leaf(before, "dense/kernel") != leaf(after, "dense/kernel")
+
+    start = kanbatsu.apply_masks(params, masks)
+    first, state = step(start, optimizer.init(start))
+    np.testing.assert_array_equal(moved(start, first), leaf(masks, "dense/kernel"))
+    begun = kanbatsu.apply_masks(first, others)
+    second, _ = step(begun, state._replace(masks=others))
+    assert compiled == 1
+    np.testing.assert_array_equal(moved(begun, second), leaf(others, "dense/kernel"))

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import kanbatsu.torch
 from kanbatsu.kernels.shared import shared_library
-from kanbatsu.sparsity.break_even import SMALLEST
+from kanbatsu.sparsity.compute import SMALLEST
 from kanbatsu.torch import layers, products
 
 pytestmark = pytest.mark.skipif(shared_library() is None, reason="built without kernels")

@@ -12,7 +12,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from kanbatsu.integrations.sb3.networks import Networks
-from kanbatsu.torch.find import Paths
+from kanbatsu.sparsity.kernel import Paths
 from kanbatsu.torch.layers import put_mask
 from kanbatsu.torch.loading import check_when_loading
 from kanbatsu.torch.pruning import apply_masks, masks, prune
@@ -62,8 +62,8 @@ def prune_policy(
     distribution: str = "erk",
     pattern: str = "element",
     group_size: int = 16,
-    include: Paths = (),
-    exclude: Paths = (),
+    include: Paths | None = None,
+    exclude: Paths | None = None,
     compute: str = "auto",
 ) -> Model:
     """Remove a share of a model's weights, once, at random, in place, before `model.learn`.
