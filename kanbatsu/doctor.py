@@ -40,7 +40,7 @@ TASKS = {"gym/Pendulum-v1": True, "dmc/cartpole-balance": False}
 """Environments to try, and whether kanbatsu always comes with what they need."""
 
 LOADING_SECONDS = 120.0
-"""That an environment may take to load."""
+"""Seconds that an environment may take to load."""
 
 
 @dataclass(frozen=True)

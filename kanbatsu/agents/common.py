@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import optax
+from jaxtyping import Array
 
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.nn.heads import ValueHead
-from kanbatsu.types import Key, Spec
+from kanbatsu.nn.normaliser import Normaliser
+from kanbatsu.types import Key, Spec, Transition
 
 Tree = TypeVar("Tree")
 
@@ -86,6 +88,43 @@ def move_towards(online: Tree, target: Tree, tau: float) -> Tree:
         lambda new, old: tau * new + (1.0 - tau) * old if eqx.is_inexact_array(old) else old,
         online,
         target,
+    )
+
+
+def in_turn(
+    learn: Callable[..., Any],
+    draw_noise: Callable[[Key, Transition], Any],
+    state: Tree,
+    batches: Transition,
+    key: Key,
+) -> tuple[Tree, dict[str, Array]]:
+    """Learn from `k` batches in turn.
+
+    Args:
+        learn: from a state, a batch and noise to the next state and metrics.
+        draw_noise: from a key and a batch to the noise of one update.
+        state: what the first update begins with.
+        batches: arrays `[k, batch, ...]`.
+        key: split among the updates.
+
+    Returns:
+        The state after the last, and its metrics.
+    """
+
+    def step(state: Tree, item: tuple[Transition, Key]) -> Any:
+        batch, step_key = item
+        return learn(state, batch, draw_noise(step_key, batch))
+
+    state, metrics = jax.lax.scan(
+        step, state, (batches, jax.random.split(key, batches.reward.shape[0]))
+    )
+    return state, {name: values[-1] for name, values in metrics.items()}
+
+
+def normalised(normaliser: Normaliser, batch: Transition) -> Transition:
+    """Return a batch with its observations normalised by what has been seen so far."""
+    return batch._replace(
+        obs=normaliser.normalise(batch.obs), next_obs=normaliser.normalise(batch.next_obs)
     )
 
 

@@ -16,7 +16,9 @@ from kanbatsu.agents.common import (
     actor_and_critics,
     apply_gradient,
     discount_for,
+    in_turn,
     move_towards,
+    normalised,
     trainable,
     with_gradient,
 )
@@ -144,10 +146,7 @@ class DDPG:
         return self._draw(make_network_masks, key)
 
     def init(self, key: Key, masks: Any = None) -> DDPGState:
-        """Draw the networks, prune them once, and start every target as a copy.
-
-        With masks given, this is a pure function: `jax.vmap(agent.init)(keys, stacked_masks)`.
-        """
+        """Draw the networks, prune them once, and start every target as a copy."""
         if masks is None:
             drawn = self._draw(make_network, key)
         else:
@@ -179,20 +178,13 @@ class DDPG:
         self, state: DDPGState, batches: Transition, key: Key
     ) -> tuple[DDPGState, dict[str, Scalar]]:
         """Learn from `k` batches in turn (arrays `[k, batch, ...]`); metrics are of the last."""
-
-        def step(state: DDPGState, item: tuple[Transition, Key]) -> Any:
-            batch, step_key = item
-            return self.learn(state, batch, self._draw_noise(step_key, batch))
-
-        keys = jax.random.split(key, batches.reward.shape[0])
-        state, metrics = jax.lax.scan(step, state, (batches, keys))
-        return state, {name: values[-1] for name, values in metrics.items()}
+        return in_turn(self.learn, self._draw_noise, state, batches, key)
 
     def learn(
         self, state: DDPGState, batch: Transition, noise: Noise
     ) -> tuple[DDPGState, dict[str, Scalar]]:
         """Update once: actor, critic, target; a function of its arguments alone."""
-        batch = self._normalised(state, batch)
+        batch = normalised(state.normaliser, batch)
         (loss_actor, info), actor_gradient = with_gradient(actor_loss)(
             state.actor, state.critics, batch.obs, noise.actor
         )
@@ -226,7 +218,7 @@ class DDPG:
     def probe(self, state: DDPGState, batch: Transition, key: Key) -> dict[str, Scalar]:
         """Measure actor and critics on one batch; of several critics, the first."""
         noise = self._draw_noise(key, batch)
-        batch = self._normalised(state, batch)
+        batch = normalised(state.normaliser, batch)
         _, actor_gradient = with_gradient(actor_loss)(
             state.actor, state.critics, batch.obs, noise.actor
         )
@@ -259,10 +251,4 @@ class DDPG:
         std, shape = self.config.exploration_std, batch.action.shape
         return Noise(
             std * jax.random.normal(actor_key, shape), std * jax.random.normal(critic_key, shape)
-        )
-
-    def _normalised(self, state: DDPGState, batch: Transition) -> Transition:
-        return batch._replace(
-            obs=state.normaliser.normalise(batch.obs),
-            next_obs=state.normaliser.normalise(batch.next_obs),
         )

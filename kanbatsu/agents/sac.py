@@ -17,7 +17,9 @@ from kanbatsu.agents.common import (
     actor_and_critics,
     apply_gradient,
     discount_for,
+    in_turn,
     move_towards,
+    normalised,
     trainable,
     with_gradient,
 )
@@ -165,10 +167,7 @@ class SAC:
         return self._draw(make_network_masks, key)
 
     def init(self, key: Key, masks: Any = None) -> SACState:
-        """Draw the networks, prune them once, and start every target as a copy.
-
-        With masks given, this is a pure function: `jax.vmap(agent.init)(keys, stacked_masks)`.
-        """
+        """Draw the networks, prune them once, and start every target as a copy."""
         if masks is None:
             drawn = self._draw(make_network, key)
         else:
@@ -202,20 +201,13 @@ class SAC:
         self, state: SACState, batches: Transition, key: Key
     ) -> tuple[SACState, dict[str, Scalar]]:
         """Learn from `k` batches in turn (arrays `[k, batch, ...]`); metrics are of the last."""
-
-        def step(state: SACState, item: tuple[Transition, Key]) -> Any:
-            batch, step_key = item
-            return self.learn(state, batch, self._draw_noise(step_key, batch))
-
-        keys = jax.random.split(key, batches.reward.shape[0])
-        state, metrics = jax.lax.scan(step, state, (batches, keys))
-        return state, {name: values[-1] for name, values in metrics.items()}
+        return in_turn(self.learn, self._draw_noise, state, batches, key)
 
     def learn(
         self, state: SACState, batch: Transition, noise: Noise
     ) -> tuple[SACState, dict[str, Scalar]]:
         """Update once: actor, temperature, critic, target; a function of its arguments alone."""
-        batch = self._normalised(state, batch)
+        batch = normalised(state.normaliser, batch)
         temperature = jnp.exp(state.log_temperature)
 
         (loss_actor, info), actor_gradient = with_gradient(actor_loss)(
@@ -267,7 +259,7 @@ class SAC:
     def probe(self, state: SACState, batch: Transition, key: Key) -> dict[str, Scalar]:
         """Measure actor and critics on one batch; of several critics, the first."""
         noise = self._draw_noise(key, batch)
-        batch = self._normalised(state, batch)
+        batch = normalised(state.normaliser, batch)
         temperature = jnp.exp(state.log_temperature)
         _, actor_gradient = with_gradient(actor_loss)(
             state.actor, state.critics, temperature, batch.obs, noise.actor
@@ -305,9 +297,3 @@ class SAC:
         actor_key, critic_key = jax.random.split(key)
         shape = batch.action.shape
         return Noise(jax.random.normal(actor_key, shape), jax.random.normal(critic_key, shape))
-
-    def _normalised(self, state: SACState, batch: Transition) -> Transition:
-        return batch._replace(
-            obs=state.normaliser.normalise(batch.obs),
-            next_obs=state.normaliser.normalise(batch.next_obs),
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from kanbatsu.agents.common import trainable
 from kanbatsu.agents.obgd import bounded_step, cut_trace, extend_trace
 from kanbatsu.agents.streaming import Outcome, Senses, average, choose, refuse_batch
+from kanbatsu.nn.heads import log_prob_and_entropy
 from kanbatsu.nn.layers import Linear
 from kanbatsu.nn.stream import (
     NormalHead,
@@ -90,22 +90,6 @@ class StreamACState(eqx.Module):
 def value_of(critic: StreamNetwork, obs: Array) -> Float[Array, "*batch"]:
     """V(s)."""
     return critic(obs)[..., 0]
-
-
-def log_prob_and_entropy(
-    mean: Float[Array, "*batch action_dim"], deviation: Array, action: Array
-) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
-    """Log density of an action under a diagonal Gaussian, and the Gaussian's entropy.
-
-    Example:
-        >>> one = jnp.ones(1)
-        >>> log_prob, entropy = log_prob_and_entropy(one, one, one)
-        >>> round(float(log_prob), 4), round(float(entropy), 4)
-        (-0.9189, 1.4189)
-    """
-    log_scale = jnp.log(deviation) + 0.5 * math.log(2.0 * math.pi)
-    squares = ((action - mean) / deviation) ** 2
-    return (-0.5 * squares - log_scale).sum(axis=-1), (0.5 + log_scale).sum(axis=-1)
 
 
 def policy_objective(

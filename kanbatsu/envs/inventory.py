@@ -29,7 +29,7 @@ class Chain:
     largest_order: float = 2.0
     """What a stage can order in one period."""
     shape: float = 9.0
-    """Of the demand's gamma distribution: its standard deviation is its mean over sqrt(shape)."""
+    """Shape of the demand's gamma distribution: the deviation is the mean over its root."""
     swing: float = 0.0
     """Share of the mean by which demand rises and falls over a year; 0 for no seasons."""
     year: int = 26

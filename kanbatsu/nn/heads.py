@@ -96,3 +96,19 @@ def sample_tanh_normal(
     gaussian = -0.5 * noise**2 - log_std - 0.5 * math.log(2.0 * math.pi)
     log_slope = 2.0 * (math.log(2.0) - pre_tanh - jax.nn.softplus(-2.0 * pre_tanh))
     return jnp.tanh(pre_tanh), (gaussian - log_slope).sum(axis=-1)
+
+
+def log_prob_and_entropy(
+    mean: Float[Array, "*batch action_dim"], deviation: Array, action: Array
+) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
+    """Log density of an action under a diagonal Gaussian, and the Gaussian's entropy.
+
+    Example:
+        >>> one = jnp.ones(1)
+        >>> log_prob, entropy = log_prob_and_entropy(one, one, one)
+        >>> round(float(log_prob), 4), round(float(entropy), 4)
+        (-0.9189, 1.4189)
+    """
+    log_scale = jnp.log(deviation) + 0.5 * math.log(2.0 * math.pi)
+    squares = ((action - mean) / deviation) ** 2
+    return (-0.5 * squares - log_scale).sum(axis=-1), (0.5 + log_scale).sum(axis=-1)

@@ -20,9 +20,9 @@ class Operations:
     """Floating-point operations of an agent: two for each weight that a product multiplies."""
 
     update: int
-    """Of one update with its whole batch, or of one decision of an agent on a stream."""
+    """Operations of one update with its whole batch, or of one decision on a stream."""
     decision: int
-    """Of choosing one action; 0 for an agent that learns from a stream, where its update does."""
+    """Operations of choosing one action; 0 on a stream, where they are part of the update."""
 
     def total(self, interactions: int, updates: int) -> int:
         """Operations of that many decisions and updates. Evaluations and probes are not counted.

@@ -2,6 +2,7 @@
 // (its name) and KANBATSU_WIDTH (floats per register).
 #include "element.h"
 #include "grouped.h"
+#include "grouped_gradients.h"
 #include "lists.h"
 #include "norm.h"
 #include "rows.h"
