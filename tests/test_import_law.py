@@ -1,6 +1,7 @@
 """The one-way law: a file imports only from rooms above its own; and nothing is ever unpickled."""
 
 import ast
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,3 +116,41 @@ def test_only_the_command_line_parses_and_prints(file):
     if not file.startswith("kanbatsu/cli/"):
         assert "tyro" not in libraries
         assert "rich" not in libraries or file == "kanbatsu/engine/progress.py"
+
+
+def ring(graph: dict[str, set[str]]) -> list[str]:
+    """Return files that import one another in a ring, lazily or not; none where there is no ring."""
+    left = {file: set(needed) for file, needed in graph.items()}
+    while free := [file for file, needed in left.items() if not needed & left.keys()]:
+        for file in free:
+            del left[file]
+    return sorted(left)
+
+
+def graph() -> dict[str, set[str]]:
+    """Return which files of the package each file imports, wherever in it that happens."""
+    modules = {file.removesuffix(".py").replace("/", "."): file for file in FILES}
+    modules |= {name.removesuffix(".__init__"): file for name, file in modules.items()}
+    needed = {}
+    for file, path in FILES.items():
+        names = imports(path.read_text())
+        both = ((name, name.rpartition(".")[0]) for name in names)
+        needed[file] = {
+            modules[n]
+            for pair in both
+            for n in pair[: 1 + (pair[0] not in modules)]
+            if n in modules
+        } - {file}
+    return needed
+
+
+def test_no_files_import_one_another_in_a_ring():
+    assert ring(graph()) == []
+    assert ring({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
+
+
+def test_a_file_is_one_idea():
+    sources = [*FILES.values(), *PACKAGE.rglob("*.cc"), *PACKAGE.rglob("*.h")]
+    lengths = {path.name: len(path.read_text().splitlines()) for path in sources}
+    assert {name: n for name, n in lengths.items() if n > 300} == {}
+    assert statistics.median(len(path.read_text().splitlines()) for path in sources) <= 135

@@ -10,47 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
+from kanbatsu.bench.entrant import Entrant, Facts
 from kanbatsu.machine import peak_resident_bytes
 
-SIZES = {"4.4M": (128, 512), "17M": (256, 1024), "109M": (640, 2560)}
-"""Width of the actor (one block) and of the critic (two blocks), by dense weights on humanoid."""
-OBS_DIM, ACTION_DIM, EPISODE_LENGTH = 67, 21, 500
-"""dmc/humanoid-*, in decisions of two simulator steps."""
-BATCH = 256
-UPDATES_PER_CALL = 2
 
-
-@dataclass(frozen=True)
-class Spec:
-    """What a contender is."""
-
-    what: str
-    """`update` or `inference`."""
-    size: str
-    sparsity: float
-    pattern: str
-    """`dense`, `element` or `grouped`."""
-    compute: str
-    """`dense`, `masked`, `packed`, or the name of a library."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a contender says of itself once it is ready."""
-
-    weights: int
-    """Kernel weights that exist."""
-    operations: float
-    """Floating-point operations per unit of work, on weights that exist."""
-    state_bytes: int
-    """Bytes of weights, their places, targets and optimizer moments; of an inference, of the
-    weights and their places."""
-
-
-def prepare(spec: Spec) -> tuple[Callable[[], Any], int, Facts]:
+def prepare(spec: Entrant) -> tuple[Callable[[], Any], int, Facts]:
     """Make a contender.
 
     Returns:
@@ -71,7 +38,7 @@ def prepare(spec: Spec) -> tuple[Callable[[], Any], int, Facts]:
 class Contender:
     """A contender's process, seen from the race."""
 
-    def __init__(self, spec: Spec):
+    def __init__(self, spec: Entrant):
         self.spec = spec
         self._process = subprocess.Popen(
             [sys.executable, "-m", "kanbatsu.bench.contender", json.dumps(asdict(spec))],
@@ -110,7 +77,7 @@ class Contender:
 def main() -> None:
     """Answer the race: how long calls take, and the peak memory when asked for none."""
     try:
-        call, units, facts = prepare(Spec(**json.loads(sys.argv[1])))
+        call, units, facts = prepare(Entrant(**json.loads(sys.argv[1])))
     except ImportError as error:
         _say(f"not installed: {error.name}")
         return

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from kanbatsu.agents.ddpg import DDPG, DDPGConfig
-from kanbatsu.bench.contender import ACTION_DIM, OBS_DIM, SIZES, Facts, Spec
+from kanbatsu.bench.entrant import ACTION_DIM, OBS_DIM, SIZES, Entrant, Facts
 from kanbatsu.deploy import export_policy, load
 from kanbatsu.deploy.files import read
 from kanbatsu.deploy.layers import (
@@ -28,17 +28,17 @@ from kanbatsu.deploy.layers import (
 )
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.sparsity.count import count
-from kanbatsu.types import Spec as TaskSpec
+from kanbatsu.types import Spec
 
 Call = Callable[[np.ndarray], Any]
 
 
-def prepare_inference(spec: Spec) -> tuple[Callable[[], Any], int, Facts]:
+def prepare_inference(spec: Entrant) -> tuple[Callable[[], Any], int, Facts]:
     """Export an untrained policy and load it as the contender says; see `contender.prepare`."""
     config, obs_dim = network(spec)
     critic = CriticConfig(width=8, blocks=1)
     agent = DDPG(
-        TaskSpec((obs_dim,), action_dim=ACTION_DIM, episode_length=None),
+        Spec((obs_dim,), action_dim=ACTION_DIM, episode_length=None),
         DDPGConfig(actor=config, critic=critic),
     )
     state = agent.init(jax.random.key(0))
@@ -53,11 +53,11 @@ def prepare_inference(spec: Spec) -> tuple[Callable[[], Any], int, Facts]:
     return lambda: call(observation), 1, facts
 
 
-def network(spec: Spec) -> tuple[NetworkConfig, int]:
+def network(spec: Entrant) -> tuple[NetworkConfig, int]:
     """Return the policy of a size, and how much it observes.
 
     Example:
-        >>> config, obs_dim = network(Spec("inference", "3x512", 0.9, "grouped", "packed"))
+        >>> config, obs_dim = network(Entrant("inference", "3x512", 0.9, "grouped", "packed"))
         >>> config.network, config.width, config.blocks, obs_dim
         ('mlp', 512, 3, 512)
     """

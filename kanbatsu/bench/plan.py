@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kanbatsu.bench.contender import SIZES, Spec
+from kanbatsu.bench.entrant import SIZES, Entrant
 from kanbatsu.bench.race import Row
 from kanbatsu.kernels.library import instruction_set
 from kanbatsu.machine import machine_facts
@@ -37,7 +37,7 @@ class Choice(NamedTuple):
     """Only one of the two."""
 
 
-def plan(choice: Choice) -> list[list[Spec]]:
+def plan(choice: Choice) -> list[list[Entrant]]:
     """Return the contenders of each race; dense comes first.
 
     Raises:
@@ -62,7 +62,7 @@ def plan(choice: Choice) -> list[list[Spec]]:
     return races
 
 
-def _races(choice: Choice) -> Iterator[list[Spec]]:
+def _races(choice: Choice) -> Iterator[list[Entrant]]:
     for what in ("update", "inference"):
         if choice.only not in (None, what):
             continue
@@ -71,13 +71,16 @@ def _races(choice: Choice) -> Iterator[list[Spec]]:
             if updates and size in LAYERS:
                 continue
             sparse = [
-                Spec(what, size, sparsity, pattern, compute)
+                Entrant(what, size, sparsity, pattern, compute)
                 for pattern in choice.patterns
                 for sparsity in choice.sparsities
                 for compute in (choice.computes if updates else ["packed"])
             ]
             rivals = () if updates else RIVALS
-            yield [*(Spec(what, size, 0.0, "dense", name) for name in ("dense", *rivals)), *sparse]
+            yield [
+                *(Entrant(what, size, 0.0, "dense", name) for name in ("dense", *rivals)),
+                *sparse,
+            ]
 
 
 def _refuse_unknown(words: Sequence[str], kind: str, known: Sequence[str]) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kanbatsu.bench.contender import Contender, Facts, Spec
+from kanbatsu.bench.contender import Contender
+from kanbatsu.bench.entrant import Entrant, Facts
 
 MILLISECONDS_PER_TURN = 400.0
 """Milliseconds of a turn, about: short calls are repeated."""
@@ -42,9 +43,9 @@ class Row:
     peak_resident_bytes: int
 
     @property
-    def spec(self) -> Spec:
+    def spec(self) -> Entrant:
         """Who it was."""
-        return Spec(self.what, self.size, self.sparsity, self.pattern, self.compute)
+        return Entrant(self.what, self.size, self.sparsity, self.pattern, self.compute)
 
     def record(self) -> dict[str, Any]:
         """Return the row as JSON knows it."""
@@ -52,8 +53,8 @@ class Row:
 
 
 def run_race(
-    specs: Sequence[Spec], rounds: int, peak_gflops: float, say: Callable[[str], None]
-) -> tuple[list[Row], dict[Spec, str]]:
+    specs: Sequence[Entrant], rounds: int, peak_gflops: float, say: Callable[[str], None]
+) -> tuple[list[Row], dict[Entrant, str]]:
     """Let contenders work in turns.
 
     Args:
@@ -67,7 +68,7 @@ def run_race(
     """
     with contextlib.ExitStack() as stack:
         facts: dict[Contender, Facts] = {}
-        absent: dict[Spec, str] = {}
+        absent: dict[Entrant, str] = {}
         for spec in specs:
             say(f"preparing {spec.what} {spec.size} {name_of(spec)}")
             contender = stack.enter_context(Contender(spec))
@@ -96,11 +97,11 @@ def bare_product_gflops(batch: int = 256, inputs: int = 1024, outputs: int = 409
     return 2e-9 * batch * inputs * outputs / statistics.median(times)
 
 
-def name_of(spec: Spec) -> str:
+def name_of(spec: Entrant) -> str:
     """Say in a few words what a contender is.
 
     Example:
-        >>> name_of(Spec("update", "17M", 0.9, "grouped", "packed"))
+        >>> name_of(Entrant("update", "17M", 0.9, "grouped", "packed"))
         'grouped 0.9, packed'
     """
     if spec.pattern == "dense":

@@ -9,23 +9,22 @@ import jax
 import numpy as np
 
 from kanbatsu.agents.sac import SAC, SACConfig
-from kanbatsu.bench.contender import (
+from kanbatsu.bench.entrant import (
     ACTION_DIM,
     BATCH,
     EPISODE_LENGTH,
     OBS_DIM,
     SIZES,
     UPDATES_PER_CALL,
+    Entrant,
     Facts,
-    Spec,
 )
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.sparsity.count import count
-from kanbatsu.types import Spec as TaskSpec
-from kanbatsu.types import Transition
+from kanbatsu.types import Spec, Transition
 
 
-def prepare_update(spec: Spec) -> tuple[Callable[[], Any], int, Facts]:
+def prepare_update(spec: Entrant) -> tuple[Callable[[], Any], int, Facts]:
     """Make an agent and a call that updates it; see `contender.prepare`."""
     agent = make_agent(spec)
     state = agent.init(jax.random.key(0))
@@ -60,14 +59,14 @@ def prepare_update(spec: Spec) -> tuple[Callable[[], Any], int, Facts]:
     return call, UPDATES_PER_CALL, facts
 
 
-def make_agent(spec: Spec) -> SAC:
+def make_agent(spec: Entrant) -> SAC:
     """Return SAC with SimBa at a size, pruned and computed as the contender says."""
     actor, critic = SIZES[spec.size]
     pruning: dict[str, Any] = {}
     if spec.pattern != "dense":
         pruning = {"sparsity": spec.sparsity, "pattern": spec.pattern, "compute": spec.compute}
     return SAC(
-        TaskSpec((OBS_DIM,), action_dim=ACTION_DIM, episode_length=EPISODE_LENGTH),
+        Spec((OBS_DIM,), action_dim=ACTION_DIM, episode_length=EPISODE_LENGTH),
         SACConfig(
             actor=NetworkConfig(width=actor, blocks=1, **pruning),
             critic=CriticConfig(width=critic, blocks=2, **pruning),

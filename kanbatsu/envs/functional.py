@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32
 
-from kanbatsu.envs.spec import Environment, Timestep, unknown_task
+from kanbatsu.envs.spec import Environment, Timestep
 from kanbatsu.types import Key, Spec
 
 
@@ -88,32 +87,3 @@ class HostedEnvironment:
 def functional_of(environment: Environment) -> FunctionalEnvironment | None:
     """Return the pure functions behind an environment; None where it is a simulator on the host."""
     return environment.functional if isinstance(environment, HostedEnvironment) else None
-
-
-def load(task: str) -> FunctionalEnvironment:
-    """Build the functional environment of `jax/`, `gymnax/`, `brax/` or `playground/` with a name.
-
-    Raises:
-        TaskError: No such name, or the library is missing.
-
-    Example:
-        >>> load("jax/cartpole").spec
-        Spec(obs_shape=(4,), action_dim=2, episode_length=500)
-    """
-    if task.startswith("gymnax/"):
-        from kanbatsu.envs import gymnax
-
-        return gymnax.load(task)
-    if task.startswith(("brax/", "playground/")):
-        from kanbatsu.envs import brax
-
-        return brax.load(task)
-    from kanbatsu.envs.classic import CartPole, Pendulum
-
-    makers: dict[str, Callable[[], FunctionalEnvironment]] = {
-        "jax/cartpole": CartPole,
-        "jax/pendulum": Pendulum,
-    }
-    if task not in makers:
-        raise unknown_task(task, makers)
-    return makers[task]()

@@ -6,13 +6,15 @@ import contextlib
 import difflib
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 
 from kanbatsu.envs import discrete as discrete_tasks
-from kanbatsu.envs import dmc, functional, gym, inventory
+from kanbatsu.envs import dmc, gym, inventory
+from kanbatsu.envs.functional import FunctionalEnvironment, HostedEnvironment
 from kanbatsu.envs.spec import Environment, TaskError, unknown_task
 
 FUNCTIONAL = ("jax/", "gymnax/", "brax/", "playground/")
@@ -73,7 +75,7 @@ _WANTS_DISCRETE = (
 
 def _hosted(task: str, action_repeat: int | None, discrete: bool) -> Environment:
     """Build a functional environment, if its actions are what the agent gives."""
-    made = functional.load(task)
+    made = load_functional(task)
     if action_repeat not in (None, 1):
         raise TaskError(f"{task} cannot repeat actions: leave action_repeat unset")
     if made.spec.discrete and not discrete:
@@ -83,7 +85,36 @@ def _hosted(task: str, action_repeat: int | None, discrete: bool) -> Environment
         )
     if discrete and not made.spec.discrete:
         raise TaskError(f"{task} has continuous actions; {_WANTS_DISCRETE}")
-    return functional.HostedEnvironment(made)
+    return HostedEnvironment(made)
+
+
+def load_functional(task: str) -> FunctionalEnvironment:
+    """Build the functional environment of `jax/`, `gymnax/`, `brax/` or `playground/` with a name.
+
+    Raises:
+        TaskError: No such name, or the library is missing.
+
+    Example:
+        >>> load_functional("jax/cartpole").spec
+        Spec(obs_shape=(4,), action_dim=2, episode_length=500)
+    """
+    if task.startswith("gymnax/"):
+        from kanbatsu.envs import gymnax
+
+        return gymnax.load(task)
+    if task.startswith(("brax/", "playground/")):
+        from kanbatsu.envs import brax
+
+        return brax.load(task)
+    from kanbatsu.envs.classic import CartPole, Pendulum
+
+    makers: dict[str, Callable[[], FunctionalEnvironment]] = {
+        "jax/cartpole": CartPole,
+        "jax/pendulum": Pendulum,
+    }
+    if task not in makers:
+        raise unknown_task(task, makers)
+    return makers[task]()
 
 
 def _inventory(task: str, action_repeat: int | None, discrete: bool) -> Environment:

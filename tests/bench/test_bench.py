@@ -11,12 +11,13 @@ from rich.console import Console
 from kanbatsu import cli
 from kanbatsu.agents.ddpg import DDPG, DDPGConfig
 from kanbatsu.bench import inference, race
-from kanbatsu.bench.contender import Contender, Facts, Spec
+from kanbatsu.bench.contender import Contender
+from kanbatsu.bench.entrant import Entrant, Facts
 from kanbatsu.bench.plan import Choice, plan
 from kanbatsu.bench.race import name_of
 from kanbatsu.cli import machine
 from kanbatsu.deploy import export_policy
-from kanbatsu.types import Spec as TaskSpec
+from kanbatsu.types import Spec
 
 
 def names(**given):
@@ -81,8 +82,8 @@ class Stopwatch(Contender):
 @pytest.fixture
 def raced(monkeypatch):
     monkeypatch.setattr(race, "Contender", Stopwatch)
-    specs = [Spec("inference", "3x512", 0.0, "dense", c) for c in ("dense", "numpy", "torch")]
-    specs.append(Spec("inference", "3x512", 0.9, "grouped", "packed"))
+    specs = [Entrant("inference", "3x512", 0.0, "dense", c) for c in ("dense", "numpy", "torch")]
+    specs.append(Entrant("inference", "3x512", 0.9, "grouped", "packed"))
     return race.run_race(specs, rounds=2, peak_gflops=100.0, say=lambda _: None)
 
 
@@ -127,9 +128,9 @@ def test_rows_are_printed_and_stored(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("compute", ["dense", "numpy", "packed"])
 def test_every_contender_gives_the_same_action(compute, tmp_path):
-    spec = Spec("inference", "2x24", 0.5, "grouped", compute)
+    spec = Entrant("inference", "2x24", 0.5, "grouped", compute)
     config, obs_dim = inference.network(spec)
-    agent = DDPG(TaskSpec((obs_dim,), action_dim=3, episode_length=None), DDPGConfig(actor=config))
+    agent = DDPG(Spec((obs_dim,), action_dim=3, episode_length=None), DDPGConfig(actor=config))
     state = agent.init(jax.random.key(0))
     export_policy(state.actor, state.normaliser, tmp_path)
     observation = np.linspace(-1.0, 1.0, obs_dim, dtype=np.float32)
@@ -139,7 +140,7 @@ def test_every_contender_gives_the_same_action(compute, tmp_path):
 
 
 def test_a_contender_works_in_a_process_of_its_own():
-    with Contender(Spec("inference", "2x24", 0.5, "grouped", "packed")) as contender:
+    with Contender(Entrant("inference", "2x24", 0.5, "grouped", "packed")) as contender:
         facts = contender.facts()
         assert isinstance(facts, Facts), facts
         assert facts.weights == (2 * 24 * 24 + 24 * 21) // 2
@@ -148,5 +149,5 @@ def test_a_contender_works_in_a_process_of_its_own():
 
 
 def test_a_contender_that_breaks_says_so():
-    with Contender(Spec("inference", "nonsense", 0.5, "grouped", "packed")) as contender:
+    with Contender(Entrant("inference", "nonsense", 0.5, "grouped", "packed")) as contender:
         assert contender.facts() == "stopped with status 1"
