@@ -119,7 +119,7 @@ def test_only_the_command_line_parses_and_prints(file):
 
 
 def ring(graph: dict[str, set[str]]) -> list[str]:
-    """Return files that import one another in a ring, lazily or not; none where there is no ring."""
+    """Return the files that import one another in a ring, lazily or not, and what needs them."""
     left = {file: set(needed) for file, needed in graph.items()}
     while free := [file for file, needed in left.items() if not needed & left.keys()]:
         for file in free:

@@ -77,10 +77,8 @@ def _races(choice: Choice) -> Iterator[list[Entrant]]:
                 for compute in (choice.computes if updates else ["packed"])
             ]
             rivals = () if updates else RIVALS
-            yield [
-                *(Entrant(what, size, 0.0, "dense", name) for name in ("dense", *rivals)),
-                *sparse,
-            ]
+            dense = [Entrant(what, size, 0.0, "dense", name) for name in ("dense", *rivals)]
+            yield [*dense, *sparse]
 
 
 def _refuse_unknown(words: Sequence[str], kind: str, known: Sequence[str]) -> None:
