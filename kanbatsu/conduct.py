@@ -29,7 +29,7 @@ Kept = Mapping[str, Mapping[str, Count]]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StudyOutcome:
     """How a call of `carry_out` ended."""
 
     complete: bool
@@ -57,7 +57,7 @@ def carry_out(
     lang: Literal["en", "ja"] = "en",
     display: Display | None = None,
     on_checked: Callable[[Kept], None] = lambda kept: None,
-) -> Outcome:
+) -> StudyOutcome:
     """Carry out what is missing of a study, and write its report.
 
     A match is solved as the folder has it, where it holds the study already; arms are timed where a
@@ -100,7 +100,7 @@ def carry_out(
     complete = run_study(study, out, place, command, shown, tracker, population)
     page = write_report(out, lang)
     timed = tuple(came_out(study, read_json(out / "timing.json")["arms"]))
-    return Outcome(complete, study, kept, page, tuple(matches(study)), timed)
+    return StudyOutcome(complete, study, kept, page, tuple(matches(study)), timed)
 
 
 def _solved(study: Study, out: Path, workers: int, say: Callable[[str], None]) -> Study:

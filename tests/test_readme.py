@@ -16,7 +16,7 @@ import pytest
 from kanbatsu import cli, conduct
 from kanbatsu.agents import AGENTS as EVERY_AGENT
 from kanbatsu.agents.schedule import TrainConfig
-from kanbatsu.conduct import Outcome
+from kanbatsu.conduct import StudyOutcome
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.study.budget import solve
 from kanbatsu.study.file import study_from_dict
@@ -84,7 +84,7 @@ def test_shell_commands_exist(page, command, monkeypatch):
 
     def carry_out(study, out, **how):
         planned.append(study)
-        return Outcome(False, study, {}, Path("report.html"), (), ())
+        return StudyOutcome(False, study, {}, Path("report.html"), (), ())
 
     monkeypatch.setattr(conduct, "carry_out", carry_out)
     if words[0] in ("train", "study"):

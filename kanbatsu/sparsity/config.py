@@ -34,8 +34,9 @@ class Pruning:
     group_size: Natural = 16
     """Neighbouring outputs that share one list of inputs; read by the grouped pattern only."""
     compute: Compute = "auto"
-    """How pruned weights are stored and multiplied: as masked dense ones, packed (kept values
-    only), or whichever is faster on this machine. The same function either way."""
+    """How pruned weights are stored and multiplied: masked (as dense ones), packed (kept values
+    only), mixed (large and sparse layers packed, the others masked), or auto: mixed on a CPU with
+    kernels, else masked. The same function either way."""
 
 
 def pruning_of(
