@@ -1,1 +1,1 @@
-"""Pruning and probes inside trainers of other JAX libraries; imported only when asked for."""
+"""One folder per library: pruning and probes inside its own trainers, imported when asked for."""

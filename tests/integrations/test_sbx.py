@@ -12,7 +12,8 @@ import optax
 import pytest
 
 import kanbatsu
-from kanbatsu.integrations.sbx import MASKS, count, probe, prune_policy
+from kanbatsu.integrations.sbx import count, probe, prune_policy
+from kanbatsu.integrations.sbx.networks import MASKS
 from kanbatsu.tree import leaves_by_path
 
 with warnings.catch_warnings():

@@ -1,34 +1,19 @@
-"""SBX (Stable-Baselines in JAX): prune a model's networks once, before `learn`, and look inside."""
+"""Pruning of an SBX model's policy, once, before `learn`."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import glob
-import importlib
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float
 
+from kanbatsu.integrations.sbx.networks import ACTORS, COMPUTE, CRITICS, MASKS, states_of
 from kanbatsu.sparsity.compute import resolve
-from kanbatsu.sparsity.count import Count
-from kanbatsu.sparsity.count import count as count_tree
 from kanbatsu.sparsity.draw import Sparsity
 from kanbatsu.sparsity.kernel import Paths
 from kanbatsu.sparsity.masks import apply_masks, keep_pruned
 from kanbatsu.sparsity.prune import make_masks
 from kanbatsu.sparsity.roles import find_kernels
-
-ACTORS = ("actor",)
-CRITICS = ("qf", "qf1", "qf2", "vf")
-"""What SBX calls its networks; each has a train state, `policy.qf_state` for one."""
-MASKS = "pruning_masks"
-"""Attribute of a pruned policy that holds its masks, by network; they are saved with it."""
-COMPUTE = "pruning_compute"
-"""Attribute of a pruned policy that says how its layers multiply."""
-MEMBER = {"VectorCritic": "ContinuousCritic", "SimbaVectorCritic": "SimbaContinuousCritic"}
-"""What SBX's ensembles of critics are made of; the classes lie in the same file."""
 
 
 def prune_policy(
@@ -77,7 +62,7 @@ def prune_policy(
         >>> model.learn(10_000)  # doctest: +SKIP
     """
     compute = resolve(compute)
-    states = _states(model)
+    states = states_of(model)
     policy = model.policy
     if hasattr(policy, MASKS):
         raise ValueError(
@@ -115,88 +100,6 @@ def prune_policy(
         setattr(policy, COMPUTE, compute)
         _install(policy)
         policy.build = _Rebuild(policy)
-
-
-def count(model: Any) -> Count:
-    """Count kept and total weights of every kernel of an SBX model, pruned or not.
-
-    Returns:
-        The table that `kanbatsu.count` returns; paths start with the name of the network.
-
-    Raises:
-        ValueError: for a model that is no SBX model.
-    """
-    trees = {name: state.params for name, state in _states(model).items()}
-    return count_tree(trees, getattr(model.policy, MASKS, {}))
-
-
-def probe(
-    model: Any, observations: Float[Any, "batch *obs"], actions: Float[Any, "batch action_dim"]
-) -> dict[str, Float[Array, ""]]:
-    """Measure actor and critic on one batch; of several critics, the first, as the agents do.
-
-    Args:
-        model: an SBX model: SAC, TD3 or DDPG.
-        observations: from the replay buffer, say.
-        actions: in [-1, 1], as the replay buffer stores them.
-
-    Returns:
-        What `kanbatsu.flax.probe` returns, as `actor/srank`, `critic/srank` and so on; without
-        gradients.
-
-    Raises:
-        ValueError: for a model of another algorithm.
-    """
-    policy = model.policy
-    qf = getattr(policy, "qf", None)
-    if type(qf).__name__ not in MEMBER or hasattr(policy.qf_state, "batch_stats"):
-        raise ValueError(
-            "probe knows the networks of SBX's SAC, TD3 and DDPG. For others, call "
-            "kanbatsu.flax.probe with a module and its parameters"
-        )
-    member = getattr(importlib.import_module(type(qf).__module__), MEMBER[type(qf).__name__])
-    (ensemble,) = policy.qf_state.params["params"].values()
-    first = {"params": jax.tree.map(lambda leaf: leaf[0], ensemble)}
-    rngs = {"dropout": jax.random.key(0)}
-    measured = {
-        "actor": _probe()(_copy(policy.actor), policy.actor_state.params, observations),
-        "critic": _probe()(_copy(qf, member), first, observations, actions, rngs=rngs),
-    }
-    return {
-        f"{name}/{of}": value for name, probes in measured.items() for of, value in probes.items()
-    }
-
-
-@functools.cache
-def _probe() -> Any:
-    """The probe of one module, compiled once for all modules that are alike."""
-    from kanbatsu.flax import probe as flax_probe  # needs Flax, which pruning does without
-
-    return jax.jit(flax_probe, static_argnums=0)
-
-
-def _copy(module: Any, kind: Any = None) -> Any:
-    """A module with the fields of another one, but hashable: SBX gives its modules lists."""
-    kind = kind or type(module)
-    fields = {field.name for field in dataclasses.fields(kind)} - {"parent", "name"}
-    values = {name: getattr(module, name) for name in fields if hasattr(module, name)}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-
-def _states(model: Any) -> dict[str, Any]:
-    """The train states of a model's networks, by SBX's name of the network."""
-    policy = getattr(model, "policy", None)
-    states = {
-        name: getattr(policy, f"{name}_state")
-        for name in ACTORS + CRITICS
-        if hasattr(policy, f"{name}_state")
-    }
-    if not states:
-        raise ValueError(
-            f"{type(model).__name__} is no SBX model: it has no policy with train states. Models "
-            "of Stable-Baselines3 go to kanbatsu.integrations.sb3.prune_policy"
-        )
-    return states
 
 
 def _install(policy: Any) -> None:
