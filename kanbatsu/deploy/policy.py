@@ -105,7 +105,7 @@ def load(path: str | os.PathLike[str]) -> Policy:
         >>> from kanbatsu.nn.config import CriticConfig, NetworkConfig
         >>> config = SACConfig(NetworkConfig(width=8, blocks=1), CriticConfig(width=8, blocks=1))
         >>> from kanbatsu.types import Spec
-        >>> state = SAC(Spec(3, 2, episode_length=100), config).init(jax.random.key(0))
+        >>> state = SAC(Spec((3,), 2, episode_length=100), config).init(jax.random.key(0))
         >>> folder = tempfile.mkdtemp()
         >>> export_policy(state.actor, state.normaliser, folder)
         >>> policy = load(folder)

@@ -108,7 +108,7 @@ def export_policy(
         >>> from kanbatsu.nn.config import CriticConfig, NetworkConfig
         >>> config = DDPGConfig(NetworkConfig(width=8, blocks=1), CriticConfig(width=8, blocks=1))
         >>> from kanbatsu.types import Spec
-        >>> state = DDPG(Spec(3, 1, episode_length=100), config).init(jax.random.key(0))
+        >>> state = DDPG(Spec((3,), 1, episode_length=100), config).init(jax.random.key(0))
         >>> folder = Path(tempfile.mkdtemp())
         >>> export_policy(state.actor, state.normaliser, folder, low=-2.0, high=2.0)
         >>> [(folder / name).exists() for name in ("policy.json", "policy.safetensors")]

@@ -36,7 +36,7 @@ def play(environment: Environment, seed: int, decisions: int) -> tuple[np.ndarra
 )
 def test_sizes(task: str, obs_dim: int, action_dim: int) -> None:
     environment = DMCEnvironment(task)
-    assert environment.spec == Spec(obs_dim, action_dim, episode_length=500)
+    assert environment.spec == Spec((obs_dim,), action_dim, episode_length=500)
     obs = environment.reset(seed=0)
     assert obs.shape == (obs_dim,)
     assert obs.dtype == np.float32

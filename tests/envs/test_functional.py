@@ -52,7 +52,7 @@ def test_pendulum_is_gymnasiums():
 def test_episodes_are_cut_off_at_their_limit(world, limit):
     _, obs = world.reset(KEY)
     assert obs.shape == (world.spec.obs_dim,)
-    still = Clock(jnp.zeros(4 if world.discrete else 2), jnp.int32(limit - 2))
+    still = Clock(jnp.zeros(4 if world.spec.discrete else 2), jnp.int32(limit - 2))
     step = jax.jit(world.step)
     after, first = step(still, jnp.zeros(world.spec.action_dim), KEY)
     _, second = step(after, jnp.zeros(world.spec.action_dim), KEY)

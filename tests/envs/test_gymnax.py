@@ -56,7 +56,7 @@ def test_the_time_limit_truncates_and_does_not_terminate():
 
 def test_continuous_actions_are_scaled_to_the_bounds():
     environment = load("gymnax/Pendulum-v1")
-    assert not environment.discrete
+    assert not environment.spec.discrete
     key = jax.random.key(0)
     state, _ = environment.reset(key)
     free, pushed, beyond = (

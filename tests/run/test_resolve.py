@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from kanbatsu.run.run_one import run_one
+from kanbatsu.run.carry import run_one
 
 from kanbatsu.agents.ddpg import DDPGConfig
 from kanbatsu.agents.schedule import TrainConfig
