@@ -32,8 +32,8 @@ class BraxEnvironment:
     """One environment; where it shows several observations, the one that its policies see.
 
     Example:
-        >>> BraxEnvironment("brax/ant").spec.discrete
-        False
+        >>> BraxEnvironment("brax/ant").task
+        'brax/ant'
 
     Reference:
         Freeman et al. 2021, "Brax - A Differentiable Physics Engine for Large Scale Rigid Body

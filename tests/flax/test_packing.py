@@ -19,7 +19,8 @@ nnx = pytest.importorskip("flax.nnx")
 
 from flax.training.train_state import TrainState  # noqa: E402  (after Flax is known to be there)
 
-from kanbatsu.flax import pack_nnx, packed, record  # noqa: E402
+from kanbatsu.flax import pack_nnx, packed  # noqa: E402
+from kanbatsu.probes.jaxpr import record  # noqa: E402
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (37, 24))
@@ -361,7 +362,7 @@ def test_it_can_be_pickled_and_probed():
     params, masks = pruned(module)
     apply = packed(module, masks, compute="packed")
     close(pickle.loads(pickle.dumps(apply))(params, X), apply(params, X))
-    assert record(module, params, X)[0].shape == (37, 40)
+    assert record(module.apply, params, X)[0].shape == (37, 40)
 
 
 class Nnx(nnx.Module):

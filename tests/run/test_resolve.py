@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from kanbatsu.run.carry import run_one
 
 from kanbatsu.agents.ddpg import DDPGConfig
 from kanbatsu.agents.schedule import TrainConfig
@@ -17,6 +16,7 @@ from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.kernels.library import library
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
+from kanbatsu.run.carry import run_one
 from kanbatsu.run.record import Run
 from kanbatsu.run.resolve import record_of, resolved
 from kanbatsu.sparsity import compute

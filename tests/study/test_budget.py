@@ -11,7 +11,7 @@ from kanbatsu.agents.sac import SAC, SACConfig
 from kanbatsu.agents.schedule import StreamTrainConfig, TrainConfig
 from kanbatsu.files.tables import RecordError
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.run.operations import Operations, counts, operations
+from kanbatsu.run.operations import Operations, operations
 from kanbatsu.sparsity.flops import multiplied
 from kanbatsu.study.budget import came_out, matches, solve, total_flops
 from kanbatsu.study.file import study_from_dict
@@ -57,13 +57,13 @@ def test_operations_of_an_agent_by_hand(compute):
 
 def test_updates_begin_after_the_warm_up():
     train = TrainConfig(warmup_interactions=5, updates_per_interaction=3, environments=2)
-    assert [counts("sac", turn, train) for turn in (1, 2, 3, 4)] == [
+    assert [train.counts(turn) for turn in (1, 2, 3, 4)] == [
         (2, 0),
         (4, 0),
         (6, 6),
         (8, 12),
     ]
-    assert counts("stream_ac", 7, StreamTrainConfig()) == (7, 7)
+    assert StreamTrainConfig().counts(7) == (7, 7)
 
 
 def test_a_sparsity_is_solved_so_that_kept_weights_are_equal():

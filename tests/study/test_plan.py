@@ -11,8 +11,8 @@ from kanbatsu.agents.sac import SACConfig
 from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.files.tables import RecordError, to_dict
 from kanbatsu.nn.config import CriticConfig
-from kanbatsu.run.record import run_from_dict, study_record
-from kanbatsu.study.plan import Arm, Study, check_study
+from kanbatsu.run.record import run_from_dict
+from kanbatsu.study.plan import Arm, Study, check_study, study_record
 
 TINY = SACConfig(critic=CriticConfig(width=16, blocks=1))
 
