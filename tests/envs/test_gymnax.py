@@ -41,7 +41,7 @@ def test_breakout_is_gymnaxs_breakout_laid_out_flat():
 
 def test_the_time_limit_truncates_and_does_not_terminate():
     environment = load("gymnax/MountainCar-v0")
-    assert environment.spec == Spec((2,), action_dim=3, episode_length=200)
+    assert environment.spec == Spec((2,), action_dim=3, episode_length=200, discrete=True)
     state, _ = environment.reset(jax.random.key(0))
 
     def decide(state, key):

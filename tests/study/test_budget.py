@@ -49,7 +49,8 @@ def test_operations_of_an_agent_by_hand(compute):
     small = {"network": "mlp", "width": 8, "blocks": 1, "sparsity": 0.5, "compute": compute}
     config = SACConfig(NetworkConfig(**small), CriticConfig(**small, members=2))
     agent = SAC(Spec((3,), action_dim=1, episode_length=None), config)
-    counted = operations(agent, agent.networks(agent.init(jax.random.key(0))), batch=4)
+    networks = agent.networks(agent.init(jax.random.key(0)))
+    counted = operations(agent, networks, batch=4, acts_apart=True)
     # Actor 3 x 8 and two heads 8 x 1: 40 weights. Critics (3 + 1) x 8 and 8 x 1, twice: 80.
     actor, critic = (40, 80) if compute == "masked" else (20, 40)
     assert counted == Operations(2 * 4 * (4 * actor + 6 * critic), 2 * actor)
