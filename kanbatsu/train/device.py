@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from operator import itemgetter
 from typing import Any
 
@@ -112,7 +112,7 @@ def train_on_device(members: Sequence[DeviceMember], env_steps: int) -> Iterator
     turns, end = position.interactions // n, -(-env_steps // n)
     length = stretch(first.schedule, n)
 
-    def settle() -> None:
+    def hand_back() -> None:
         for member, carry in zip(members, side.apart(), strict=True):
             member.carry, member.position = carry, position
             member.metrics = member.learner.metrics(carry.state) if position.updates else None
@@ -128,6 +128,7 @@ def train_on_device(members: Sequence[DeviceMember], env_steps: int) -> Iterator
         spent = time.perf_counter() - started
         begin, turns = turns, turns + decisions
         position = Position(*first.schedule.counts(turns))
+        settle = cache(hand_back)  # once a turn, however many members ask
         settle()
         episodes = []
         for index, member in enumerate(members):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -129,7 +129,7 @@ def train_on_host(members: Sequence[HostMember], env_steps: int) -> Iterator[Tur
                     for step, fault in zip(steps, faults, strict=True)
                 ),
                 faults=tuple(faults),
-                settle=learner.settle,
+                settle=cache(learner.settle),  # once a turn, however many members ask
             )
             if all(faults):
                 return

@@ -58,6 +58,8 @@ RUNS = {
 }
 
 
+RUNS["device"] = replace(RUNS["replay"], task="jax/pendulum")
+
 DENSE = {"sparsity": 0.0, "compute": "masked"}
 GROUPED = {"sparsity": 0.5, "pattern": "grouped", "group_size": 4, "compute": "masked"}
 OTHERS = {  # the shapes of RUNS, thinned otherwise
@@ -68,6 +70,7 @@ OTHERS = {  # the shapes of RUNS, thinned otherwise
         critic=CriticConfig(width=8, blocks=1, **DENSE),
     ),
 }
+OTHERS["device"] = OTHERS["replay"]
 
 
 class Killed(Exception):
