@@ -85,8 +85,9 @@ class Log:
         )
 
     def resume(self) -> None:
-        """Remember what every network keeps, as a run that continues has it written down."""
-        self._kept = {name: count(network).kept for name, network in self._networks().items()}
+        """Remember what every network keeps, as the run that continues wrote it down last."""
+        *_, last = (record for record in self.files.metrics() if record["kind"] == "networks")
+        self._kept = {name: network["kept"] for name, network in last["networks"].items()}
 
     def episodes(self, ended: Iterable[tuple[int, Episode]]) -> None:
         """Write down training episodes, each with the env steps at its end."""

@@ -113,10 +113,20 @@ def test_a_method_that_changes_masks_runs_like_any_agent(tmp_path, redrawn):
         for name in (value, value.replace("critics", "targets"), *moments):
             assert (saved[name][~mask] == 0).all(), name
 
+
+@pytest.mark.parametrize("every", [40, 200])
+def test_counts_are_written_down_again_after_a_stop_as_without_one(every, tmp_path, monkeypatch):
+    # At 200 updates masks change once: after an evaluation, before the checkpoint that goes on.
+    entry = AgentEntry(
+        lambda spec, config: Hooked(SAC(spec, config), redraw, every), SACConfig, TrainConfig
+    )
+    monkeypatch.setitem(AGENTS, "redrawn", entry)
+
     def kill(env_steps):
         if env_steps == 200:
             raise Killed
 
+    run_one(RUN, tmp_path / "whole")
     with pytest.raises(Killed):
         run_one(RUN, tmp_path / "killed", kill)
     run_one(RUN, tmp_path / "killed")
