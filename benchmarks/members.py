@@ -73,7 +73,7 @@ def whole_runs(agent: Any, train: Callable[..., Any], steps: int, members: int) 
 def stream_q(members: int) -> Program:
     """Stream Q on cart-pole, 5,000 decisions."""
     agent = StreamQ(CartPole.spec, StreamQConfig())
-    train = make_train(agent, CartPole(), decisions=5_000, points=1)
+    train = make_train(agent, CartPole(), interactions=5_000, points=1)
     return whole_runs(agent, train, 5_000, members)
 
 
@@ -85,7 +85,7 @@ def sac_run(members: int) -> Program:
     )
     agent = SAC(Pendulum.spec, config)
     schedule = TrainConfig(batch_size=128, updates_per_interaction=1, warmup_interactions=100)
-    train = make_train(agent, Pendulum(), decisions=1_000, points=1, schedule=schedule)
+    train = make_train(agent, Pendulum(), interactions=1_000, points=1, schedule=schedule)
     return whole_runs(agent, train, 1_000, members)
 
 

@@ -88,6 +88,17 @@ class Replay:
         rows = rng.integers(self.size, size=(batches, batch_size))
         return Transition(*(stored.take(rows, axis=0) for stored in self._storage))
 
+    def latest(self, n: int) -> Transition:
+        """Return the last `n` transitions in the order in which they came, copied.
+
+        Raises:
+            ValueError: So many are not there.
+        """
+        if n > self.size:
+            raise ValueError(f"the replay holds {self.size} transitions, not {n}")
+        rows = (self._added - n + np.arange(n)) % self.capacity
+        return Transition(*(stored.take(rows, axis=0) for stored in self._storage))
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what is there, for a checkpoint.
 

@@ -2,54 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.nn.heads import ValueHead
+from kanbatsu.nn.network import Network, make_dense_network, make_network, make_network_masks
 from kanbatsu.nn.normaliser import Normaliser
+from kanbatsu.probes.health import network_health
+from kanbatsu.sparsity.weight import with_masks
 from kanbatsu.types import Key, Spec, Transition
 
 Tree = TypeVar("Tree")
+Scalar = Float[Array, ""]
+Critics = tuple[Network, ...]
 
 
-def actor_and_critics(
-    make: Callable[..., Any],
-    actor: NetworkConfig,
-    critic: CriticConfig,
-    spec: Spec,
-    actor_head: Callable[..., eqx.Module],
-    key: Key,
-) -> dict[str, Any]:
-    """Share a key out over an actor and its critics.
+def draw_networks(
+    config: Any, spec: Spec, actor_head: Callable[..., eqx.Module], key: Key, masks: Any = None
+) -> tuple[Network, Critics]:
+    """Draw an actor and its critics and prune them; with masks given, a pure function.
 
     Args:
-        make: `make_network` for networks pruned as configured, `make_dense_network`, or
-            `make_network_masks` for the masks alone.
-        actor: shape and sparsity of the policy.
-        critic: shape, sparsity and number of the value networks.
+        config: shapes and sparsities of `actor` and `critic`.
         spec: sizes of observation and action.
         actor_head: called with the width, `action_dim=` and `key=`.
         key: decides everything.
-
-    Returns:
-        What `make` made: `actor`, and a tuple `critic`.
+        masks: what `draw_masks` returned.
     """
+    if masks is None:
+        drawn = _actor_and_critics(make_network, config, spec, actor_head, key)
+    else:
+        dense = _actor_and_critics(make_dense_network, config, spec, actor_head, key)
+        drawn = with_masks(dense, masks)
+    return drawn["actor"], drawn["critic"]
+
+
+def draw_masks(
+    config: Any, spec: Spec, actor_head: Callable[..., eqx.Module], key: Key
+) -> dict[str, Any]:
+    """Draw, on the host, the masks that `draw_networks` draws for this key."""
+    return _actor_and_critics(make_network_masks, config, spec, actor_head, key)
+
+
+def _actor_and_critics(
+    make: Callable[..., Any], config: Any, spec: Spec, actor_head: Callable[..., Any], key: Key
+) -> dict[str, Any]:
+    """Share a key out over an actor and its critics, and `make` each."""
     actor_key, critic_key = jax.random.split(key)
-    head = partial(actor_head, action_dim=spec.action_dim)
+    head, inputs = partial(actor_head, action_dim=spec.action_dim), spec.obs_dim + spec.action_dim
     return {
-        "actor": make(actor, spec.obs_dim, head, key=actor_key),
+        "actor": make(config.actor, spec.obs_dim, head, key=actor_key),
         "critic": tuple(
-            make(critic, spec.obs_dim + spec.action_dim, ValueHead, key=each)
-            for each in jax.random.split(critic_key, critic.members)
+            make(config.critic, inputs, ValueHead, key=own_key)
+            for own_key in jax.random.split(critic_key, config.critic.members)
         ),
     }
+
+
+def lowest(critics: Critics, obs: Array, action: Array) -> Float[Array, " batch"]:
+    """Return the value of each pair by the most pessimistic critic."""
+    return jnp.stack([critic(obs, action) for critic in critics]).min(axis=0)
 
 
 def trainable(tree: Any) -> Any:
@@ -121,6 +140,27 @@ def in_turn(
     return state, {name: values[-1] for name, values in metrics.items()}
 
 
+def actor_critic_health(
+    actor: Network, critics: Critics, gradients: tuple[Any, Critics], obs: Array, action: Array
+) -> dict[str, Scalar]:
+    """Measure an actor and, of several critics, the first."""
+    critic, (actor_gradient, critic_gradients) = critics[0], gradients
+    return named_health(
+        actor=network_health(actor, actor_gradient, *actor.encode(obs)),
+        critic=network_health(critic, critic_gradients[0], *critic.encode(obs, action)),
+    )
+
+
+def named_health(**health: Mapping[str, Array]) -> dict[str, Array]:
+    """Put the name of a network before each of its probes.
+
+    Example:
+        >>> named_health(actor={"srank": 3})
+        {'actor/srank': 3}
+    """
+    return {f"{name}/{probe}": x for name, own in health.items() for probe, x in own.items()}
+
+
 def normalised(normaliser: Normaliser, batch: Transition) -> Transition:
     """Return a batch with its observations normalised by what has been seen so far."""
     return batch._replace(
@@ -129,7 +169,7 @@ def normalised(normaliser: Normaliser, batch: Transition) -> Transition:
 
 
 def discount_for(discount: float | None, spec: Spec) -> float:
-    r"""Return the discount per decision, from the episode's length L where none is given.
+    r"""Return the discount per interaction, from the episode's length L where none is given.
 
     $$ \gamma = \mathrm{clip}\left(\frac{L/5 - 1}{L/5}, 0.95, 0.995\right) $$
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
@@ -13,10 +13,14 @@ import optax
 from jaxtyping import Array, Float
 
 from kanbatsu.agents.common import (
-    actor_and_critics,
+    Critics,
+    actor_critic_health,
     apply_gradient,
     discount_for,
+    draw_masks,
+    draw_networks,
     in_turn,
+    lowest,
     move_towards,
     normalised,
     trainable,
@@ -24,21 +28,13 @@ from kanbatsu.agents.common import (
 )
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.nn.heads import TanhHead
-from kanbatsu.nn.network import (
-    Network,
-    make_dense_network,
-    make_network,
-    make_network_masks,
-)
+from kanbatsu.nn.network import Network
 from kanbatsu.nn.normaliser import Normaliser
-from kanbatsu.probes.health import network_health
 from kanbatsu.probes.norms import tree_norm
 from kanbatsu.ranges import NotNegative, Positive, Share, Within
-from kanbatsu.sparsity.weight import with_masks
 from kanbatsu.types import Key, Spec, Transition
 
 Scalar = Float[Array, ""]
-Critics = tuple[Network, ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class DDPGConfig:
     exploration_std: NotNegative = 0.1
     """Standard deviation of the noise on every action, in acting and inside both losses."""
     discount: Share | None = None
-    """Discount per decision; None = from the episode's length, as in TD-MPC2 and SimBa."""
+    """Discount per interaction; None = from the episode's length, as in TD-MPC2 and SimBa."""
     tau: Annotated[float, Within(1e-6, 1.0)] = 0.005
     """Share of the critic that flows into its target at every update."""
 
@@ -82,11 +78,6 @@ class Noise(NamedTuple):
 def explore(actor: Network, obs: Array, noise: Array) -> Float[Array, "batch action_dim"]:
     """Act with noise, clipped to [-1, 1]."""
     return jnp.clip(actor(obs) + noise, -1.0, 1.0)
-
-
-def lowest(critics: Critics, obs: Array, action: Array) -> Float[Array, " batch"]:
-    """Value of each pair by the most pessimistic critic."""
-    return jnp.stack([critic(obs, action) for critic in critics]).min(axis=0)
 
 
 def actor_loss(
@@ -138,20 +129,16 @@ class DDPG:
 
     @property
     def discount(self) -> float:
-        """Discount per decision."""
+        """Discount per interaction."""
         return discount_for(self.config.discount, self.spec)
 
     def masks(self, key: Key) -> dict[str, Any]:
         """Draw the masks that `init` draws for this key, on the host."""
-        return self._draw(make_network_masks, key)
+        return draw_masks(self.config, self.spec, TanhHead, key)
 
     def init(self, key: Key, masks: Any = None) -> DDPGState:
         """Draw the networks, prune them once, and start every target as a copy."""
-        if masks is None:
-            drawn = self._draw(make_network, key)
-        else:
-            drawn = with_masks(self._draw(make_dense_network, key), masks)
-        actor, critics = drawn["actor"], drawn["critic"]
+        actor, critics = draw_networks(self.config, self.spec, TanhHead, key, masks)
         return DDPGState(
             actor=actor,
             critics=critics,
@@ -226,22 +213,12 @@ class DDPG:
         _, critic_gradient = with_gradient(critic_loss)(
             state.critics, batch.obs, batch.action, target
         )
-        critic = state.critics[0]
-        health = {
-            "actor": network_health(state.actor, actor_gradient, *state.actor.encode(batch.obs)),
-            "critic": network_health(
-                critic, critic_gradient[0], *critic.encode(batch.obs, batch.action)
-            ),
-        }
-        return {f"{name}/{probe}": x for name, of in health.items() for probe, x in of.items()}
+        gradients = actor_gradient, critic_gradient
+        return actor_critic_health(state.actor, state.critics, gradients, batch.obs, batch.action)
 
     def networks(self, state: DDPGState) -> Mapping[str, Any]:
         """Return the actor and the critics."""
         return {"actor": state.actor, "critic": state.critics}
-
-    def _draw(self, make: Callable[..., Any], key: Key) -> dict[str, Any]:
-        config = self.config
-        return actor_and_critics(make, config.actor, config.critic, self.spec, TanhHead, key)
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.adamw(self.config.learning_rate, weight_decay=self.config.weight_decay)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from kanbatsu.types import Key, Spec, Transition
+from kanbatsu.types import Key, Transition
 
 AfterUpdate = Callable[[Any, Key], Any]
 """A pure function of an agent's state and a key to the state that training goes on with.
@@ -60,16 +60,14 @@ class Hooked:
             raise ValueError(f"every must be at least 1 update, not {self.every}")
 
     @property
-    def spec(self) -> Spec:
+    def spec(self) -> Any:
         """What the agent knows of its environment."""
-        spec: Spec = self.agent.spec
-        return spec
+        return self.agent.spec
 
     @property
-    def passes(self) -> Mapping[str, int]:
+    def passes(self) -> Any:
         """Products with each kernel of a network per update and sample."""
-        passes: Mapping[str, int] = self.agent.passes
-        return passes
+        return self.agent.passes
 
     def masks(self, key: Key) -> Any:
         """Draw the masks that `init` draws for this key, on the host."""
@@ -84,10 +82,9 @@ class Hooked:
         inner, action = self.agent.act(state.inner, obs, key)
         return state._replace(inner=inner), action
 
-    def act_greedy(self, state: HookedState, obs: Array) -> Array:
+    def act_greedy(self, state: HookedState, obs: Array) -> Any:
         """Act as in evaluation."""
-        action: Array = self.agent.act_greedy(state.inner, obs)
-        return action
+        return self.agent.act_greedy(state.inner, obs)
 
     def update(
         self, state: HookedState, batches: Transition, key: Key
@@ -96,10 +93,10 @@ class Hooked:
         inner, metrics = self.agent.update(state.inner, batches, key)
         return self._after(state, inner, batches.reward.shape[0], key), metrics
 
-    def noise(self, key: Key, decisions: int) -> tuple[Any, Key]:
-        """Make the random draws of many decisions."""
+    def noise(self, key: Key, interactions: int) -> tuple[Any, Key]:
+        """Make the random draws of many interactions."""
         own, hook = jax.random.split(key)
-        return self.agent.noise(own, decisions), jax.random.split(hook, decisions)
+        return self.agent.noise(own, interactions), jax.random.split(hook, interactions)
 
     def begin(self, state: HookedState, obs: Array, noise: Any) -> tuple[HookedState, Array]:
         """Look at the first observation of all and choose an action."""
@@ -111,20 +108,17 @@ class Hooked:
         inner, action = self.agent.step(state.inner, outcome, noise[0])
         return self._after(state, inner, 1, noise[1]), action
 
-    def metrics(self, state: HookedState) -> Mapping[str, Array]:
+    def metrics(self, state: HookedState) -> Any:
         """Return what the agent tells of its learning."""
-        metrics: Mapping[str, Array] = self.agent.metrics(state.inner)
-        return metrics
+        return self.agent.metrics(state.inner)
 
-    def probe(self, state: HookedState, batch: Transition, key: Key) -> Mapping[str, Array]:
+    def probe(self, state: HookedState, batch: Transition, key: Key) -> Any:
         """Measure the health of the networks on one batch."""
-        health: Mapping[str, Array] = self.agent.probe(state.inner, batch, key)
-        return health
+        return self.agent.probe(state.inner, batch, key)
 
-    def networks(self, state: HookedState) -> Mapping[str, Any]:
+    def networks(self, state: HookedState) -> Any:
         """Return the trained networks by name."""
-        networks: Mapping[str, Any] = self.agent.networks(state.inner)
-        return networks
+        return self.agent.networks(state.inner)
 
     def _after(self, state: HookedState, inner: Any, learned: int, key: Key) -> HookedState:
         """Call `after_update` where a multiple of `every` was passed."""

@@ -16,15 +16,15 @@ class TrainConfig:
     batch_size: Natural = 256
     """Transitions per gradient update."""
     updates_per_interaction: Natural = 2
-    """Gradient updates per agent decision (SimBa: 2)."""
+    """Gradient updates per interaction (SimBa: 2)."""
     warmup_interactions: Whole = 5_000
-    """Uniformly random decisions before the first update (SimBa: 5,000)."""
+    """Uniformly random interactions before the first update (SimBa: 5,000)."""
     replay_capacity: Natural = 1_000_000
     """Transitions that are kept; the oldest go first."""
     action_repeat: Natural | None = None
-    """Simulator steps per decision; the task's own by default (2 for dmc/, 1 elsewhere)."""
+    """Simulator steps per interaction; the task's own by default (2 for dmc/, 1 elsewhere)."""
     environments: Natural = 1
-    """Simulators stepped side by side in this process; each adds one decision per interaction."""
+    """Simulators stepped side by side in this process; each adds an interaction per turn."""
     evaluate_every: Natural = 50_000
     """Env steps between evaluations; one more comes before training, and one at the end."""
     evaluation_episodes: Natural = 10
@@ -49,7 +49,7 @@ class TrainConfig:
         return self.replay_capacity
 
     def counts(self, turns: int) -> tuple[int, int]:
-        """Return interactions and updates after that many decisions in every environment.
+        """Return interactions and updates after that many turns.
 
         Example:
             >>> train = TrainConfig(warmup_interactions=3, updates_per_interaction=2)
@@ -66,7 +66,7 @@ class StreamTrainConfig:
     """The schedule of a run that learns from a stream: no batch, no replay, no warm-up."""
 
     action_repeat: Natural | None = None
-    """Simulator steps per decision; the task's own by default (2 for dmc/, 1 elsewhere)."""
+    """Simulator steps per interaction; the task's own by default (2 for dmc/, 1 elsewhere)."""
     evaluate_every: Natural = 50_000
     """Env steps between evaluations; one more comes before training, and one at the end."""
     evaluation_episodes: Natural = 10
@@ -96,7 +96,7 @@ class StreamTrainConfig:
         return self.probe_batch
 
     def counts(self, turns: int) -> tuple[int, int]:
-        """Return interactions and updates after that many decisions: one of each.
+        """Return interactions and updates after that many turns: one of each.
 
         Example:
             >>> StreamTrainConfig().counts(5)
@@ -105,7 +105,58 @@ class StreamTrainConfig:
         return turns, turns
 
 
-Schedule = TrainConfig | StreamTrainConfig
+@dataclass(frozen=True)
+class RolloutTrainConfig:
+    """The schedule of a run that learns from rollouts: acts in many environments, then learns."""
+
+    environments: Natural = 128
+    """Simulators stepped side by side (PQN on MinAtar: 128)."""
+    rollout: Natural = 32
+    """Interactions in each environment between two updates (PQN on MinAtar: 32)."""
+    action_repeat: Natural | None = None
+    """Simulator steps per interaction; the task's own by default (2 for dmc/, 1 elsewhere)."""
+    evaluate_every: Natural = 100_000
+    """Env steps between evaluations; one more comes before training, and one at the end."""
+    evaluation_episodes: Natural = 10
+    """Greedy episodes per evaluation, on an environment with its own seeds."""
+    probe_every: Natural = 50_000
+    """Env steps between measurements of the networks' health."""
+    probe_batch: Natural = 2_048
+    """Transitions per probe; at most those of a rollout, where the simulators are JAX."""
+    log_every: Natural = 20_000
+    """Env steps between records of losses and speed."""
+    checkpoint_every: Whole = 200_000
+    """Env steps between checkpoints; none are written for 0."""
+
+    updates_per_interaction: ClassVar[int] = 0
+    warmup_interactions: ClassVar[int] = 0
+    replay_capacity: ClassVar[int] = 0
+    samples: ClassVar[str] = "rollouts, without a replay"
+    """Source of what an agent that runs by such a schedule learns from."""
+    acts_apart: ClassVar[bool] = True
+    """Flag of actions that are products of their own, beside those of updates."""
+
+    @property
+    def batch_size(self) -> int:
+        """Transitions of one rollout, which one update learns from."""
+        return self.environments * self.rollout
+
+    @property
+    def remembers(self) -> int:
+        """Number of past transitions that are kept: for one update, and for probes."""
+        return max(self.probe_batch, self.batch_size)
+
+    def counts(self, turns: int) -> tuple[int, int]:
+        """Return interactions and updates after that many turns; a rollout's are one update.
+
+        Example:
+            >>> RolloutTrainConfig(environments=4, rollout=8).counts(17)
+            (68, 2)
+        """
+        return turns * self.environments, turns // self.rollout
+
+
+Schedule = TrainConfig | StreamTrainConfig | RolloutTrainConfig
 
 
 def stretch(schedule: Schedule, env_steps_per_turn: int) -> int:
@@ -113,7 +164,7 @@ def stretch(schedule: Schedule, env_steps_per_turn: int) -> int:
 
     Args:
         schedule: says how often anything is.
-        env_steps_per_turn: env steps of one decision in every environment.
+        env_steps_per_turn: env steps of one turn: an interaction in every environment.
 
     Example:
         >>> stretch(StreamTrainConfig(log_every=2_000), env_steps_per_turn=2)
@@ -125,4 +176,7 @@ def stretch(schedule: Schedule, env_steps_per_turn: int) -> int:
         schedule.evaluate_every,
         schedule.checkpoint_every or schedule.log_every,
     )
-    return max(1, min(moments) // env_steps_per_turn)
+    turns = max(1, min(moments) // env_steps_per_turn)
+    if isinstance(schedule, RolloutTrainConfig):  # whole rollouts, at least one
+        return max(1, turns // schedule.rollout) * schedule.rollout
+    return turns

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from kanbatsu.agents.common import trainable
-from kanbatsu.agents.obgd import bounded_step, cut_trace, extend_trace
-from kanbatsu.agents.streaming import Outcome, Senses, average, choose, refuse_batch
+from kanbatsu.agents.common import named_health, trainable
+from kanbatsu.agents.obgd import cut_trace, extend_trace
+from kanbatsu.agents.streaming import Outcome, Senses, average, bounded_move
 from kanbatsu.nn.heads import log_prob_and_entropy
 from kanbatsu.nn.layers import Linear
 from kanbatsu.nn.stream import (
@@ -53,7 +53,7 @@ class StreamACConfig:
     learning_rate: Positive = 1.0
     """Step size of both networks where the bound does not shorten it."""
     discount: Share = 0.99
-    """Discount per decision."""
+    """Discount per interaction."""
     trace_decay: Share = 0.8
     """Lambda: how slowly traces fade, beside the discount."""
     actor_kappa: NotNegative = 3.0
@@ -123,8 +123,8 @@ class StreamAC:
     config: StreamACConfig = field(default_factory=StreamACConfig)
 
     passes = {"actor": 4, "critic": 4}  # noqa: RUF012
-    """Products with each kernel per decision. Actor: to act; forward, input and weight gradients.
-    Critic: the successor's value; forward, input and weight gradients."""
+    """Products with each kernel per interaction: forward, input and weight gradients, and of the
+    actor one to act, of the critic the successor's value."""
 
     def masks(self, key: Key) -> dict[str, Any]:
         """Draw the masks that `init` draws for this key, on the host."""
@@ -149,27 +149,21 @@ class StreamAC:
             means={name: jnp.float32(0.0) for name in METRICS},
         )
 
-    def noise(self, key: Key, decisions: int) -> Float[Array, "decisions action_dim"]:
-        """Draw the standard normal noise of many decisions."""
-        return jax.random.normal(key, (decisions, self.spec.action_dim))
+    def noise(self, key: Key, interactions: int) -> Float[Array, "interactions action_dim"]:
+        """Draw the standard normal noise of many interactions."""
+        return jax.random.normal(key, (interactions, self.spec.action_dim))
 
     def begin(self, state: StreamACState, obs: Array, noise: Array) -> tuple[StreamACState, Array]:
         """Look at the first observation of all and sample an action."""
-        senses, seen = state.senses.see(obs)
-        return self._act(eqx.tree_at(lambda s: s.senses, state, senses), seen, noise)
+        return self._act(state, *state.senses.see(obs), noise)
 
     def step(
         self, state: StreamACState, outcome: Outcome, noise: Array
     ) -> tuple[StreamACState, Array]:
         """Learn from what the last action led to, once, and sample the next one."""
-        refuse_batch(outcome)
-        ended = outcome.terminated | outcome.truncated
-        senses, reward = state.senses.feel(outcome.reward, ended, self.config.discount)
-        senses, successor = senses.see(outcome.next_obs)
+        senses, reward, successor, seen = state.senses.perceive(outcome, self.config.discount)
         state = self.learn(state, reward, outcome.terminated, outcome.truncated, successor)
-        # A new episode begins with an observation of its own, which is seen as well.
-        senses, seen = choose(ended, senses.see(outcome.obs), (senses, successor))
-        return self._act(eqx.tree_at(lambda s: s.senses, state, senses), seen, noise)
+        return self._act(state, senses, seen, noise)
 
     def learn(
         self,
@@ -201,19 +195,15 @@ class StreamAC:
         )
         actor_trace = extend_trace(state.actor_trace, actor_gradient, decay)
         critic_trace = extend_trace(state.critic_trace, critic_gradient, decay)
-        actor_move, actor_facts = bounded_step(
-            actor_trace, td_error, learning_rate=config.learning_rate, kappa=self._kappa("actor")
-        )
-        critic_move, critic_facts = bounded_step(
-            critic_trace, td_error, learning_rate=config.learning_rate, kappa=self._kappa("critic")
-        )
+        actor_move, actor_facts = bounded_move(config, "actor", actor_trace, td_error)
+        critic_move, critic_facts = bounded_move(config, "critic", critic_trace, td_error)
         new = {
             "td_error_magnitude": jnp.abs(td_error),
             "value": value,
             "entropy": entropy,
             "reward": reward,
-            **{f"actor_{name}": fact for name, fact in actor_facts.items()},
-            **{f"critic_{name}": fact for name, fact in critic_facts.items()},
+            **actor_facts,
+            **critic_facts,
         }
         return StreamACState(
             actor=eqx.apply_updates(state.actor, actor_move),
@@ -233,7 +223,7 @@ class StreamAC:
         return jnp.clip(mean, -1.0, 1.0)
 
     def metrics(self, state: StreamACState) -> Mapping[str, Scalar]:
-        """Return averages over about the last thousand decisions."""
+        """Return averages over about the last thousand interactions."""
         return state.means
 
     def probe(self, state: StreamACState, batch: Transition, key: Key) -> dict[str, Scalar]:
@@ -250,11 +240,10 @@ class StreamAC:
         actor_gradient = eqx.filter_grad(
             lambda a: (td_error * policy_objective(a, obs, batch.action, weight)[0]).mean()
         )(state.actor)
-        health = {
-            "actor": network_health(state.actor, actor_gradient, *state.actor.encode(obs)),
-            "critic": network_health(state.critic, critic_gradient, *state.critic.encode(obs)),
-        }
-        return {f"{name}/{probe}": x for name, of in health.items() for probe, x in of.items()}
+        return named_health(
+            actor=network_health(state.actor, actor_gradient, *state.actor.encode(obs)),
+            critic=network_health(state.critic, critic_gradient, *state.critic.encode(obs)),
+        )
 
     def networks(self, state: StreamACState) -> Mapping[str, Any]:
         """Return the actor and the critic."""
@@ -263,28 +252,22 @@ class StreamAC:
     def _recipes(self, key: Key) -> dict[str, dict[str, Any]]:
         """Return what each network is made of."""
         actor_key, critic_key = jax.random.split(key)
-        heads = {
-            "actor": (partial(NormalHead, action_dim=self.spec.action_dim), actor_key),
-            "critic": (partial(Linear, outputs=1), critic_key),
-        }
+        policy = partial(NormalHead, action_dim=self.spec.action_dim)
+        value = partial(Linear, outputs=1)
         return {
-            name: {
-                "config": getattr(self.config, name),
-                "inputs": self.spec.obs_dim,
-                "make_head": make_head,
-                "key": network_key,
-            }
-            for name, (make_head, network_key) in heads.items()
+            "actor": self._recipe(self.config.actor, policy, actor_key),
+            "critic": self._recipe(self.config.critic, value, critic_key),
         }
 
-    def _kappa(self, name: str) -> float:
-        kappa = getattr(self.config, f"{name}_kappa")
-        density = 1.0 - getattr(self.config, name).sparsity
-        return kappa / density if self.config.kappa_by_density else kappa
+    def _recipe(self, config: StreamNetworkConfig, make_head: Any, key: Key) -> dict[str, Any]:
+        inputs = self.spec.obs_dim
+        return {"config": config, "inputs": inputs, "make_head": make_head, "key": key}
 
-    def _act(self, state: StreamACState, seen: Array, noise: Array) -> tuple[StreamACState, Array]:
+    def _act(
+        self, state: StreamACState, senses: Senses, seen: Array, noise: Array
+    ) -> tuple[StreamACState, Array]:
         """Sample an action for what is seen; the state keeps it as it was before clipping."""
         mean, deviation = state.actor(seen)
         action = mean + deviation * noise
-        state = eqx.tree_at(lambda s: (s.obs, s.action), state, (seen, action))
+        state = eqx.tree_at(lambda s: (s.senses, s.obs, s.action), state, (senses, seen, action))
         return state, jnp.clip(action, -1.0, 1.0)

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kanbatsu.agents.common import trainable
-from kanbatsu.agents.obgd import bounded_step, cut_trace, extend_trace
-from kanbatsu.agents.streaming import Outcome, Senses, average, choose, refuse_batch
+from kanbatsu.agents.common import named_health, trainable
+from kanbatsu.agents.obgd import cut_trace, extend_trace
+from kanbatsu.agents.streaming import Outcome, Senses, average, bounded_move
 from kanbatsu.nn.layers import Linear
 from kanbatsu.nn.stream import (
     StreamNetwork,
@@ -47,7 +47,7 @@ class StreamQConfig:
     learning_rate: Positive = 1.0
     """Step size where the bound does not shorten it."""
     discount: Share = 0.99
-    """Discount per decision."""
+    """Discount per interaction."""
     trace_decay: Share = 0.8
     """Lambda: how slowly traces fade, beside the discount."""
     critic_kappa: NotNegative = 2.0
@@ -60,7 +60,7 @@ class StreamQConfig:
     exploration_end: Share = 0.01
     """Share of random actions once `exploration_decisions` are over."""
     exploration_decisions: Natural = 100_000
-    """Decisions over which the share falls from start to end, in a line."""
+    """Interactions over which the share falls from start to end, in a line."""
     bootstrap_truncated: bool = False
     """Look beyond a time limit. The published protocol does not: it ends there like anywhere."""
     time: bool = True
@@ -84,11 +84,11 @@ class StreamQState(eqx.Module):
 
 
 class Draws(NamedTuple):
-    """The random draws of decisions."""
+    """The random draws of interactions."""
 
-    explore: Float[Array, "*decisions"]
+    explore: Float[Array, "*interactions"]
     """Uniform in [0, 1)."""
-    action: Int[Array, "*decisions"]
+    action: Int[Array, "*interactions"]
     """Any action."""
 
 
@@ -121,7 +121,7 @@ class StreamQ:
     config: StreamQConfig = field(default_factory=StreamQConfig)
 
     passes = {"critic": 5}  # noqa: RUF012
-    """Products with each kernel per decision: the successor's values; forward, input and weight
+    """Products with each kernel per interaction: the successor's values; forward, input and weight
     gradients; the values to act on."""
 
     def masks(self, key: Key) -> dict[str, Any]:
@@ -142,31 +142,25 @@ class StreamQ:
             means={name: jnp.float32(0.0) for name in METRICS},
         )
 
-    def noise(self, key: Key, decisions: int) -> Draws:
-        """Draw whether to explore, and with which action, for many decisions."""
+    def noise(self, key: Key, interactions: int) -> Draws:
+        """Draw whether to explore, and with which action, for many interactions."""
         explore_key, action_key = jax.random.split(key)
         return Draws(
-            jax.random.uniform(explore_key, (decisions,)),
-            jax.random.randint(action_key, (decisions,), 0, self.spec.action_dim),
+            jax.random.uniform(explore_key, (interactions,)),
+            jax.random.randint(action_key, (interactions,), 0, self.spec.action_dim),
         )
 
     def begin(self, state: StreamQState, obs: Array, noise: Draws) -> tuple[StreamQState, Array]:
         """Look at the first observation of all and choose an action."""
-        senses, seen = state.senses.see(obs)
-        return self._act(eqx.tree_at(lambda s: s.senses, state, senses), seen, noise)
+        return self._act(state, *state.senses.see(obs), noise)
 
     def step(
         self, state: StreamQState, outcome: Outcome, noise: Draws
     ) -> tuple[StreamQState, Array]:
         """Learn from what the last action led to, once, and choose the next one."""
-        refuse_batch(outcome)
-        ended = outcome.terminated | outcome.truncated
-        senses, reward = state.senses.feel(outcome.reward, ended, self.config.discount)
-        senses, successor = senses.see(outcome.next_obs)
+        senses, reward, successor, seen = state.senses.perceive(outcome, self.config.discount)
         state = self.learn(state, reward, outcome.terminated, outcome.truncated, successor)
-        # A new episode begins with an observation of its own, which is seen as well.
-        senses, seen = choose(ended, senses.see(outcome.obs), (senses, successor))
-        return self._act(eqx.tree_at(lambda s: s.senses, state, senses), seen, noise)
+        return self._act(state, senses, seen, noise)
 
     def learn(
         self,
@@ -193,15 +187,13 @@ class StreamQ:
         next_value = jnp.where(last, 0.0, state.critic(successor).max())
         td_error = reward + config.discount * next_value - value
         trace = extend_trace(state.critic_trace, gradient, config.discount * config.trace_decay)
-        move, facts = bounded_step(
-            trace, td_error, learning_rate=config.learning_rate, kappa=self._kappa()
-        )
+        move, facts = bounded_move(config, "critic", trace, td_error)
         new = {
             "td_error_magnitude": jnp.abs(td_error),
             "value": value,
             "reward": reward,
             "exploration": 1.0 - state.greedy.astype(jnp.float32),
-            **{f"critic_{name}": fact for name, fact in facts.items()},
+            **facts,
         }
         return StreamQState(
             critic=eqx.apply_updates(state.critic, move),
@@ -220,7 +212,7 @@ class StreamQ:
         return jax.nn.one_hot(best, self.spec.action_dim)
 
     def metrics(self, state: StreamQState) -> Mapping[str, Scalar]:
-        """Return averages over about the last thousand decisions."""
+        """Return averages over about the last thousand interactions."""
         return state.means
 
     def probe(self, state: StreamQState, batch: Transition, key: Key) -> dict[str, Scalar]:
@@ -235,8 +227,9 @@ class StreamQ:
         gradient = eqx.filter_grad(
             lambda critic: (td_error * (critic(obs) * batch.action).sum(axis=-1)).mean()
         )(state.critic)
-        health = network_health(state.critic, gradient, *state.critic.encode(obs))
-        return {f"critic/{probe}": x for probe, x in health.items()}
+        return named_health(
+            critic=network_health(state.critic, gradient, *state.critic.encode(obs))
+        )
 
     def networks(self, state: StreamQState) -> Mapping[str, Any]:
         """Return the network of action values."""
@@ -251,11 +244,9 @@ class StreamQ:
             "key": key,
         }
 
-    def _kappa(self) -> float:
-        kappa, density = self.config.critic_kappa, 1.0 - self.config.critic.sparsity
-        return kappa / density if self.config.kappa_by_density else kappa
-
-    def _act(self, state: StreamQState, seen: Array, noise: Draws) -> tuple[StreamQState, Array]:
+    def _act(
+        self, state: StreamQState, senses: Senses, seen: Array, noise: Draws
+    ) -> tuple[StreamQState, Array]:
         """Choose an action for what is seen: at random for a share that falls with time."""
         config = self.config
         done = jnp.minimum(state.decisions.astype(jnp.float32) / config.exploration_decisions, 1.0)
@@ -265,8 +256,8 @@ class StreamQ:
         values = state.critic(seen)
         action = jnp.where(noise.explore < share, noise.action, values.argmax().astype(jnp.int32))
         state = eqx.tree_at(
-            lambda s: (s.obs, s.action, s.greedy),
+            lambda s: (s.senses, s.obs, s.action, s.greedy),
             state,
-            (seen, action, values[action] >= values.max()),
+            (senses, seen, action, values[action] >= values.max()),
         )
         return state, jax.nn.one_hot(action, self.spec.action_dim)

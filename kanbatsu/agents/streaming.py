@@ -11,17 +11,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from kanbatsu.agents.obgd import bounded_step
 from kanbatsu.nn.welford import EPSILON, Welford
 from kanbatsu.types import Key, Spec, Transition
 
 Scalar = Float[Array, ""]
 
 MEMORY = 1_000
-"""Decisions over which the metrics of a stream are averaged, with exponentially less weight."""
+"""Interactions over which the metrics of a stream are averaged, with exponentially less weight."""
 
 
 class Outcome(NamedTuple):
-    """What the last decision led to: the only sample that there is, and it comes once."""
+    """What the last interaction led to: the only sample that there is, and it comes once."""
 
     reward: Float[Array, ""]
     terminated: Bool[Array, ""]
@@ -32,31 +33,17 @@ class Outcome(NamedTuple):
     """What to act on next: the successor, or the first observation of a new episode."""
 
 
-def refuse_batch(outcome: Outcome) -> None:
-    """Refuse more than one sample.
-
-    Raises:
-        ValueError: The outcome is of a batch.
-    """
-    shape = jnp.shape(outcome.reward)
-    if shape:
-        raise ValueError(
-            f"an agent that learns from a stream takes one sample at a time, not a batch of shape "
-            f"{shape}; for several agents side by side, use jax.vmap over their states"
-        )
-
-
 @runtime_checkable
 class StreamingAgent(Protocol):
-    """An algorithm without replay and batch: pure functions on a state, one decision at a time.
+    """An algorithm without replay and batch: pure functions on a state, one interaction at a time.
 
     The state remembers what the agent saw and did last. `noise` holds the random draws of one
-    decision, made beforehand for many.
+    interaction, made beforehand for many.
     """
 
     spec: Spec
     passes: Mapping[str, int]
-    """Products with each kernel of a network per decision."""
+    """Products with each kernel of a network per interaction."""
 
     def masks(self, key: Key) -> Any:
         """Draw the masks that `init` draws for this key, on the host."""
@@ -69,8 +56,8 @@ class StreamingAgent(Protocol):
         """
         ...
 
-    def noise(self, key: Key, decisions: int) -> Any:
-        """Make the random draws of many decisions; every array begins with that axis."""
+    def noise(self, key: Key, interactions: int) -> Any:
+        """Make the random draws of many interactions; every array begins with that axis."""
         ...
 
     def begin(self, state: Any, obs: Float[Array, " obs_dim"], noise: Any) -> tuple[Any, Array]:
@@ -86,7 +73,7 @@ class StreamingAgent(Protocol):
         ...
 
     def metrics(self, state: Any) -> Mapping[str, Scalar]:
-        """Return averages over about the last `MEMORY` decisions."""
+        """Return averages over about the last `MEMORY` interactions."""
         ...
 
     def probe(self, state: Any, batch: Transition, key: Key) -> Mapping[str, Scalar]:
@@ -133,6 +120,29 @@ class Senses(eqx.Module):
             return self.statistics.standardise(obs)
         return jnp.concatenate([self.statistics.standardise(obs[..., :-1]), obs[..., -1:]], axis=-1)
 
+    def perceive(
+        self, outcome: Outcome, discount: float
+    ) -> tuple[Senses, Scalar, Float[Array, " obs_dim"], Float[Array, " obs_dim"]]:
+        """Record what an action led to.
+
+        Returns:
+            The senses after it; the reward, the successor, and what to act on next, all scaled.
+
+        Raises:
+            ValueError: The outcome is of a batch.
+        """
+        if shape := jnp.shape(outcome.reward):
+            raise ValueError(
+                f"an agent that learns from a stream takes one sample at a time, not a batch of "
+                f"shape {shape}; for several agents side by side, use jax.vmap over their states"
+            )
+        ended = outcome.terminated | outcome.truncated
+        senses, reward = self.feel(outcome.reward, ended, discount)
+        senses, successor = senses.see(outcome.next_obs)
+        # A new episode begins with an observation of its own, which is seen as well.
+        senses, seen = choose(ended, senses.see(outcome.obs), (senses, successor))
+        return senses, reward, successor, seen
+
     def feel(
         self, reward: Scalar, ended: Bool[Array, ""], discount: float
     ) -> tuple[Senses, Scalar]:
@@ -145,6 +155,17 @@ class Senses(eqx.Module):
             (statistics, jnp.where(ended, 0.0, total)),
         )
         return senses, reward / jnp.sqrt(statistics.variance + EPSILON)
+
+
+def bounded_move(
+    config: Any, network: str, trace: Any, td_error: Scalar
+) -> tuple[Any, dict[str, Scalar]]:
+    """Turn the trace of a network into a bounded step as configured; facts carry its name."""
+    kappa = getattr(config, f"{network}_kappa")
+    if config.kappa_by_density:
+        kappa /= 1.0 - getattr(config, network).sparsity
+    move, facts = bounded_step(trace, td_error, learning_rate=config.learning_rate, kappa=kappa)
+    return move, {f"{network}_{name}": fact for name, fact in facts.items()}
 
 
 def choose(condition: Bool[Array, "*n"], yes: Any, no: Any) -> Any:
@@ -162,13 +183,13 @@ def choose(condition: Bool[Array, "*n"], yes: Any, no: Any) -> Any:
 
 
 def average(
-    means: Mapping[str, Scalar], new: Mapping[str, Scalar], decisions: Array
+    means: Mapping[str, Scalar], new: Mapping[str, Scalar], interactions: Array
 ) -> dict[str, Scalar]:
-    """Move averages by one decision: plain at first, then over about `MEMORY` of them.
+    """Move averages by one interaction: plain at first, then over about `MEMORY` of them.
 
     Example:
         >>> average({"x": jnp.float32(5.0)}, {"x": jnp.float32(2.0)}, jnp.int32(1))
         {'x': Array(2., dtype=float32)}
     """
-    share = 1.0 / jnp.minimum(decisions, MEMORY).astype(jnp.float32)
+    share = 1.0 / jnp.minimum(interactions, MEMORY).astype(jnp.float32)
     return {name: old + share * (new[name] - old) for name, old in means.items()}

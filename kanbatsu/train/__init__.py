@@ -1,1 +1,1 @@
-"""Time: the loop of decisions and updates, evaluation, checkpoints."""
+"""Time: the loop of interactions and updates, evaluation, checkpoints."""

@@ -17,9 +17,10 @@ from kanbatsu.envs.vector import Episode
 from kanbatsu.replay import Replay
 from kanbatsu.train import checkpoint
 from kanbatsu.train.ring import RingLearner
+from kanbatsu.train.rollout_learner import Rollouts
 from kanbatsu.train.scan import Carry, Steps, advance, learner_of, start, trained
 from kanbatsu.train.stacking import SideBySide, lift, shape_of
-from kanbatsu.train.turn import Position, Stopwatch, Turn, not_finite
+from kanbatsu.train.turn import Position, Stopwatch, Turn, stop_unfit
 from kanbatsu.types import Transition
 
 
@@ -65,7 +66,7 @@ class DeviceMember:
     @property
     def remembers(self) -> bool:
         """Whether the program itself keeps past transitions."""
-        return isinstance(self.learner, RingLearner)
+        return isinstance(self.learner, RingLearner | Rollouts)
 
     def shape(self) -> Any:
         """Say what members have in common that can be trained side by side."""
@@ -86,19 +87,17 @@ class DeviceMember:
 
 @partial(jax.jit, static_argnums=(0, 1, 4, 5, 6), donate_argnums=2)
 def _advance(
-    learner: Any, world: Any, carry: Carry, key: jax.Array, decisions: int, keep: bool, members: int
+    learner: Any, world: Any, carry: Carry, key: jax.Array, turns: int, keep: bool, members: int
 ) -> tuple[Carry, Steps]:
-    return lift(lambda each, k: advance(learner, world, each, k, decisions, keep), members)(
-        carry, key
-    )
+    return lift(lambda own, k: advance(learner, world, own, k, turns, keep), members)(carry, key)
 
 
 def train_on_device(members: Sequence[DeviceMember], env_steps: int) -> Iterator[Turn]:
-    """Train until `env_steps`, one compiled call per stretch of decisions.
+    """Train until `env_steps`, one compiled call per stretch of interactions.
 
     Args:
         members: equal in `shape` and position, of one agent, schedule and environment.
-        env_steps: decisions, over all simulators of a member, at which to stop.
+        env_steps: interactions, over all simulators of a member, at which to stop.
 
     Yields:
         A `Turn` after each stretch. A member whose metrics are no longer finite has stopped.
@@ -118,29 +117,28 @@ def train_on_device(members: Sequence[DeviceMember], env_steps: int) -> Iterator
             member.metrics = member.learner.metrics(carry.state) if position.updates else None
 
     while turns < end and not all(faults):
-        decisions = min(length, end - turns)
+        done = min(length, end - turns)
         started = time.perf_counter()
         now = side.join([jax.random.fold_in(key, turns * n) for key in keys])
         side.tree, steps = _advance(
-            first.learner, first.world, side.tree, now, decisions, not first.remembers, len(members)
+            first.learner, first.world, side.tree, now, done, not first.remembers, len(members)
         )
         host = jax.tree.map(np.asarray, jax.device_get(steps))
         spent = time.perf_counter() - started
-        begin, turns = turns, turns + decisions
+        begin, turns = turns, turns + done
         position = Position(*first.schedule.counts(turns))
         settle = cache(hand_back)  # once a turn, however many members ask
         settle()
+        stop_unfit([member.metrics for member in members], faults, turns * n)
         episodes = []
         for index, member in enumerate(members):
-            member.watch.book_updates(spent, decisions)
-            unfit = [name for name, x in (member.metrics or {}).items() if not np.isfinite(x)]
-            if unfit and faults[index] is None:
-                faults[index] = not_finite(", ".join(unfit), turns * n)
+            member.watch.book_updates(spent, done)
             own = jax.tree.map(itemgetter(index), jax.tree.map(side.give, host))
             episodes.append(() if faults[index] else _episodes(own, begin, n))
             if own.transition is not None:
-                member.recent.add(_latest(own.transition, member.recent.capacity))
-        yield Turn(turns * n, decisions * n, position, tuple(episodes), tuple(faults), settle)
+                latest = slice(-member.recent.capacity, None)
+                member.recent.add(Transition(*(x[latest] for x in own.transition)))
+        yield Turn(turns * n, done * n, position, tuple(episodes), tuple(faults), settle)
 
 
 def _episodes(steps: Steps, begin: int, n: int) -> tuple[tuple[int, Episode], ...]:
@@ -151,7 +149,3 @@ def _episodes(steps: Steps, begin: int, n: int) -> tuple[tuple[int, Episode], ..
         ((begin + int(at) + 1) * n, Episode(float(returns[at, i]), int(lengths[at, i]), None))
         for at, i in np.argwhere(ended)
     )
-
-
-def _latest(transition: Transition, most: int) -> Transition:
-    return Transition(*(x[-most:] for x in transition))

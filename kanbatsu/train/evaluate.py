@@ -20,7 +20,7 @@ from kanbatsu.envs.spec import Environment
 from kanbatsu.envs.vector import EnvironmentFault, Episode, VectorEnvironment
 from kanbatsu.types import Key
 
-MOST_DECISIONS = 100_000
+MOST_INTERACTIONS = 100_000
 """The longest evaluation episode, unless the environment states a longer time limit."""
 
 
@@ -30,7 +30,7 @@ class Evaluation(NamedTuple):
     returns: tuple[float, ...]
     """Undiscounted sums of reward."""
     lengths: tuple[int, ...]
-    """Decisions until the end."""
+    """Interactions until the end."""
     success_rate: float | None
     """Share of episodes that reported success; None where the environment never says."""
 
@@ -60,16 +60,16 @@ def evaluate(
     if functional is not None:
         return evaluate_compiled(act_greedy, state, functional, seed=seed, episodes=episodes)
     arena = VectorEnvironment([environment], seed)
-    most = max(MOST_DECISIONS, environment.spec.episode_length or 0)
-    obs, played, decisions = arena.reset(), list[Episode](), 0
+    most = max(MOST_INTERACTIONS, environment.spec.episode_length or 0)
+    obs, played, interactions = arena.reset(), list[Episode](), 0
     while len(played) < episodes:
         step = arena.step(np.asarray(act_greedy(state, obs)))
-        obs, decisions = step.obs, 0 if step.episodes else decisions + 1
+        obs, interactions = step.obs, 0 if step.episodes else interactions + 1
         played.extend(step.episodes)
-        if decisions >= most:
+        if interactions >= most:
             raise EnvironmentFault(
                 f"evaluation episode {len(played)} (seed {seed}) did not end within {most:,} "
-                "decisions: give the environment a time limit, such as "
+                "interactions: give the environment a time limit, such as "
                 "gymnasium.wrappers.TimeLimit(environment, max_episode_steps=1000)"
             )
     successes = [episode.success for episode in played if episode.success is not None]

@@ -16,18 +16,28 @@ from typing import Any
 import jax
 import numpy as np
 
-from kanbatsu.agents.schedule import Schedule, StreamTrainConfig, TrainConfig
+from kanbatsu.agents.schedule import (
+    RolloutTrainConfig,
+    Schedule,
+    StreamTrainConfig,
+    TrainConfig,
+)
 from kanbatsu.envs.vector import EnvironmentFault, VectorEnvironment, VectorStep
 from kanbatsu.replay import Replay
 from kanbatsu.train import checkpoint
 from kanbatsu.train.replay_learner import ReplayLearner
+from kanbatsu.train.rollout_learner import RolloutLearner
 from kanbatsu.train.stacking import shape_of
 from kanbatsu.train.stream_learner import StreamLearner
 from kanbatsu.train.threads import Threads
 from kanbatsu.train.turn import Position, Stopwatch, Turn, not_finite
 from kanbatsu.types import Transition
 
-LEARNERS: Mapping[type, Any] = {TrainConfig: ReplayLearner, StreamTrainConfig: StreamLearner}
+LEARNERS: Mapping[type, Any] = {
+    TrainConfig: ReplayLearner,
+    StreamTrainConfig: StreamLearner,
+    RolloutTrainConfig: RolloutLearner,
+}
 """What stands between the loop and an agent, by the schedule that the agent runs by."""
 
 
@@ -80,7 +90,7 @@ class HostMember:
 
 
 def train_on_host(members: Sequence[HostMember], env_steps: int) -> Iterator[Turn]:
-    """Train until `env_steps`, one turn at a time: a decision in every environment.
+    """Train until `env_steps`, one turn at a time: an interaction in every environment.
 
     Every draw is a function of a member's seed and of the position, so that a run continued from a
     checkpoint draws what the uninterrupted one would have drawn.
@@ -90,8 +100,8 @@ def train_on_host(members: Sequence[HostMember], env_steps: int) -> Iterator[Tur
         env_steps: simulator steps (before action repeat) at which to stop.
 
     Yields:
-        A `Turn` after each decision. A member whose environment failed, or whose actions or metrics
-        are no longer finite, is stepped no more; when none is left, the loop ends.
+        A `Turn` after each. A member whose environment failed, or whose actions or metrics are no
+        longer finite, is stepped no more; when none is left, the loop ends.
     """
     environments = [member.environments for member in members]
     repeat, n = environments[0].action_repeat, len(environments[0])

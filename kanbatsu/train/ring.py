@@ -90,7 +90,7 @@ class RingLearner:
         capacity: Transitions that are kept.
 
     Raises:
-        ValueError: The replay cannot hold one decision of all simulators.
+        ValueError: The replay cannot hold one interaction of all simulators.
     """
 
     agent: Agent
@@ -101,7 +101,7 @@ class RingLearner:
         n = self.schedule.environments
         if n > self.capacity:
             raise ValueError(
-                f"a replay of {self.capacity} cannot hold one decision of {n} simulators"
+                f"a replay of {self.capacity} cannot hold one interaction of {n} simulators"
             )
 
     def init(self, key: Key, masks: Any = None) -> RingState:
@@ -118,9 +118,9 @@ class RingLearner:
             jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), metrics),
         )
 
-    def noise(self, key: Key, decisions: int) -> Key:
-        """Return a key for each of many decisions."""
-        return jax.random.split(key, decisions)
+    def noise(self, key: Key, interactions: int) -> Key:
+        """Return a key for each of many interactions."""
+        return jax.random.split(key, interactions)
 
     def begin(self, state: RingState, obs: Array, noise: Key) -> tuple[RingState, Array]:
         """Look at the first observations of all and choose actions."""

@@ -1,7 +1,8 @@
-"""Functional environments and learning in one program: a stretch of decisions is one scan.
+"""Functional environments and learning in one program: a stretch of interactions is one scan.
 
 What learns here is told outcome by outcome (`begin`, `step`): a streaming agent itself, in one
-simulator, or a `RingLearner` around an agent with a replay, in several.
+simulator; or, in several, a `RingLearner` around an agent with a replay, or a `Rollouts` around one
+that learns from rollouts.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from kanbatsu.agents.schedule import Schedule, TrainConfig
+from kanbatsu.agents.schedule import RolloutTrainConfig, Schedule, TrainConfig
 from kanbatsu.agents.streaming import Outcome, choose
 from kanbatsu.envs.functional import FunctionalEnvironment
 from kanbatsu.train.ring import RingLearner
+from kanbatsu.train.rollout_learner import Rollouts
 from kanbatsu.types import Key, Transition
 
 SMALL_BYTES = 4_096
-"""Bytes of a simulator's state up to which as many as there are decisions fit anywhere."""
+"""Bytes of a simulator's state up to which as many as there are interactions fit anywhere."""
 
 
 class Carry(NamedTuple):
-    """All that goes from one decision to the next."""
+    """All that goes from one interaction to the next."""
 
     state: Any
     """State of what learns."""
@@ -40,20 +42,20 @@ class Carry(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What each decision of a stretch led to."""
+    """What each interaction of a stretch led to."""
 
     transition: Transition | None
     """None where nobody wants it."""
-    ended: Bool[Array, "decisions *n"]
-    return_: Float[Array, "decisions *n"]
-    """Rewards of the episode, this decision included."""
-    length: Int[Array, "decisions *n"]
+    ended: Bool[Array, "interactions *n"]
+    return_: Float[Array, "interactions *n"]
+    """Rewards of the episode, this interaction included."""
+    length: Int[Array, "interactions *n"]
 
 
 class LearningCurve(NamedTuple):
     """How a whole run went, at `points` moments."""
 
-    decisions: Int[Array, " points"]
+    interactions: Int[Array, " points"]
     episodes: Int[Array, " points"]
     """Episodes that ended since the moment before."""
     mean_return: Float[Array, " points"]
@@ -74,30 +76,32 @@ class Simulators:
         return jax.vmap(self.environment.reset)(jax.random.split(key, self.n))
 
     def step(self, state: Any, action: Array, key: Key) -> tuple[Any, Any]:
-        """Take a decision in each."""
+        """Take an interaction in each."""
         return jax.vmap(self.environment.step)(state, action, jax.random.split(key, self.n))
 
 
 def learner_of(
-    agent: Any, environment: FunctionalEnvironment, schedule: Schedule | None, decisions: int
+    agent: Any, environment: FunctionalEnvironment, schedule: Schedule | None, interactions: int
 ) -> tuple[Any, Any]:
     """Return what learns in the scan, and the world that it learns in.
 
     Args:
-        agent: an agent with a replay, or a streaming one.
+        agent: an agent of any kind.
         environment: pure functions.
         schedule: the agent's; a streaming agent needs none here.
-        decisions: of the whole run, over all simulators: no replay holds more transitions.
+        interactions: of the whole run, over all simulators: no replay holds more transitions.
 
     Raises:
         ValueError: the replay cannot hold one turn, or the environment wants one of a few actions,
             which no agent with a replay chooses.
     """
+    if isinstance(schedule, RolloutTrainConfig):
+        return Rollouts(agent, schedule), Simulators(environment, schedule.environments)
     if not isinstance(schedule, TrainConfig):
         return agent, environment
     if environment.spec.discrete:
         raise ValueError("agents with a replay have continuous actions: use Stream Q here")
-    learner = RingLearner(agent, schedule, min(schedule.replay_capacity, decisions))
+    learner = RingLearner(agent, schedule, min(schedule.replay_capacity, interactions))
     return learner, Simulators(environment, schedule.environments)
 
 
@@ -123,20 +127,20 @@ def _reset(world: Any, key: Key) -> tuple[Any, Array]:
 
 
 def advance(
-    learner: Any, world: Any, carry: Carry, key: Key, decisions: int, keep: bool = True
+    learner: Any, world: Any, carry: Carry, key: Key, interactions: int, keep: bool = True
 ) -> tuple[Carry, Steps]:
-    """Act, learn and act again, `decisions` times.
+    """Act, learn and act again, `interactions` times.
 
     All that is random and does not depend on the state is drawn before the loop. So is, where a
-    simulator is small, a new episode for each decision: drawing inside, decision by decision, took
-    a fifth of a small step. What begins is the same either way.
+    simulator is small, a new episode for each interaction: drawing inside, one by one, took a fifth
+    of a small step. What begins is the same either way.
 
     Args:
         learner: what acts and learns.
         world: what it learns in.
         carry: where it stands.
         key: decides all that is random.
-        decisions: in every simulator.
+        interactions: in every simulator.
         keep: whether the transitions are returned.
     """
     noise_key, world_key = jax.random.split(key)
@@ -157,7 +161,8 @@ def advance(
         outcome = Outcome(step.reward, step.terminated, step.truncated, step.obs, obs)
         state, action = learner.step(carry.state, outcome, noise)
         return_, length = carry.return_ + step.reward, carry.length + 1
-        transition = Transition(carry.obs, carry.action, *outcome[:4]) if keep else None
+        wanted = keep or isinstance(learner, Rollouts)
+        transition = Transition(carry.obs, carry.action, *outcome[:4]) if wanted else None
         after = Carry(
             state,
             simulator,
@@ -168,57 +173,88 @@ def advance(
         )
         return after, Steps(transition, ended, return_, length)
 
-    world_keys = jax.vmap(jax.random.split)(jax.random.split(world_key, decisions))
+    world_keys = jax.vmap(jax.random.split)(jax.random.split(world_key, interactions))
     fresh = jax.vmap(world.reset)(world_keys[:, 1]) if small else world_keys[:, 1]
-    draws = (learner.noise(noise_key, decisions), world_keys[:, 0], fresh)
+    draws = (learner.noise(noise_key, interactions), world_keys[:, 0], fresh)
+    if isinstance(learner, Rollouts):
+        return _by_rollouts(learner, turn, carry, draws, jax.random.fold_in(key, 1), interactions)
     return jax.lax.scan(turn, carry, draws)
+
+
+def _by_rollouts(
+    learner: Rollouts, turn: Any, carry: Carry, draws: Any, key: Key, interactions: int
+) -> tuple[Carry, Steps]:
+    """Learn after each whole rollout; what is left at the end is acted, and not learned from."""
+    length = learner.schedule.rollout
+    whole = interactions // length
+
+    def rollout(carry: Carry, item: tuple[Any, Key]) -> tuple[Carry, Steps]:
+        draws, learn_key = item
+        carry, steps = jax.lax.scan(turn, carry, draws)
+        state = learner.learn(carry.state, steps.transition, learn_key)
+        return carry._replace(state=state), steps._replace(transition=None)
+
+    def cut(x: Array) -> Array:
+        return x[: whole * length].reshape(whole, length, *x.shape[1:])
+
+    items = (jax.tree.map(cut, draws), jax.random.split(key, whole))
+    carry, steps = jax.lax.scan(rollout, carry, items)
+    steps = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps)
+    if whole * length == interactions:
+        return carry, steps
+    carry, rest = jax.lax.scan(turn, carry, jax.tree.map(lambda x: x[whole * length :], draws))
+    rest = rest._replace(transition=None)
+    return carry, jax.tree.map(lambda *x: jnp.concatenate(x), steps, rest)
 
 
 def make_train(
     agent: Any,
     environment: FunctionalEnvironment,
-    decisions: int,
+    interactions: int,
     points: int = 100,
-    schedule: TrainConfig | None = None,
+    schedule: Schedule | None = None,
 ) -> Callable[..., tuple[Any, LearningCurve]]:
     """Make a whole run a pure function, for `jax.jit` and `jax.vmap`.
 
     Args:
         agent: what learns.
         environment: what it learns in.
-        decisions: how long, over all simulators; a multiple of `points` times the simulators.
+        interactions: how long, over all simulators; a multiple of `points` times the simulators.
         points: moments of the curve, evenly apart.
         schedule: of an agent with a replay: batch size, updates per interaction, warm-up, capacity
-            (at most as many transitions as there will be) and simulators; the rest is not read.
+            (at most as many transitions as there will be) and simulators; of one that learns from
+            rollouts: their length and simulators; the rest is not read.
 
     Returns:
         `train(key, masks=None)` to the agent's last state and its `LearningCurve`. Masks are drawn
         on the host, so `jit` and `vmap` want them as an argument: `agent.masks(key)`, stacked.
 
     Raises:
-        ValueError: `decisions` is no such multiple, and as for `learner_of`.
+        ValueError: `interactions` is no such multiple, and as for `learner_of`.
 
     Example:
         >>> from kanbatsu.agents.stream_q import StreamQ, StreamQConfig
         >>> from kanbatsu.envs.classic import CartPole
         >>> agent = StreamQ(CartPole.spec, StreamQConfig(time=False))
-        >>> train = make_train(agent, CartPole(), decisions=20, points=2)
+        >>> train = make_train(agent, CartPole(), interactions=20, points=2)
         >>> _, curve = train(jax.random.key(0))
-        >>> curve.decisions
+        >>> curve.interactions
         Array([10, 20], dtype=int32)
     """
     n = 1 if schedule is None else schedule.environments
-    if decisions % (points * n):
+    length = schedule.rollout if isinstance(schedule, RolloutTrainConfig) else 1
+    if interactions % (points * n * length):
         raise ValueError(
-            f"{points} points of {n} simulators each do not divide {decisions} decisions"
+            f"{points} points of {n} simulators each do not divide {interactions} interactions"
+            + (f" into whole rollouts of {length}" if length > 1 else "")
         )
-    learner, world = learner_of(agent, environment, schedule, decisions)
+    learner, world = learner_of(agent, environment, schedule, interactions)
 
     def train(key: Key, masks: Any = None) -> tuple[Any, LearningCurve]:
         start_key, run_key = jax.random.split(key)
 
         def segment(carry: Carry, key: Key) -> tuple[Carry, Any]:
-            turns = decisions // (points * n)
+            turns = interactions // (points * n)
             carry, steps = advance(learner, world, carry, key, turns, keep=False)
             episodes = steps.ended.sum(dtype=jnp.int32)
             total = jnp.where(steps.ended, steps.return_, 0.0).sum()
@@ -228,7 +264,7 @@ def make_train(
         carry, (episodes, mean_return, metrics) = jax.lax.scan(
             segment, start(learner, world, start_key, masks), jax.random.split(run_key, points)
         )
-        done = decisions // points * jnp.arange(1, points + 1, dtype=jnp.int32)
+        done = interactions // points * jnp.arange(1, points + 1, dtype=jnp.int32)
         curve = LearningCurve(done, episodes, mean_return, metrics)
         return trained(learner, carry.state), curve
 
@@ -237,4 +273,4 @@ def make_train(
 
 def trained(learner: Any, state: Any) -> Any:
     """Return the agent's own state in that of what learns in the scan."""
-    return state.trained if isinstance(learner, RingLearner) else state
+    return state.trained if isinstance(learner, RingLearner | Rollouts) else state

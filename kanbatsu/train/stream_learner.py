@@ -15,18 +15,18 @@ from kanbatsu.agents.streaming import Outcome, StreamingAgent
 from kanbatsu.train.scan import first_action
 from kanbatsu.train.stacking import SideBySide, lift
 from kanbatsu.train.threads import Threads
-from kanbatsu.train.turn import Position, not_finite
+from kanbatsu.train.turn import Position, stop_unfit
 from kanbatsu.types import Key, Transition, all_finite
 
 
 @lru_cache(maxsize=8)
 def _programs(agent: StreamingAgent, structure: Any, members: int) -> tuple[Any, Any]:
-    """Compile the draws of a stretch, and one decision on the leaves of a state."""
+    """Compile the draws of a stretch, and one interaction on the leaves of a state."""
 
     @partial(jax.jit, static_argnums=2)
-    def draw(key: Key, begin: jax.Array, decisions: int) -> Any:
-        each = lift(lambda k: agent.noise(jax.random.fold_in(k, begin), decisions), members)(key)
-        # Decisions first.
+    def draw(key: Key, begin: jax.Array, interactions: int) -> Any:
+        each = lift(lambda k: agent.noise(jax.random.fold_in(k, begin), interactions), members)(key)
+        # Interactions first.
         return each if members == 1 else jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), each)
 
     def decide(state: Any, outcome: Outcome, noise: Any) -> tuple[Any, jax.Array, jax.Array]:
@@ -46,8 +46,8 @@ def _programs(agent: StreamingAgent, structure: Any, members: int) -> tuple[Any,
 class StreamLearner:
     """Members that learn from every sample once, side by side; each has one simulator.
 
-    One compiled call per decision learns, normalises and acts. What is random is drawn beforehand,
-    a stretch of decisions at a time.
+    One compiled call per interaction learns, normalises and acts. What is random is drawn
+    beforehand, a stretch of interactions at a time.
 
     Args:
         members: Their parts.
@@ -60,7 +60,7 @@ class StreamLearner:
         self._agent = members[0].agent
         repeat = members[0].environments.action_repeat
         self._stretch = stretch(members[0].schedule, repeat)
-        self._decisions = -(-env_steps // repeat)
+        self._interactions = -(-env_steps // repeat)
         # Copied, because each call gives its buffers away, and none may be given twice.
         self._side = SideBySide([jax.tree.map(jnp.copy, member.state) for member in members])
         # Flat, because taking modules apart in Python would cost more than many an update.
@@ -97,8 +97,8 @@ class StreamLearner:
         at = self.position.interactions
         begin = at - at % self._stretch
         if begin != self._begin:
-            decisions = min(self._stretch, self._decisions - begin)
-            drawn = self._draw(self._key, np.int32(begin), decisions)
+            interactions = min(self._stretch, self._interactions - begin)
+            drawn = self._draw(self._key, np.int32(begin), interactions)
             self._noise, self._rows = jax.tree.flatten(jax.tree.map(np.asarray, drawn))
             self._begin = begin
         _, _, *ends = transition
@@ -112,7 +112,9 @@ class StreamLearner:
             self._store()
         self.position = Position(at + 1, at + 1)
         if not np.asarray(finite).all():
-            self._fail(faults)
+            self.settle()
+            at = self.position.interactions * self._members[0].environments.action_repeat
+            stop_unfit([member.metrics for member in self._members], faults, at)
         return self.position
 
     def settle(self) -> None:
@@ -127,15 +129,6 @@ class StreamLearner:
     def _store(self) -> None:
         """Write down the transitions that were kept back, all at once."""
         for index, member in enumerate(self._members if self._unstored else ()):
-            rows = zip(*(each for each in self._unstored), strict=True)
+            rows = zip(*self._unstored, strict=True)
             member.past.add(Transition(*(np.concatenate([x[index] for x in row]) for row in rows)))
         self._unstored = []
-
-    def _fail(self, faults: list[Exception | None]) -> None:
-        """Stop the members whose metrics are not finite."""
-        self.settle()
-        at = self.position.interactions * self._members[0].environments.action_repeat
-        for index, member in enumerate(self._members):
-            unfit = [name for name, x in member.metrics.items() if not np.isfinite(x)]
-            if unfit and faults[index] is None:
-                faults[index] = not_finite(", ".join(unfit), at)

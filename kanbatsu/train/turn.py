@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from kanbatsu.envs.vector import Episode
 
@@ -14,13 +16,13 @@ class Position(NamedTuple):
     """Where a run stands; with the seed it determines every random draw that follows."""
 
     interactions: int = 0
-    """Agent decisions so far, over all environments."""
+    """Interactions so far, over all environments."""
     updates: int = 0
     """Gradient updates so far."""
 
 
 class Turn(NamedTuple):
-    """What one turn of a loop did: a decision in every environment, or a stretch of them.
+    """What one turn of a loop did: an interaction in every environment, or a stretch of them.
 
     Entries are by member. The members' own states are those of an earlier turn until `settle` is
     called, and are given to the next turn: use them before asking for it.
@@ -76,12 +78,24 @@ class Stopwatch:
         return self.seconds["total"]
 
 
-def not_finite(what: str, env_steps: int) -> FloatingPointError:
-    """Return the error that fails a member whose numbers are no longer finite.
+def stop_unfit(
+    metrics: Sequence[Mapping[str, Any] | None], faults: list[Exception | None], env_steps: int
+) -> None:
+    """Stop the members whose metrics are no longer finite.
 
     Args:
-        what: names what is not finite.
-        env_steps: of the member, when it was seen.
+        metrics: of each member.
+        faults: of members that have stopped, to which they are added.
+        env_steps: of each member, when it was seen.
+    """
+    for index, own in enumerate(metrics):
+        unfit = [name for name, x in (own or {}).items() if not np.isfinite(x)]
+        if unfit and faults[index] is None:
+            faults[index] = not_finite(", ".join(unfit), env_steps)
+
+
+def not_finite(what: str, env_steps: int) -> FloatingPointError:
+    """Return the error that fails a member whose numbers are no longer finite.
 
     Example:
         >>> not_finite("critic_loss", 30)  # doctest: +ELLIPSIS

@@ -12,8 +12,8 @@ import pytest
 from kanbatsu.agents import AGENTS
 from kanbatsu.agents.schedule import StreamTrainConfig
 from kanbatsu.agents.stream_ac import StreamAC, StreamACConfig
-from kanbatsu.agents.stream_q import Draws, StreamQ, StreamQConfig
-from kanbatsu.agents.streaming import Outcome, Senses, StreamingAgent
+from kanbatsu.agents.stream_q import Draws, StreamQConfig
+from kanbatsu.agents.streaming import Outcome, StreamingAgent
 from kanbatsu.nn.stream import StreamNetworkConfig
 from kanbatsu.sparsity.weight import Masked, to_dense
 from kanbatsu.train.checkpoint import from_arrays, to_arrays
@@ -52,7 +52,7 @@ def noise_of(agent, index=0):
 
 @functools.cache
 def begun(agent, seed=0):
-    """An agent after its first decisions, and its compiled step."""
+    """An agent after its first interactions, and its compiled step."""
     step = jax.jit(agent.step)
     state, _ = jax.jit(agent.begin)(agent.init(jax.random.key(seed)), jnp.ones(5), noise_of(agent))
     for index in range(3):
@@ -62,8 +62,14 @@ def begun(agent, seed=0):
 
 @functools.cache
 def learner(agent):
-    """Its compiled `learn`."""
-    return jax.jit(agent.learn)
+    """Its compiled `learn`, from a state, a reward and a successor; nothing ends by default."""
+    learn = jax.jit(agent.learn)
+
+    def after(state, reward, successor, terminated=False, truncated=False):
+        ends = jnp.bool_(terminated), jnp.bool_(truncated)
+        return learn(state, jnp.float32(reward), *ends, successor)
+
+    return after
 
 
 def same(a, b):
@@ -125,13 +131,10 @@ def test_a_trace_ends_with_its_episode(agent):
 def test_beyond_a_time_limit_it_looks_only_if_told_to(name, bootstrap):
     agent = make(name, bootstrap_truncated=bootstrap)
     state, _ = begun(make(name))
-    learn = learner(agent)
-    args = (state, jnp.float32(0.3))
     near, far = jnp.ones(5), jnp.arange(5.0)
 
     def moved(terminated, truncated, successor):
-        after = learn(*args, jnp.bool_(terminated), jnp.bool_(truncated), successor)
-        return agent.networks(after)
+        return agent.networks(learner(agent)(state, 0.3, successor, terminated, truncated))
 
     assert same(moved(True, False, near), moved(True, False, far))
     assert not same(moved(False, False, near), moved(False, False, far))
@@ -201,9 +204,21 @@ def reference_forward(network, x):
     return x @ np.asarray(to_dense(head.weight)) + np.asarray(head.bias)
 
 
-def numbers(tree):
-    """The leaves that train."""
-    return [x for x in jax.tree.leaves(tree) if np.issubdtype(x.dtype, np.floating)]
+def assert_moved(state, after, name, td_error, kappa, gradient):
+    """Hold a network's step against the equations of ObGD, in float64."""
+    trace = jax.tree.map(
+        lambda e, g: 0.99 * 0.8 * np.asarray(e, np.float64) + np.asarray(g, np.float64),
+        getattr(state, f"{name}_trace"),
+        gradient,
+    )
+    norm = sum(np.abs(e).sum() for e in jax.tree.leaves(trace))
+    step = 1.0 / max(kappa * max(abs(td_error), 1.0) * norm, 1.0)
+    trees = (getattr(state, name), trace, getattr(after, name))
+    numbers = [
+        [x for x in jax.tree.leaves(tree) if np.issubdtype(x.dtype, np.floating)] for tree in trees
+    ]
+    for w, e, x in zip(*numbers, strict=True):
+        np.testing.assert_allclose(x, w + step * td_error * e, rtol=2e-4, atol=2e-6)
 
 
 def test_stream_ac_learns_by_its_equations():
@@ -211,9 +226,7 @@ def test_stream_ac_learns_by_its_equations():
     agent = make("stream_ac")
     state, _ = begun(agent)
     successor, reward = jnp.linspace(-1.0, 1.0, 5), 0.7
-    after = learner(agent)(
-        state, jnp.float32(reward), jnp.bool_(False), jnp.bool_(False), successor
-    )
+    after = learner(agent)(state, reward, successor)
     value = reference_forward(state.critic, np.asarray(state.obs, np.float64))[0]
     next_value = reference_forward(state.critic, np.asarray(successor, np.float64))[0]
     td_error = reward + 0.99 * next_value - value
@@ -235,36 +248,21 @@ def test_stream_ac_learns_by_its_equations():
         ),
     }
     for name, kappa in (("critic", 2.0), ("actor", 3.0)):
-        trace = jax.tree.map(
-            lambda e, g: 0.99 * 0.8 * np.asarray(e, np.float64) + np.asarray(g, np.float64),
-            getattr(state, f"{name}_trace"),
-            gradients[name],
-        )
-        norm = sum(np.abs(e).sum() for e in jax.tree.leaves(trace))
-        step = 1.0 / max(kappa * max(abs(td_error), 1.0) * norm, 1.0)
-        before, now = getattr(state, name), getattr(after, name)
-        for w, e, x in zip(*map(numbers, (before, trace, now)), strict=True):
-            np.testing.assert_allclose(x, w + step * td_error * e, rtol=2e-4, atol=2e-6)
+        assert_moved(state, after, name, td_error, kappa, gradients[name])
 
 
 def test_stream_q_learns_by_its_equations():
     agent = make("stream_q")
     state, _ = begun(agent)
     successor, reward = jnp.linspace(-1.0, 1.0, 5), -0.4
-    after = learner(agent)(
-        state, jnp.float32(reward), jnp.bool_(False), jnp.bool_(False), successor
-    )
+    after = learner(agent)(state, reward, successor)
     value = reference_forward(state.critic, np.asarray(state.obs, np.float64))[int(state.action)]
     best = reference_forward(state.critic, np.asarray(successor, np.float64)).max()
     td_error = reward + 0.99 * best - value
     gradient = eqx.filter_jit(eqx.filter_grad(lambda net: net(state.obs)[state.action]))(
         state.critic
     )
-    trace = jax.tree.map(lambda e, g: 0.792 * e + g, state.critic_trace, gradient)
-    norm = sum(float(jnp.abs(e).sum()) for e in jax.tree.leaves(trace))
-    step = 1.0 / max(2.0 * max(abs(td_error), 1.0) * norm, 1.0)
-    for w, e, x in zip(*map(numbers, (state.critic, trace, after.critic)), strict=True):
-        np.testing.assert_allclose(x, w + step * td_error * e, rtol=2e-4, atol=2e-6)
+    assert_moved(state, after, "critic", td_error, 2.0, gradient)
 
 
 @pytest.mark.parametrize("greedy", [True, False])
@@ -272,8 +270,7 @@ def test_watkins_cuts_the_trace_after_an_action_that_was_not_greedy(greedy):
     agent = make("stream_q")
     state, _ = begun(agent)
     state = eqx.tree_at(lambda s: s.greedy, state, jnp.bool_(greedy))
-    no = jnp.bool_(False)
-    after = learner(agent)(state, jnp.float32(0.1), no, no, jnp.ones(5))
+    after = learner(agent)(state, 0.1, jnp.ones(5))
     assert not same(after.critic, state.critic)  # it learns from the action all the same
     assert any((x != 0).any() for x in jax.tree.leaves(after.critic_trace)) is greedy
 
@@ -283,8 +280,8 @@ def test_exploration_falls_in_a_line_and_random_actions_are_known_as_such():
     state, step = begun(agent)
     values = jax.jit(lambda s: s.critic(s.obs))
 
-    def choose(decisions, explore, action):
-        at = eqx.tree_at(lambda s: s.decisions, state, jnp.int32(decisions))
+    def choose(interactions, explore, action):
+        at = eqx.tree_at(lambda s: s.decisions, state, jnp.int32(interactions))
         draws = Draws(jnp.float32(explore), jnp.int32(action))
         after, chosen = step(at, outcome(3), draws)
         best = int(values(after).argmax())
@@ -295,13 +292,13 @@ def test_exploration_falls_in_a_line_and_random_actions_are_known_as_such():
     # After `learn` the count is one higher: at 50,000 of 100,000 the share is 1 - 0.99 / 2 = 0.505.
     best = choose(49_999, 0.51, 0)[1]
     half, late = 49_999, 500_000
-    for decisions, explore, random in (
+    for interactions, explore, random in (
         (half, 0.50, True),
         (half, 0.51, False),
         (late, 0.02, False),
         (late, 0.009, True),
     ):
-        action, _ = choose(decisions, explore, 1 - best)
+        action, _ = choose(interactions, explore, 1 - best)
         assert action == (1 - best if random else best)
 
 
@@ -309,9 +306,8 @@ def test_a_mask_shortens_the_trace_and_the_control_takes_that_back():
     half = make("stream_ac")
     control = make("stream_ac", kappa_by_density=True)
     state, _ = begun(half)
-    no = jnp.bool_(False)
-    args = (state, jnp.float32(5.0), no, no, jnp.ones(5))  # a TD error large enough to be bounded
-    ours, theirs = learner(half)(*args), learner(control)(*args)
+    large = 5.0  # large enough a TD error to be bounded
+    ours, theirs = (learner(agent)(state, large, jnp.ones(5)) for agent in (half, control))
     for name in ("actor", "critic"):
         full, less = (moved(getattr(after, name), getattr(state, name)) for after in (ours, theirs))
         np.testing.assert_allclose(less, 0.5 * full, rtol=1e-2)
@@ -335,27 +331,6 @@ def test_without_the_bound_learning_diverges():
     assert largest_value(make("stream_q")) < 200.0
     unbound = largest_value(make("stream_q", critic_kappa=0.0))
     assert not unbound < 1e4  # NaN counts as diverged
-
-
-def test_rewards_are_divided_by_the_deviation_of_their_discounted_sum():
-    senses, rewards = Senses.new(1, timed=False), [1.0, 1.0, 3.0, 2.0]
-    ended = [False, True, False, False]
-    total, sums = 0.0, []
-    for reward, end in zip(rewards, ended, strict=True):
-        total = 0.9 * total + reward
-        sums.append(total)
-        senses, scaled = senses.feel(jnp.float32(reward), jnp.bool_(end), 0.9)
-        deviation = np.std(sums, ddof=1) if len(sums) > 1 else 1.0
-        np.testing.assert_allclose(scaled, reward / deviation, rtol=1e-5)
-        total *= not end
-
-
-def test_time_is_seen_as_it_is():
-    senses = Senses.new(3, timed=True)
-    for index in range(5):
-        senses, seen = senses.see(jnp.array([float(index), 7.0, 0.1 * index - 0.5]))
-        assert float(seen[-1]) == pytest.approx(0.1 * index - 0.5)
-    assert senses.statistics.mean.tolist() == [2.0, 7.0]
 
 
 def test_a_new_episode_is_seen_from_its_own_first_observation(agent):
@@ -418,4 +393,3 @@ def test_configurations_have_the_published_defaults():
     assert (ac.actor_kappa, ac.critic_kappa, q.critic_kappa) == (3.0, 2.0, 2.0)
     assert (ac.actor.width, ac.critic.blocks, q.critic.width) == (128, 2, 32)
     assert ac.actor.initial_sparsity == q.critic.initial_sparsity == 0.9
-    assert isinstance(StreamQ(SPEC), StreamingAgent)

@@ -92,7 +92,7 @@ def test_sac_trains_on_it_in_one_program(task):
     small = SACConfig(NetworkConfig(width=8, blocks=1), CriticConfig(width=8, blocks=1))
     ours = load(task)
     config = TrainConfig(batch_size=4, warmup_interactions=4, updates_per_interaction=1)
-    train = make_train(SAC(ours.spec, small), ours, decisions=8, points=2, schedule=config)
+    train = make_train(SAC(ours.spec, small), ours, interactions=8, points=2, schedule=config)
     state, curve = jax.jit(train)(jax.random.key(0))
     assert np.isfinite(curve.metrics["critic_loss"][-1])
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state) if x.dtype == jnp.float32)

@@ -32,14 +32,14 @@ def test_every_episode_is_that_of_a_plain_loop():
     lengths = []
     for index in range(4):
         world, obs = jax.jit(POLE.reset)(jax.random.fold_in(reset_key, index))
-        for decisions in range(1, 501):
+        for interactions in range(1, 501):
             world, after = turn(world, obs)
             obs = after.obs
             if after.terminated | after.truncated:
-                lengths.append(decisions)
+                lengths.append(interactions)
                 break
     assert result.lengths == tuple(lengths)
-    assert result.returns == tuple(map(float, lengths))  # 1 per decision
+    assert result.returns == tuple(map(float, lengths))  # 1 per interaction
     assert len(set(lengths)) > 1
     assert result.success_rate is None
     # An episode does not depend on how many there are.
@@ -62,7 +62,7 @@ def test_an_episode_without_an_end_is_told(monkeypatch):
         rest = lambda state, obs: np.zeros((len(obs), 1), np.float32)  # noqa: E731
         return evaluate(rest, None, GymEnvironment(pendulum, "own"), seed=3, episodes=2)
 
-    monkeypatch.setattr(module, "MOST_DECISIONS", 50)
+    monkeypatch.setattr(module, "MOST_INTERACTIONS", 50)
     with pytest.raises(
         EnvironmentFault, match=r"episode 0 \(seed 3\) did not end within 50 .*Time"
     ):

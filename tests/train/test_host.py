@@ -24,18 +24,18 @@ SPEC = Spec((1,), action_dim=1, episode_length=None)
 
 
 class Counter:
-    """An environment that shows how many decisions it has seen."""
+    """An environment that shows how many interactions it has seen."""
 
     spec, action_repeat = SPEC, 2
 
     def reset(self, seed):
-        self.decisions = 0
+        self.interactions = 0
         return np.zeros(1, np.float32)
 
     def step(self, action):
-        self.decisions += 1
-        obs = np.full(1, self.decisions, np.float32)
-        return Timestep(obs, float(self.decisions), terminated=False, truncated=False)
+        self.interactions += 1
+        obs = np.full(1, self.interactions, np.float32)
+        return Timestep(obs, float(self.interactions), terminated=False, truncated=False)
 
     def close(self):
         pass
@@ -114,7 +114,7 @@ def test_call_order_warm_up_and_counts():
         *[("act", 2.0), ("step", True), ("add", 2.0, 3.0)],
         *[("sample", 4, 3), ("update", (4, 3))],
     ]
-    # Two environments, action repeat 2: four env steps a turn; two updates per decision.
+    # Two environments, action repeat 2: four env steps a turn; two updates per interaction.
     assert [turn.env_steps for turn, _ in turns] == [4, 8, 12]
     assert [turn.position for turn, _ in turns] == [
         Position(2, 0),
@@ -166,7 +166,7 @@ def test_what_is_not_finite_stops_the_member_with_the_step(what, message):
 
 
 class Painter(Counter):
-    """An environment that shows images: each pixel is the number of decisions."""
+    """An environment that shows images: each pixel is the number of interactions."""
 
     spec = Spec((2, 3, 1), action_dim=1, obs_dtype="uint8")
 
@@ -175,7 +175,7 @@ class Painter(Counter):
 
     def step(self, action):
         step = super().step(action)
-        return step._replace(obs=np.full((2, 3, 1), self.decisions, np.uint8))
+        return step._replace(obs=np.full((2, 3, 1), self.interactions, np.uint8))
 
 
 def test_images_stay_bytes_from_the_simulator_to_the_batch():
@@ -229,8 +229,8 @@ def learned(agent_name, sparsity, task, turns=500, width=32):
     last.settle()
     state = member.state
 
-    def value(cue, decisions=0, action=None):
-        obs = jnp.array([[cue, decisions]], jnp.float32)
+    def value(cue, interactions=0, action=None):
+        obs = jnp.array([[cue, interactions]], jnp.float32)
         action = agent.act_greedy(state, obs) if action is None else jnp.array([[action]])
         return float(state.critics[0](state.normaliser.normalise(obs), action)[0])
 

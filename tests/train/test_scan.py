@@ -84,7 +84,7 @@ def test_a_stretch_in_one_program_tells_what_happened_and_continues_exactly():
     assert episodes
     ends = np.cumsum([episode.length for _, episode in episodes])
     assert [at for at, _ in episodes] == ends.tolist()
-    assert all(episode.return_ == episode.length for _, episode in episodes)  # 1 per decision
+    assert all(episode.return_ == episode.length for _, episode in episodes)  # 1 per interaction
 
     again = begin()
     again.load(saved, turns[0].position)
@@ -109,13 +109,13 @@ def test_a_run_that_is_no_longer_finite_stops_with_the_reason():
 def test_a_population_of_seeds_and_masks_is_one_program():
     agent = StreamQ(CartPole.spec, StreamQConfig(SMALL, time=False))
     dense = StreamQ(CartPole.spec, StreamQConfig(replace(SMALL, sparsity=0.0), time=False))
-    train = make_train(agent, POLE, decisions=30, points=3)
+    train = make_train(agent, POLE, interactions=30, points=3)
     keys = jax.random.split(jax.random.key(5), 2)
     masks = [dense.masks(keys[0]), agent.masks(keys[1])]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *masks)
     states, together = jax.jit(jax.vmap(train))(keys, stacked)
     assert together.mean_return.shape == (2, 3)
-    assert together.decisions[0].tolist() == [10, 20, 30]
+    assert together.interactions[0].tolist() == [10, 20, 30]
     one = jax.jit(train)
     for index in range(2):
         state, alone = one(keys[index], masks[index])
@@ -131,7 +131,7 @@ def test_a_population_of_seeds_and_masks_is_one_program():
     assert (weights[1][gone] == 0).all()
     assert (weights[0][gone] != 0).any()
     with pytest.raises(ValueError, match="7 points of 1 simulators each do not divide"):
-        make_train(agent, POLE, decisions=60, points=7)
+        make_train(agent, POLE, interactions=60, points=7)
 
 
 def test_simulators_that_are_large_begin_the_same_episodes(monkeypatch):
@@ -140,7 +140,7 @@ def test_simulators_that_are_large_begin_the_same_episodes(monkeypatch):
     found = []
     for limit in (scan.SMALL_BYTES, 0):
         monkeypatch.setattr(scan, "SMALL_BYTES", limit)
-        train = jax.jit(make_train(agent, POLE, decisions=120, points=4))
+        train = jax.jit(make_train(agent, POLE, interactions=120, points=4))
         _, curve = train(jax.random.key(2), agent.masks(jax.random.key(2)))
         found.append(curve)
     before, inside = found
@@ -157,7 +157,7 @@ def agent_for(name, spec, critic=CRITIC, **settings):
 
 @dataclass(frozen=True)
 class Aim:
-    """One decision long; the best action is 0.5, whatever is seen."""
+    """One interaction long; the best action is 0.5, whatever is seen."""
 
     spec: ClassVar[Spec] = Spec((1,), action_dim=1, episode_length=None)
 
@@ -174,10 +174,10 @@ class Aim:
 def test_it_learns_where_to_aim(name):
     agent = agent_for(name, Aim.spec, learning_rate=3e-3)
     config = TrainConfig(batch_size=32, warmup_interactions=200, updates_per_interaction=1)
-    train = make_train(agent, Aim(), decisions=2_000, points=10, schedule=config)
+    train = make_train(agent, Aim(), interactions=2_000, points=10, schedule=config)
     key = jax.random.key(0)
     state, curve = jax.jit(train)(key, agent.masks(key))
-    assert curve.decisions.tolist() == list(range(200, 2_001, 200))
+    assert curve.interactions.tolist() == list(range(200, 2_001, 200))
     assert curve.episodes.tolist() == [200] * 10
     # A random action in [-1, 1] earns -(0.25 + 1/3) on average.
     assert curve.mean_return[0] == pytest.approx(-0.583, abs=0.1)
@@ -190,12 +190,12 @@ def test_it_learns_where_to_aim(name):
 def test_members_are_the_runs_that_they_would_be_alone(name):
     agent = agent_for(name, Pendulum.spec)
     dense = agent_for(name, Pendulum.spec, critic=replace(CRITIC, sparsity=0.0))
-    train = make_train(agent, Pendulum(), decisions=60, points=3, schedule=BRIEF)
+    train = make_train(agent, Pendulum(), interactions=60, points=3, schedule=BRIEF)
     keys = jax.random.split(jax.random.key(5), 2)
     masks = [dense.masks(keys[0]), agent.masks(keys[1])]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *masks)
     states, together = jax.jit(jax.vmap(train))(keys, stacked)
-    assert together.decisions.tolist() == [[20, 40, 60]] * 2
+    assert together.interactions.tolist() == [[20, 40, 60]] * 2
     one = jax.jit(train)
     for index in range(2):
         state, alone = one(keys[index], masks[index])
@@ -214,7 +214,7 @@ def test_members_are_the_runs_that_they_would_be_alone(name):
 
 def test_it_warms_up_and_then_updates_as_often_as_it_is_told():
     agent = agent_for("ddpg", Pendulum.spec)
-    train = make_train(agent, Pendulum(), decisions=60, points=6, schedule=BRIEF)
+    train = make_train(agent, Pendulum(), interactions=60, points=6, schedule=BRIEF)
     state, curve = train(jax.random.key(0))
     learned = np.isfinite(curve.metrics["critic_loss"])
     assert learned.tolist() == [False, True, True, True, True, True]
@@ -224,7 +224,7 @@ def test_it_warms_up_and_then_updates_as_often_as_it_is_told():
 
 def test_without_masks_it_prunes_as_configured():
     agent = agent_for("sac", Pendulum.spec)
-    train = make_train(agent, Pendulum(), decisions=4, points=1, schedule=BRIEF)
+    train = make_train(agent, Pendulum(), interactions=4, points=1, schedule=BRIEF)
     key = jax.random.key(3)
     state, _ = train(key)
     init_key, _, _ = jax.random.split(jax.random.split(key)[0], 3)
@@ -235,19 +235,19 @@ def test_without_masks_it_prunes_as_configured():
 def test_what_cannot_be_trained_is_refused():
     agent = agent_for("sac", Pendulum.spec)
     with pytest.raises(
-        ValueError, match="7 points of 2 simulators each do not divide 60 decisions"
+        ValueError, match="7 points of 2 simulators each do not divide 60 interactions"
     ):
-        make_train(agent, Pendulum(), decisions=60, points=7, schedule=BRIEF)
-    with pytest.raises(ValueError, match="a replay of 1 cannot hold one decision of 2 simulators"):
+        make_train(agent, Pendulum(), interactions=60, points=7, schedule=BRIEF)
+    with pytest.raises(ValueError, match="a replay of 1 cannot hold one interaction of 2"):
         make_train(
             agent,
             Pendulum(),
-            decisions=60,
+            interactions=60,
             points=6,
             schedule=replace(BRIEF, replay_capacity=1),
         )
     with pytest.raises(ValueError, match="agents with a replay have continuous actions"):
-        make_train(agent, CartPole(), decisions=60, points=6, schedule=BRIEF)
+        make_train(agent, CartPole(), interactions=60, points=6, schedule=BRIEF)
 
 
 def test_a_stretch_ends_wherever_anything_may_be_due():
