@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kanbatsu.agents.ddpg import DDPG, DDPGConfig
+from kanbatsu.agents.pqn import PQN, PQNConfig
 from kanbatsu.agents.sac import SAC, SACConfig
-from kanbatsu.agents.schedule import StreamTrainConfig, TrainConfig
+from kanbatsu.agents.schedule import RolloutTrainConfig, StreamTrainConfig, TrainConfig
 from kanbatsu.agents.stream_ac import StreamAC, StreamACConfig
 from kanbatsu.agents.stream_q import StreamQ, StreamQConfig
 
-AgentConfig = SACConfig | DDPGConfig | StreamACConfig | StreamQConfig
+AgentConfig = SACConfig | DDPGConfig | StreamACConfig | StreamQConfig | PQNConfig
 
 
 class AgentEntry(NamedTuple):
@@ -22,17 +23,22 @@ class AgentEntry(NamedTuple):
     """Class of the configuration that it reads."""
     schedule: type
     """Class of the schedule that it runs by, which decides how it meets the loops: with a replay
-    (`TrainConfig`, a `kanbatsu.types.Agent`), or learning from every sample once
-    (`StreamTrainConfig`, a `kanbatsu.agents.streaming.StreamingAgent`)."""
+    (`TrainConfig`, a `kanbatsu.types.Agent`), learning from rollouts (`RolloutTrainConfig`, such an
+    agent that updates on one rollout), or learning from every sample once (`StreamTrainConfig`, a
+    `kanbatsu.agents.streaming.StreamingAgent`)."""
     tanh_of_mean: bool = False
     """Flag of a greedy action that is tanh of the network's mean, which can be exported."""
     discrete: bool = False
     """Flag of an agent that chooses among a few actions, which it then gives one-hot."""
+    images: bool = False
+    """Flag of an agent that sees images as they are; others see them laid out as vectors, where a
+    task has them so."""
 
 
 AGENTS = {
     "sac": AgentEntry(SAC, SACConfig, TrainConfig, tanh_of_mean=True),
     "ddpg": AgentEntry(DDPG, DDPGConfig, TrainConfig, tanh_of_mean=True),
+    "pqn": AgentEntry(PQN, PQNConfig, RolloutTrainConfig, discrete=True, images=True),
     "stream_ac": AgentEntry(StreamAC, StreamACConfig, StreamTrainConfig),
     "stream_q": AgentEntry(StreamQ, StreamQConfig, StreamTrainConfig, discrete=True),
 }

@@ -37,7 +37,7 @@ class TrainArguments(Generic[Config, Schedule]):
     train: Schedule
     """The schedule."""
     agent: str = "sac"
-    """Algorithm: sac, ddpg, stream_ac or stream_q. The options below are those of this one."""
+    """Algorithm: sac, ddpg, pqn, stream_ac or stream_q. The options below are those of this one."""
     seed: int = 0
     """Seed of every random draw in the run."""
     env_steps: int = 200_000

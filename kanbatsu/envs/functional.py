@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Bool, Float, Num
 
 from kanbatsu.envs.spec import Environment, Timestep
 from kanbatsu.types import Key, Spec
@@ -15,7 +15,7 @@ from kanbatsu.types import Key, Spec
 class FunctionalStep(NamedTuple):
     """What one decision led to; `obs` is the true successor."""
 
-    obs: Float[Array, " obs_dim"]
+    obs: Num[Array, "*obs"]
     reward: Float[Array, ""]
     terminated: Bool[Array, ""]
     truncated: Bool[Array, ""]
@@ -35,7 +35,7 @@ class FunctionalEnvironment(Protocol):
         """Sizes of observation and action, and the time limit in decisions."""
         ...
 
-    def reset(self, key: Key) -> tuple[Any, Float[Array, " obs_dim"]]:
+    def reset(self, key: Key) -> tuple[Any, Num[Array, "*obs"]]:
         """Begin an episode: the simulator's state, and the first observation."""
         ...
 
@@ -66,7 +66,7 @@ class HostedEnvironment:
         self._reset, self._step = jax.jit(functional.reset), jax.jit(functional.step)
         self._key, self._state = jax.random.key(0), None
 
-    def reset(self, seed: int) -> Float32[np.ndarray, " obs_dim"]:
+    def reset(self, seed: int) -> Num[np.ndarray, "*obs"]:
         """Start the episode that belongs to `seed` and return its first observation."""
         self._key, key = jax.random.split(jax.random.key(seed))
         self._state, obs = self._reset(key)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from kanbatsu.envs.functional import FunctionalStep
 from kanbatsu.envs.spec import TaskError, unknown_task
@@ -20,7 +20,7 @@ from kanbatsu.types import Key, Spec
 
 @dataclass(frozen=True)
 class GymnaxEnvironment:
-    """One environment of gymnax; an image is laid out as one long vector.
+    """One environment of gymnax; an image is laid out as one long vector, unless it is asked for.
 
     Example:
         >>> GymnaxEnvironment("Breakout-MinAtar").spec
@@ -33,24 +33,29 @@ class GymnaxEnvironment:
 
     name: str
     """As gymnax names it, for instance `Breakout-MinAtar`."""
+    images: bool = False
+    """Whether images stay images: uint8 `[height, width, channels]`, 255 where a plane is 1."""
 
     @property
     def spec(self) -> Spec:
         """Sizes of observation and action, and the time limit."""
-        return _loaded(self.name).spec
+        loaded = _loaded(self.name)
+        if self.images and len(loaded.shape) == 3:
+            return replace(loaded.spec, obs_shape=loaded.shape, obs_dtype="uint8")
+        return loaded.spec
 
-    def reset(self, key: Key) -> tuple[Any, Float[Array, " obs_dim"]]:
+    def reset(self, key: Key) -> tuple[Any, Num[Array, "*obs"]]:
         """Begin an episode."""
         simulator, params, *_ = _loaded(self.name)
         with _as_written():
             obs, state = simulator.reset_env(key, params)
-            return state, _flat(obs)
+            return state, self._seen(obs)
 
     def step(
         self, state: Any, action: Float[Array, " action_dim"], key: Key
     ) -> tuple[Any, FunctionalStep]:
         """Take one decision; a continuous action in [-1, 1] is scaled to the bounds."""
-        simulator, params, _, bounds = _loaded(self.name)
+        simulator, params, *_, bounds = _loaded(self.name)
         if bounds is None:
             move: Any = jnp.argmax(action).astype(jnp.int32)
         else:
@@ -62,11 +67,17 @@ class GymnaxEnvironment:
             new = jax.tree.map(lambda x, like: jnp.asarray(x, jnp.result_type(like)), new, state)
             ended = jnp.asarray(terminated, bool)
             truncated = ~ended & jnp.asarray(simulator.is_truncated(new, params), bool)
-        return new, FunctionalStep(_flat(obs), jnp.float32(reward), ended, truncated)
+        return new, FunctionalStep(self._seen(obs), jnp.float32(reward), ended, truncated)
+
+    def _seen(self, obs: Array) -> Num[Array, "*obs"]:
+        """Return an observation as `spec` says."""
+        if self.spec.obs_dtype == "uint8":
+            return (255.0 * obs.astype(jnp.float32)).astype(jnp.uint8)
+        return jnp.ravel(obs).astype(jnp.float32)
 
 
-def load(task: str) -> GymnaxEnvironment:
-    """Build the environment that `gymnax/<name>` names.
+def load(task: str, *, images: bool = False) -> GymnaxEnvironment:
+    """Build the environment that `gymnax/<name>` names; with `images`, its images stay images.
 
     Raises:
         TaskError: gymnax is not installed, or it has no such environment, or its observations or
@@ -82,7 +93,7 @@ def load(task: str) -> GymnaxEnvironment:
     if name not in registration.registered_envs:
         raise unknown_task(task, [f"gymnax/{each}" for each in registration.registered_envs])
     _loaded(name)  # refuses what cannot be used
-    return GymnaxEnvironment(name)
+    return GymnaxEnvironment(name, images)
 
 
 def _as_written() -> AbstractContextManager[Any]:
@@ -96,6 +107,8 @@ class _Loaded(NamedTuple):
     simulator: Any
     params: Any
     spec: Spec
+    shape: tuple[int, ...]
+    """Shape of an observation as gymnax has it."""
     bounds: tuple[np.ndarray, np.ndarray] | None
     """Lowest and highest value of each entry of an action; None where actions are discrete."""
 
@@ -120,8 +133,4 @@ def _loaded(name: str) -> _Loaded:
     size = int(moves.n) if discrete else math.prod(moves.shape)
     limit = int(params.max_steps_in_episode)
     spec = Spec((math.prod(seen.shape),), size, limit, discrete=discrete)
-    return _Loaded(simulator, params, spec, bounds)
-
-
-def _flat(obs: Array) -> Float[Array, " obs_dim"]:
-    return jnp.ravel(obs).astype(jnp.float32)
+    return _Loaded(simulator, params, spec, tuple(seen.shape), bounds)

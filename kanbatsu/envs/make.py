@@ -21,7 +21,9 @@ FUNCTIONAL = ("jax/", "gymnax/", "brax/", "playground/")
 """What names of tasks that are pure JAX functions begin with."""
 
 
-def make(task: str, action_repeat: int | None = None, *, discrete: bool = False) -> Environment:
+def make(
+    task: str, action_repeat: int | None = None, *, discrete: bool = False, images: bool = False
+) -> Environment:
     """Build the environment that a task names.
 
     Args:
@@ -32,6 +34,7 @@ def make(task: str, action_repeat: int | None = None, *, discrete: bool = False)
         action_repeat: Env steps per decision; None is the task's own: 2 for `dmc/`, 1 for
             Gymnasium, and what a kanbatsu `Environment` says itself.
         discrete: The agent chooses among a few actions; it gives them one-hot.
+        images: The agent sees images as they are, where a task of gymnax has them.
 
     Returns:
         The environment; the caller closes it.
@@ -56,7 +59,7 @@ def make(task: str, action_repeat: int | None = None, *, discrete: bool = False)
         wrap = discrete_tasks.discrete if discrete else gym.GymEnvironment
         return wrap(gym.load(task), task, action_repeat or 1)
     if task.startswith(FUNCTIONAL):
-        return _hosted(task, action_repeat, discrete)
+        return _hosted(task, action_repeat, discrete, images)
     if task.startswith("inventory/"):
         return _inventory(task, action_repeat, discrete)
     if ":" in task.strip(":"):
@@ -73,22 +76,22 @@ _WANTS_DISCRETE = (
 )
 
 
-def _hosted(task: str, action_repeat: int | None, discrete: bool) -> Environment:
+def _hosted(task: str, action_repeat: int | None, discrete: bool, images: bool) -> Environment:
     """Build a functional environment, if its actions are what the agent gives."""
-    made = load_functional(task)
+    made = load_functional(task, images=images)
     if action_repeat not in (None, 1):
         raise TaskError(f"{task} cannot repeat actions: leave action_repeat unset")
     if made.spec.discrete and not discrete:
         raise TaskError(
             f"{task} has discrete actions; this agent needs continuous ones. Use an agent for "
-            "discrete actions, such as stream_q."
+            "discrete actions, such as pqn or stream_q."
         )
     if discrete and not made.spec.discrete:
         raise TaskError(f"{task} has continuous actions; {_WANTS_DISCRETE}")
     return HostedEnvironment(made)
 
 
-def load_functional(task: str) -> FunctionalEnvironment:
+def load_functional(task: str, *, images: bool = False) -> FunctionalEnvironment:
     """Build the functional environment of `jax/`, `gymnax/`, `brax/` or `playground/` with a name.
 
     Raises:
@@ -101,7 +104,7 @@ def load_functional(task: str) -> FunctionalEnvironment:
     if task.startswith("gymnax/"):
         from kanbatsu.envs import gymnax
 
-        return gymnax.load(task)
+        return gymnax.load(task, images=images)
     if task.startswith(("brax/", "playground/")):
         from kanbatsu.envs import brax
 

@@ -40,12 +40,19 @@ def check(run: Run) -> dict[str, Count]:
         raise ValueError(
             f"{run.agent} runs by a {AGENTS[run.agent].schedule.__name__}, not by a "
             f"{type(run.train).__name__}: an agent that learns from a stream has no batch_size, no "
-            "replay_capacity and no warm-up, and one with a replay needs them"
+            "replay_capacity and no warm-up, one with a replay needs them, and one that learns "
+            "from rollouts needs a rollout"
         )
     if run.env_steps < 1 or run.seed < 0:
         raise ValueError("env_steps must be at least 1, and seed at least 0")
     check_ranges(run.train, "train.")
     check_ranges(run.config)
+    parts = getattr(run.config, "minibatches", 1)
+    if run.train.batch_size % parts:
+        raise ValueError(
+            f"minibatches must divide a rollout of {run.train.batch_size} transitions "
+            f"(train.rollout * train.environments): got {parts}"
+        )
     if 0 < run.train.replay_capacity < run.train.environments:
         raise ValueError(
             "train.replay_capacity must hold a transition of each environment "
@@ -76,15 +83,16 @@ def task_facts(task: str, agent: str, config: Any, train: Any) -> tuple[Spec, in
         TaskError: The task cannot be had, or fails when an episode begins.
     """
     timed = getattr(config, "time", False)
-    return _facts_of(task, train.action_repeat, AGENTS[agent].discrete, timed)
+    entry = AGENTS[agent]
+    return _facts_of(task, train.action_repeat, entry.discrete, entry.images, timed)
 
 
 @functools.lru_cache(maxsize=64)  # a study asks once per arm and seed
 def _facts_of(
-    task: str, action_repeat: int | None, discrete: bool, timed: bool
+    task: str, action_repeat: int | None, discrete: bool, images: bool, timed: bool
 ) -> tuple[Spec, int]:
     """Build a task's environment once, begin an episode, and ask what it looks like."""
-    environment = make(task, action_repeat, discrete=discrete)
+    environment = make(task, action_repeat, discrete=discrete, images=images)
     if timed:
         environment = add_time(environment)
     try:

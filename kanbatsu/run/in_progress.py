@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kanbatsu.agents import AGENTS
+from kanbatsu.agents.pqn import over_training
 from kanbatsu.envs.functional import functional_of
 from kanbatsu.envs.make import make
 from kanbatsu.envs.spec import Environment
@@ -25,7 +26,8 @@ def build_environment(run: Run) -> Environment:
     Raises:
         TaskError: The task does not exist, or the agent cannot use it.
     """
-    environment = make(run.task, run.train.action_repeat, discrete=AGENTS[run.agent].discrete)
+    entry, repeat = AGENTS[run.agent], run.train.action_repeat
+    environment = make(run.task, repeat, discrete=entry.discrete, images=entry.images)
     return add_time(environment) if getattr(run.config, "time", False) else environment
 
 
@@ -43,7 +45,8 @@ class RunInProgress:
         self.run, self.files = run, files
         schedule: Any = run.train
         self._arena, self.watch = build_environment(run), Stopwatch()
-        agent = AGENTS[run.agent].agent(self._arena.spec, run.config)
+        config = over_training(run.config, -(-run.env_steps // self._arena.action_repeat))
+        agent = AGENTS[run.agent].agent(self._arena.spec, config)
         functional = functional_of(self._arena)
         if functional is None:
             environments = [build_environment(run) for _ in range(schedule.environments)]

@@ -45,7 +45,8 @@ def operations(agent: Any, networks: Mapping[str, Any], batch: int, acts_apart: 
     """
     weights = {name: sum(multiplied(network).values()) for name, network in networks.items()}
     update = sum(2 * agent.passes[name] * batch * count for name, count in weights.items())
-    return Operations(update, 2 * weights["actor"] if acts_apart else 0)
+    acts = weights.get("actor", weights["critic"])
+    return Operations(update, 2 * acts if acts_apart else 0)
 
 
 @functools.lru_cache(maxsize=64)  # the runs of an arm ask alike

@@ -19,7 +19,7 @@ class Run:
     task: str
     """Task: `dmc/<domain>-<task>`, `gym/<id>`, `brax/<name>` or another of docs/environments.md."""
     agent: str = "sac"
-    """Name of the algorithm: sac, ddpg, stream_ac or stream_q."""
+    """Name of the algorithm: sac, ddpg, pqn, stream_ac or stream_q."""
     seed: int = 0
     """Seed of every random draw in the run."""
     env_steps: int = 200_000
