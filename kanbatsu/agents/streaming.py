@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from kanbatsu.agents.obgd import bounded_step
-from kanbatsu.nn.welford import EPSILON, Welford
+from kanbatsu.nn.welford import STREAM_EPSILON, Welford
 from kanbatsu.types import Key, Spec, Transition
 
 Scalar = Float[Array, ""]
@@ -154,7 +154,7 @@ class Senses(eqx.Module):
             self,
             (statistics, jnp.where(ended, 0.0, total)),
         )
-        return senses, reward / jnp.sqrt(statistics.variance + EPSILON)
+        return senses, reward / jnp.sqrt(statistics.variance + STREAM_EPSILON)
 
 
 def bounded_move(

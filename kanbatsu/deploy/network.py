@@ -25,7 +25,7 @@ from kanbatsu.deploy.layers import (
 )
 from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.nn import layers as nn_layers
-from kanbatsu.nn.normaliser import EPSILON
+from kanbatsu.nn.normaliser import OBSERVATION_EPSILON
 from kanbatsu.sparsity import packed
 
 Arrays = Mapping[str, np.ndarray]
@@ -52,7 +52,7 @@ def policy_layers(
         ValueError: if the actor is another network.
     """
     actor = dict(actor)
-    scale = np.sqrt(variance + np.float32(EPSILON))
+    scale = np.sqrt(variance + np.float32(OBSERVATION_EPSILON))
     layers: list[Layer] = [Normalise(mean, scale)]
     if "encoder/embed/bias" in actor:
         embed = _linear(actor, "encoder/embed", mean.size)
@@ -135,7 +135,7 @@ def _linear(arrays: dict[str, np.ndarray], at: str, inputs: int, relu: bool = Fa
 
 def _norm(arrays: dict[str, np.ndarray], at: str) -> LayerNorm:
     scale, shift = _take(arrays, f"{at}/scale"), _take(arrays, f"{at}/shift")
-    return LayerNorm(scale, shift, nn_layers.EPSILON)
+    return LayerNorm(scale, shift, nn_layers.LAYER_NORM_EPSILON)
 
 
 def _take(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ Structure = tuple[Array, ...]
 
 
 class Layout(NamedTuple):
-    """What the products need to know of a way to store a weight."""
+    """A way to store a weight, as the products need to know it."""
 
     to_dense: Callable[[Array, Structure, int, int], Array]
     """`(values, structure, inputs, outputs)` to `[inputs, outputs]`."""
@@ -25,7 +25,7 @@ class Layout(NamedTuple):
     backwards: Callable[[Structure], Structure]
     """The part that an input gradient reads."""
     reorders: bool
-    """Whether an input gradient needs room for the values in another order."""
+    """True where an input gradient needs room for the values in another order."""
     lanes: int
     """Samples in a tile of activations."""
 

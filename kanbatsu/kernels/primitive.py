@@ -26,8 +26,10 @@ def define(
     anywhere: Callable[..., Array],
     on_cpu: Callable[..., Array],
     result_shape: Callable[..., tuple[int, ...]],
+    *,
+    maps_batch: bool = False,
 ) -> Primitive:
-    """Make a primitive without derivatives or batching.
+    """Make a primitive without derivatives.
 
     Args:
         name: the primitive's name, without the prefix `kanbatsu_`.
@@ -35,6 +37,8 @@ def define(
             a compiler, for other types than float32.
         on_cpu: the same by a kernel.
         result_shape: the shape of its result; its type is that of the first argument.
+        maps_batch: whether `vmap` over the first argument alone makes more batch. Other members of
+            a `vmap` are done one after the other.
 
     Returns:
         The primitive; `anywhere` and the others take its arguments and its parameters.
@@ -62,6 +66,7 @@ def define(
     mlir.register_lowering(
         primitive, mlir.lower_fun(run_on_cpu, multiple_results=False), platform="cpu"
     )
+    batching.primitive_batchers[primitive] = functools.partial(_batch, primitive, maps_batch)
     return primitive
 
 
@@ -90,32 +95,21 @@ def rows(x: Array) -> Array:
     return x.reshape(-1, x.shape[-1])
 
 
-def batch_activations(primitive: Primitive) -> None:
-    """Let `vmap` over the first argument make more batch; do other members one by one."""
-
-    def rule(arrays: Sequence[Array], axes: Sequence[Any], **parameters: Any) -> tuple[Array, int]:
-        if all(axis is None for axis in axes[1:]):
-            moved = jnp.moveaxis(arrays[0], axes[0], 0)
-            return primitive.bind(moved, *arrays[1:], **parameters), 0
-        return _bind_one_by_one(primitive, arrays, axes, **parameters)
-
-    batching.primitive_batchers[primitive] = rule
-
-
-def batch_one_by_one(primitive: Primitive) -> None:
-    """Do the members of a `vmap` one after the other."""
-    batching.primitive_batchers[primitive] = functools.partial(_bind_one_by_one, primitive)
-
-
-def _bind_one_by_one(
-    primitive: Primitive, arrays: Sequence[Array], axes: Sequence[Any], **parameters: Any
+def _batch(
+    primitive: Primitive,
+    maps_batch: bool,
+    arrays: Sequence[Array],
+    axes: Sequence[Any],
+    **parameters: Any,
 ) -> tuple[Array, int]:
+    bind = functools.partial(primitive.bind, **parameters)
     first = tuple(
         array if axis is None else jnp.moveaxis(array, axis, 0)
         for array, axis in zip(arrays, axes, strict=True)
     )
-    batched = tuple(axis is not None for axis in axes)
-    return one_by_one(functools.partial(primitive.bind, **parameters), first, batched), 0
+    if maps_batch and all(axis is None for axis in axes[1:]):
+        return bind(*first), 0
+    return one_by_one(bind, first, tuple(axis is not None for axis in axes)), 0
 
 
 def one_by_one(function: Callable[..., Any], arguments: tuple[Any, ...], batched: Any) -> Any:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import ad
 
-from kanbatsu.kernels.primitive import batch_one_by_one, call, define, rows
+from kanbatsu.kernels.primitive import call, define, rows
 
 Array = jax.Array
 
@@ -50,10 +50,6 @@ SUM_BATCH = define(
 SPREAD_BATCH = define(
     "spread_batch", _spread_batch, _spread_batch, lambda x, batch: (*batch, *x.shape)
 )
-
-batch_one_by_one(SUM_BATCH)
-batch_one_by_one(SPREAD_BATCH)
-
 
 ad.deflinear2(SUM_BATCH, lambda cotangent, x: [spread_batch(cotangent, x.aval.shape[:-1])])
 ad.deflinear2(SPREAD_BATCH, lambda cotangent, x, batch: [sum_batch(cotangent)])

@@ -31,15 +31,15 @@ from kanbatsu.kernels.trunk_parts import (
     Array,
     Block,
     Norm,
-    Sizes,
     Statistics,
     Trace,
     Traces,
+    TrunkSizes,
 )
 
 
 def trunk(
-    x: Array, blocks: tuple[Block, ...], norm: Norm, sizes: Sizes
+    x: Array, blocks: tuple[Block, ...], norm: Norm, sizes: TrunkSizes
 ) -> tuple[Array, tuple[Array, ...]]:
     """Run a trunk.
 
@@ -67,13 +67,13 @@ class Pass(NamedTuple):
     meaning: Callable[..., Any]
     kernel: Callable[..., Any]
 
-    def __call__(self, activations: Any, weights: Any, sizes: Sizes) -> Any:
+    def __call__(self, activations: Any, weights: Any, sizes: TrunkSizes) -> Any:
         """Run the kernel where there is one for these arrays, else the meaning."""
         return _run(self, sizes, activations, weights)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _run(of: Pass, sizes: Sizes, activations: Any, weights: Any) -> Any:
+def _run(of: Pass, sizes: TrunkSizes, activations: Any, weights: Any) -> Any:
     leaves = jax.tree.leaves((activations, weights))
     floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     meaning = functools.partial(of.meaning, sizes=sizes)
@@ -94,11 +94,11 @@ def _run(of: Pass, sizes: Sizes, activations: Any, weights: Any) -> Any:
 
 
 @_run.defjvp
-def _differentiate(of: Pass, sizes: Sizes, primals: Any, tangents: Any) -> Any:
+def _differentiate(of: Pass, sizes: TrunkSizes, primals: Any, tangents: Any) -> Any:
     return jax.jvp(functools.partial(of.meaning, sizes=sizes), primals, tangents)
 
 
-def _traces_kernel(x: Array, weights: Any, sizes: Sizes) -> tuple[Array, Traces]:
+def _traces_kernel(x: Array, weights: Any, sizes: TrunkSizes) -> tuple[Array, Traces]:
     wide, hidden, statistic = _tile_shapes(x.shape[0], sizes)
     statistics = Statistics(statistic, statistic)
     trace = Trace(wide, statistics, hidden, wide)
@@ -106,11 +106,11 @@ def _traces_kernel(x: Array, weights: Any, sizes: Sizes) -> tuple[Array, Traces]
     return _call_forward("trunk_traces", x, weights, sizes, (_float(*x.shape), traces))
 
 
-def _forward_kernel(x: Array, weights: Any, sizes: Sizes) -> Array:
+def _forward_kernel(x: Array, weights: Any, sizes: TrunkSizes) -> Array:
     return _call_forward("trunk", x, weights, sizes, _float(*x.shape))
 
 
-def _call_forward(name: str, x: Array, weights: Any, sizes: Sizes, results: Any) -> Any:
+def _call_forward(name: str, x: Array, weights: Any, sizes: TrunkSizes, results: Any) -> Any:
     blocks, norm = weights
     arguments: list[Array] = [x]
     for block in blocks:
@@ -121,12 +121,12 @@ def _call_forward(name: str, x: Array, weights: Any, sizes: Sizes, results: Any)
     return _call(name, sizes, (*arguments, *norm), results, epsilon=epsilon)
 
 
-def _input_gradient_kernel(given: tuple[Array, Traces], weights: Any, sizes: Sizes) -> Array:
+def _input_gradient_kernel(given: tuple[Array, Traces], weights: Any, sizes: TrunkSizes) -> Array:
     return _call_backward("trunk_input_gradient", given, weights, sizes)[0]
 
 
 def _gradients_kernel(
-    given: tuple[Array, Traces], weights: Any, sizes: Sizes
+    given: tuple[Array, Traces], weights: Any, sizes: TrunkSizes
 ) -> tuple[Array, tuple[Any, ...], Norm]:
     width, units = sizes.up.inputs, sizes.up.outputs
     norm = Norm(_float(width), _float(width))
@@ -142,7 +142,7 @@ def _gradients_kernel(
 
 
 def _call_backward(
-    name: str, given: tuple[Array, Traces], weights: Any, sizes: Sizes, *gradients: Any
+    name: str, given: tuple[Array, Traces], weights: Any, sizes: TrunkSizes, *gradients: Any
 ) -> Any:
     dy, traces = given
     blocks, norm = weights
@@ -166,7 +166,7 @@ GRADIENTS = Pass(trunk_meaning.gradients, _gradients_kernel)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _trunk(
-    x: Array, blocks: tuple[Block, ...], norm: Norm, sizes: Sizes
+    x: Array, blocks: tuple[Block, ...], norm: Norm, sizes: TrunkSizes
 ) -> tuple[Array, tuple[Array, ...]]:
     # Of the two calls a compiled caller runs those whose results it uses.
     _, traces = TRACES(x, (blocks, norm), sizes)
@@ -180,7 +180,7 @@ def _trunk(
 )
 @dataclass(frozen=True)
 class _Saved:
-    """What the backward pass needs, and whether gradients of the weights are wanted."""
+    """Arrays for the backward pass, and whether gradients of the weights are wanted."""
 
     blocks: tuple[Block, ...]
     norm: Norm
@@ -199,7 +199,7 @@ def _trunk_forward(*arguments: Any) -> Any:
     return (y, tuple(trace.hidden for trace in traces.blocks)), _Saved(blocks, norm, traces, learns)
 
 
-def _trunk_backward(sizes: Sizes, saved: _Saved, cotangents: Any) -> Any:
+def _trunk_backward(sizes: TrunkSizes, saved: _Saved, cotangents: Any) -> Any:
     blocks, norm = saved.blocks, saved.norm
     dy = cotangents[0]
     if isinstance(dy, SymbolicZero):
@@ -226,7 +226,7 @@ def _float(*shape: int) -> Any:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def _tile_shapes(batch: int, sizes: Sizes) -> tuple[Any, ...]:
+def _tile_shapes(batch: int, sizes: TrunkSizes) -> tuple[Any, ...]:
     """Shapes in tiles: of what is as wide as the trunk, of hidden units, of one per sample."""
     lanes = sizes.layout.lanes
     tiles = -(-batch // lanes)
@@ -235,7 +235,7 @@ def _tile_shapes(batch: int, sizes: Sizes) -> tuple[Any, ...]:
 
 
 def _call(
-    name: str, sizes: Sizes, arguments: Sequence[Array], results: Any, **attributes: Any
+    name: str, sizes: TrunkSizes, arguments: Sequence[Array], results: Any, **attributes: Any
 ) -> Any:
     """Call a kernel whose results are a tree."""
     leaves, tree = jax.tree.flatten(results)

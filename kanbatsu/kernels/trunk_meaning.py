@@ -12,16 +12,16 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from kanbatsu.kernels.products import AFFINE, INPUT_GRADIENT, WEIGHT_GRADIENT, Shape
+from kanbatsu.kernels.products import AFFINE, INPUT_GRADIENT, WEIGHT_GRADIENT, LayerSizes
 from kanbatsu.kernels.trunk_parts import (
     Affine,
     Array,
     Errors,
     Norm,
-    Sizes,
     Statistics,
     Trace,
     Traces,
+    TrunkSizes,
 )
 
 
@@ -51,7 +51,7 @@ def _normalise(x: Array, norm: Norm, epsilon: float) -> tuple[Array, Statistics]
     return y, Statistics(mean, deviation)
 
 
-def traces(x: Array, weights: Any, sizes: Sizes) -> tuple[Array, Traces]:
+def traces(x: Array, weights: Any, sizes: TrunkSizes) -> tuple[Array, Traces]:
     """Return the features of `[batch, width]`, and all that the gradients need."""
     blocks, norm = weights
     value = first = to_tiles(x, sizes.layout.lanes)
@@ -59,7 +59,7 @@ def traces(x: Array, weights: Any, sizes: Sizes) -> tuple[Array, Traces]:
     for block in blocks:
         normed, statistics = _normalise(value, block.norm, sizes.epsilon)
         up, down = (
-            functools.partial(_multiply, AFFINE, shape=shape) for shape in (sizes.up, sizes.down)
+            functools.partial(_multiply, AFFINE, sizes=layer) for layer in (sizes.up, sizes.down)
         )
         hidden = up(normed, block.up.values, block.up.bias, *block.up.structure, relu=True)
         value = value + down(
@@ -70,7 +70,7 @@ def traces(x: Array, weights: Any, sizes: Sizes) -> tuple[Array, Traces]:
     return from_tiles(y, x.shape[0]), Traces(first, tuple(made), last)
 
 
-def forward(x: Array, weights: Any, sizes: Sizes) -> Array:
+def forward(x: Array, weights: Any, sizes: TrunkSizes) -> Array:
     """Return the features alone."""
     return traces(x, weights, sizes)[0]
 
@@ -83,7 +83,7 @@ def _normalise_gradient(dy: Array, x: Array, of: Statistics, scale: Array) -> Ar
 
 
 def _errors(
-    dy: Array, traces: Traces, weights: Any, sizes: Sizes
+    dy: Array, traces: Traces, weights: Any, sizes: TrunkSizes
 ) -> tuple[Array, Array, tuple[Errors, ...]]:
     blocks, norm = weights
     inputs = (traces.input, *(trace.output for trace in traces.blocks))
@@ -93,15 +93,15 @@ def _errors(
     for block, trace, x in reversed(list(zip(blocks, traces.blocks, inputs[:-1], strict=True))):
         up, down = block.up, block.down
         back = functools.partial(_multiply, INPUT_GRADIENT)
-        passed = back(dx, down.values, *down.structure, shape=sizes.down)
+        passed = back(dx, down.values, *down.structure, sizes=sizes.down)
         hidden = jnp.where(trace.hidden > 0, passed, jnp.zeros_like(passed))
-        normed = back(hidden, up.values, *up.structure, shape=sizes.up)
+        normed = back(hidden, up.values, *up.structure, sizes=sizes.up)
         errors.append(Errors(normed, hidden, dx))
         dx = dx + _normalise_gradient(normed, x, trace.statistics, block.norm.scale)
     return from_tiles(dx, dy.shape[0]), dlast, tuple(reversed(errors))
 
 
-def input_gradient(given: tuple[Array, Traces], weights: Any, sizes: Sizes) -> Array:
+def input_gradient(given: tuple[Array, Traces], weights: Any, sizes: TrunkSizes) -> Array:
     """Return the gradient of the input, given that of the features and the traces."""
     return _errors(*given, weights, sizes)[0]
 
@@ -112,20 +112,20 @@ def _norm_weight_gradient(dy: Array, x: Array, of: Statistics) -> Norm:
 
 
 def gradients(
-    given: tuple[Array, Traces], weights: Any, sizes: Sizes
+    given: tuple[Array, Traces], weights: Any, sizes: TrunkSizes
 ) -> tuple[Array, tuple[Any, ...], Norm]:
     """Return the gradients of the input, of every block (norm, up, down) and of the last norm."""
     dy, traces = given
     dx, dlast, errors = _errors(dy, traces, weights, sizes)
 
-    def of_affine(x: Array, dy: Array, layer: Affine, shape: Shape) -> tuple[Array, Array]:
+    def of_affine(x: Array, dy: Array, layer: Affine, of: LayerSizes) -> tuple[Array, Array]:
         pair = x.swapaxes(1, 2), dy.swapaxes(1, 2)
-        return WEIGHT_GRADIENT.bind(*pair, *layer.structure, shape=shape), dy.sum((0, 2))
+        return WEIGHT_GRADIENT.bind(*pair, *layer.structure, sizes=of), dy.sum((0, 2))
 
-    found = []
+    all_blocks = []
     x = traces.input
     for trace, error, block in zip(traces.blocks, errors, weights[0], strict=True):
-        found.append(
+        all_blocks.append(
             (
                 _norm_weight_gradient(error.normed, x, trace.statistics),
                 of_affine(trace.normed, error.hidden, block.up, sizes.up),
@@ -133,4 +133,4 @@ def gradients(
             )
         )
         x = trace.output
-    return dx, tuple(found), _norm_weight_gradient(dlast, x, traces.last)
+    return dx, tuple(all_blocks), _norm_weight_gradient(dlast, x, traces.last)

@@ -1,4 +1,4 @@
-"""What a residual trunk of pruned layers is made of, and what it makes."""
+"""Parts of a residual trunk of pruned layers, and of its results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 
 from kanbatsu.kernels.layouts import LAYOUTS, Layout, Structure
-from kanbatsu.kernels.products import Shape
+from kanbatsu.kernels.products import LayerSizes
 
 Array = jax.Array
 
@@ -28,18 +28,18 @@ class Norm(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What one block is made of."""
+    """One block: a norm and two layers."""
 
     norm: Norm
     up: Affine
     down: Affine
 
 
-class Sizes(NamedTuple):
-    """What the arrays do not say; equal for all blocks."""
+class TrunkSizes(NamedTuple):
+    """Sizes of the layers of a block, equal for all blocks, and the epsilon of every norm."""
 
-    up: Shape
-    down: Shape
+    up: LayerSizes
+    down: LayerSizes
     epsilon: float
 
     @property
@@ -53,7 +53,7 @@ class Sizes(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """What the gradient of a norm needs."""
+    """Mean and deviation of each sample, for the gradient of a norm."""
 
     mean: Array
     """`[tiles, 1, lanes]`."""
@@ -62,7 +62,7 @@ class Statistics(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What a block made of its input."""
+    """Results of a block, step by step."""
 
     normed: Array
     statistics: Statistics
@@ -72,7 +72,7 @@ class Trace(NamedTuple):
 
 
 class Traces(NamedTuple):
-    """All that the gradients need of a forward pass."""
+    """Results of a forward pass that the gradients need."""
 
     input: Array
     blocks: tuple[Trace, ...]
@@ -80,7 +80,7 @@ class Traces(NamedTuple):
 
 
 class Errors(NamedTuple):
-    """Gradients of what a block made."""
+    """Gradients of the results of a block."""
 
     normed: Array
     hidden: Array

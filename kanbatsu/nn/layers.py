@@ -42,8 +42,8 @@ class Linear(eqx.Module):
         return affine(x, self.weight, self.bias, relu=relu)
 
 
-EPSILON = 1e-6
-"""Added to the variance by `LayerNorm`: Flax's default, which SimBa was published with."""
+LAYER_NORM_EPSILON = 1e-6
+"""Number added to the variance by `LayerNorm`: Flax's default, which SimBa was published with."""
 
 
 class LayerNorm(eqx.Module):
@@ -66,4 +66,4 @@ class LayerNorm(eqx.Module):
         """Normalise `[..., features]`."""
         centred = x - x.mean(axis=-1, keepdims=True)
         variance = (centred**2).mean(axis=-1, keepdims=True)
-        return centred / jnp.sqrt(variance + EPSILON) * self.scale + self.shift
+        return centred / jnp.sqrt(variance + LAYER_NORM_EPSILON) * self.scale + self.shift

@@ -6,8 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-EPSILON = 1e-8
-"""Added to the variance under the root (SimBa's published code)."""
+OBSERVATION_EPSILON = 1e-8
+"""Number added to the variance of observations under the root (SimBa's published code)."""
 
 
 class Normaliser(eqx.Module):
@@ -48,4 +48,4 @@ class Normaliser(eqx.Module):
 
     def normalise(self, obs: Float[Array, "*batch obs_dim"]) -> Float[Array, "*batch obs_dim"]:
         """Return observations with mean 0 and variance 1, as far as is known."""
-        return (obs - self.mean) / jnp.sqrt(self.variance + EPSILON)
+        return (obs - self.mean) / jnp.sqrt(self.variance + OBSERVATION_EPSILON)

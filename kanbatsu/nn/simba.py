@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from kanbatsu.kernels import trunk_parts as parts
 from kanbatsu.kernels.trunk import trunk
-from kanbatsu.nn.layers import EPSILON, LayerNorm, Linear
+from kanbatsu.nn.layers import LAYER_NORM_EPSILON, LayerNorm, Linear
 from kanbatsu.sparsity.packed import Grouped, Packed
 from kanbatsu.types import Key
 
@@ -101,5 +101,5 @@ def _fused(network: SimBa, x: Array) -> tuple[Array, tuple[Array, ...]]:
     )
     up: Any = network.blocks[0].up.weight
     down: Any = network.blocks[0].down.weight
-    sizes = parts.Sizes(up.sizes, down.sizes, EPSILON)
+    sizes = parts.TrunkSizes(up.sizes, down.sizes, LAYER_NORM_EPSILON)
     return trunk(x, blocks, norm(network.norm), sizes)

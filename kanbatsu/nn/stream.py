@@ -20,8 +20,8 @@ from kanbatsu.sparsity.prune import make_masks_as, prune_as
 from kanbatsu.sparsity.weight import with_masks
 from kanbatsu.types import Key
 
-EPSILON = 1e-5
-"""Added to the variance by `layer_norm`: PyTorch's default, which the paper used."""
+STREAM_NORM_EPSILON = 1e-5
+"""Number added to the variance by `layer_norm`: PyTorch's default, which the paper used."""
 
 NEGATIVE_SLOPE = 0.01
 """The slope of LeakyReLU below zero."""
@@ -91,7 +91,7 @@ def layer_norm(x: Float[Array, "*batch features"]) -> Float[Array, "*batch featu
     """
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = (centred**2).mean(axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + EPSILON)
+    return centred * jax.lax.rsqrt(variance + STREAM_NORM_EPSILON)
 
 
 class NormalHead(eqx.Module):

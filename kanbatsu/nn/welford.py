@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-EPSILON = 1e-8
-"""Added to the variance under a root, for what has never varied."""
+STREAM_EPSILON = 1e-8
+"""Number added to the variance of a stream under a root (Elsayed et al. 2024, published code)."""
 
 
 class Welford(eqx.Module):
@@ -59,7 +59,7 @@ class Welford(eqx.Module):
 
     def standardise(self, x: Float[Array, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         """Centre and scale by what has been seen so far."""
-        return (x - self.mean) / jnp.sqrt(self.variance + EPSILON)
+        return (x - self.mean) / jnp.sqrt(self.variance + STREAM_EPSILON)
 
 
 def _add(total: jax.Array, rest: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32, UInt16
 
 from kanbatsu.kernels.constants import BLOCK, GROUP_SIZES
 from kanbatsu.kernels.layouts import LAYOUTS
-from kanbatsu.kernels.products import Shape, affine, product
+from kanbatsu.kernels.products import LayerSizes, affine, product
 
 MOST_FEATURES = 1 << 16
 """Inputs or outputs that a `Packed` weight can name in 16 bits."""
@@ -73,7 +73,7 @@ class PackedWeight(eqx.Module):
 
     @property
     @abc.abstractmethod
-    def sizes(self) -> Shape:
+    def sizes(self) -> LayerSizes:
         """What the products need to know beside the arrays."""
 
     def multiply(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
@@ -188,9 +188,9 @@ class Packed(PackedWeight):
         return (*(array for by in lists for array in (by.starts, by.sources)), self.order)
 
     @property
-    def sizes(self) -> Shape:
+    def sizes(self) -> LayerSizes:
         """What the products need to know beside the arrays."""
-        return Shape("packed", self.inputs, self.outputs, group_size=1)
+        return LayerSizes("packed", self.inputs, self.outputs, group_size=1)
 
 
 class Grouped(PackedWeight):
@@ -268,9 +268,9 @@ class Grouped(PackedWeight):
         return (self.sources,)
 
     @property
-    def sizes(self) -> Shape:
+    def sizes(self) -> LayerSizes:
         """What the products need to know beside the arrays."""
-        return Shape("grouped", self.inputs, self.outputs, self.values.shape[2])
+        return LayerSizes("grouped", self.inputs, self.outputs, self.values.shape[2])
 
 
 def _inputs_first(value: Any, mask: Any, outputs_first: bool) -> tuple[jax.Array, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from kanbatsu.kernels import shared
 from kanbatsu.kernels.library import instruction_set, set_threads
-from kanbatsu.kernels.products import Shape, affine, product
+from kanbatsu.kernels.products import LayerSizes, affine, product
 from kanbatsu.kernels.sums import sum_batch
 
 
@@ -24,7 +24,7 @@ def answer(
     values: jax.Array,
     bias: jax.Array,
     structure: tuple[jax.Array, ...],
-    shape: Shape,
+    shape: LayerSizes,
 ) -> dict[str, jax.Array]:
     """Compute all products of one layer, and the sum of its activations."""
     y, back = jax.vjp(lambda x, values: product(x, values, structure, shape), x, values)
@@ -45,7 +45,7 @@ def main(questions: str, answers: str, library: str) -> None:
             arrays = {key.split("/")[1]: jax.numpy.asarray(file[key]) for key in mine}
             structure = tuple(arrays.pop(key) for key in list(arrays) if "structure" in key)
             layout, *sizes = name.split("-")
-            shape = Shape(layout, *(int(size) for size in sizes[:3]))
+            shape = LayerSizes(layout, *(int(size) for size in sizes[:3]))
             for threads in (1, 2, 0):
                 set_threads(threads)
                 for key, value in answer(**arrays, structure=structure, shape=shape).items():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kanbatsu.kernels.products import Shape
+from kanbatsu.kernels.products import LayerSizes
 
 BLOCK = 1024
 
@@ -21,7 +21,7 @@ class Layer(NamedTuple):
     """`[inputs, outputs]`, zero where pruned."""
     values: jnp.ndarray
     structure: tuple[jnp.ndarray, ...]
-    shape: Shape
+    shape: LayerSizes
     inputs_of: np.ndarray
     """The input of each value."""
     outputs_of: np.ndarray
@@ -59,7 +59,7 @@ def _packed(dense: np.ndarray, mask: np.ndarray) -> Layer:
         jnp.array(np.array(order, np.int32)),
     )
     at = np.array(rows), np.array(columns)
-    return Layer(dense, jnp.array(dense[at]), structure, Shape("packed", *dense.shape, 1), *at)
+    return Layer(dense, jnp.array(dense[at]), structure, LayerSizes("packed", *dense.shape, 1), *at)
 
 
 def _grouped(dense: np.ndarray, lists: np.ndarray, size: int) -> Layer:
@@ -67,7 +67,7 @@ def _grouped(dense: np.ndarray, lists: np.ndarray, size: int) -> Layer:
     sources = np.array([np.flatnonzero(lists[:, group]) for group in range(groups)])
     outputs_of = np.arange(groups * size).reshape(groups, 1, size)
     inputs_of, outputs_of = np.broadcast_arrays(sources[:, :, None], outputs_of)
-    shape = Shape("grouped", *dense.shape, size)
+    shape = LayerSizes("grouped", *dense.shape, size)
     structure = (jnp.array(sources.astype(np.int32)),)
     layer = Layer(dense, jnp.zeros(0), structure, shape, inputs_of, outputs_of)
     return layer._replace(values=jnp.array(layer.values_of(dense)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kanbatsu.kernels.library import library
-from kanbatsu.kernels.products import Shape, affine, product
+from kanbatsu.kernels.products import LayerSizes, affine, product
 
 SIZES = [1, 8]
 """Outputs per group; 1 is the packed layout."""
@@ -90,7 +90,7 @@ def packed(**changes):
         "back_starts": [0, 1, 2, 2],
         "back_sources": [0, 1],
         "order": [0, 1],
-        "shape": Shape("packed", 3, 2, 1),
+        "shape": LayerSizes("packed", 3, 2, 1),
     } | changes
     types = {"starts": np.int32, "back_starts": np.int32, "order": np.int32}
     x, values, *structure, shape = (
@@ -103,7 +103,7 @@ def packed(**changes):
 def grouped(x=None, sources=((0, 2),), size=8, outputs=8, kept=2):
     x = jnp.ones((2, 3)) if x is None else x
     structure = (jnp.array(np.array(sources, np.int32)),)
-    return x, jnp.ones((1, kept, size)), structure, Shape("grouped", 3, outputs, size)
+    return x, jnp.ones((1, kept, size)), structure, LayerSizes("grouped", 3, outputs, size)
 
 
 def all_products(x, values, structure, shape):
@@ -123,7 +123,7 @@ def test_what_the_broken_ones_are_made_from_is_fine():
 BEYOND_16_BITS = {
     "x": jnp.ones((2, 66_000)),
     "starts": [0] * 130 + [2],
-    "shape": Shape("packed", 66_000, 2, 1),
+    "shape": LayerSizes("packed", 66_000, 2, 1),
 }
 REFUSED = (ValueError, jax.errors.JaxRuntimeError)
 """Of a computation that runs at once, and of one that runs while Python goes on."""

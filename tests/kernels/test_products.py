@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from kanbatsu.kernels.products import Shape, affine, product
+from kanbatsu.kernels.products import LayerSizes, affine, product
 
 LAYOUTS = [1, 8, 16, 32]
 """Outputs per group; 1 is the packed layout."""
@@ -101,7 +101,7 @@ def test_by_hand():
     structure = (starts, sources, back_starts, back_sources, jnp.array([0, 2, 1], jnp.int32))
     x, dy = jnp.array([[1.0, 10.0, 100.0]]), jnp.array([[1.0, -1.0]])
     values, bias = jnp.array([2.0, 3.0, 5.0]), jnp.array([1.0, -51.0])
-    shape = Shape("packed", inputs=3, outputs=2, group_size=1)
+    shape = LayerSizes("packed", inputs=3, outputs=2, group_size=1)
     y, positive, dx, dvalues = results(x, dy, values, bias, structure, shape)
     np.testing.assert_array_equal(y, [[302.0, 50.0]])
     np.testing.assert_array_equal(positive, [[303.0, 0.0]])

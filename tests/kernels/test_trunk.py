@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kanbatsu.kernels import trunk as module
 from kanbatsu.kernels.library import library, set_threads
 from kanbatsu.kernels.trunk import FORWARD, trunk
-from kanbatsu.kernels.trunk_parts import Affine, Block, Norm, Sizes
+from kanbatsu.kernels.trunk_parts import Affine, Block, Norm, TrunkSizes
 
 EPSILON = 1e-3
 needs_kernels = pytest.mark.skipif(library() is None, reason="kanbatsu has no kernels here")
@@ -39,7 +39,7 @@ def make(make_layer, width, units, count, share, size, seed=0):
             )
         )
         dense.append((norm, (up.dense, biases[0]), (down.dense, biases[1])))
-    sizes = Sizes(up.shape, down.shape, EPSILON)
+    sizes = TrunkSizes(up.shape, down.shape, EPSILON)
     return tuple(blocks), Norm(vector(width), vector(width)), sizes, dense
 
 

@@ -1,8 +1,5 @@
 // What JAX calls for single layers; residual trunks are in trunk.cc.
-#include "checks.h"
-#include "layers.h"
-#include "parallel.h"
-#include "shares.h"
+#include "kinds.h"
 
 namespace kanbatsu {
 namespace {
@@ -14,11 +11,6 @@ Finish finish_of(const Floats& bias, Index outputs, bool relu) {
   return {bias.typed_data(), relu};
 }
 
-template <class Layer>
-Samples feature_major(const Layer& layer, const Floats& x) {
-  return {x.typed_data(), x.dimensions()[0], lanes_of(layer)};
-}
-
 // The number of samples of two sides of a layer.
 template <class One, class Other>
 Index batch_of(const One& x, const Other& y) {
@@ -27,88 +19,50 @@ Index batch_of(const One& x, const Other& y) {
   return x.dimensions()[0];
 }
 
-ffi::Error packed_affine(ffi::ThreadPool pool, Floats x, Floats values, Floats bias, Ints starts,
-                         Shorts sources, bool relu, FloatsOut y) {
+// y = x W + bias, or its positive part.
+template <class Kind>
+ffi::Error affine(ffi::ThreadPool pool, Floats x, Floats values, Floats bias, bool relu,
+                  FloatsOut y, ffi::RemainingArgs structure) {
   return guarded([&] {
     const Index batch = batch_of(x, *y), outputs = y->dimensions()[1];
-    const PackedLayer layer =
-        packed_layer(x.dimensions()[1], outputs, starts, sources, "an input");
+    Arguments arguments(structure);
+    const auto layer = Kind::read(arguments, x.dimensions()[1], outputs, values);
     require_values(layer, values);
     multiply(pool, layer, values.typed_data(), finish_of(bias, outputs, relu), x.typed_data(),
              y->typed_data(), batch);
   });
 }
 
-// The same product with the transposed layer, whose values are looked up first.
-ffi::Error packed_input_gradient(ffi::ThreadPool pool, Floats dy, Floats values, Ints starts,
-                                 Shorts sources, Ints order, FloatsOut dx, FloatsOut ordered) {
+// dx = dy W^T. Where the values are needed in another order, room for them is among the results.
+template <class Kind>
+ffi::Error input_gradient(ffi::ThreadPool pool, Floats dy, Floats values, FloatsOut dx,
+                          ffi::RemainingArgs structure, ffi::RemainingRets room) {
   return guarded([&] {
     const Index batch = batch_of(dy, *dx);
-    const PackedLayer layer =
-        packed_layer(dy.dimensions()[1], dx->dimensions()[1], starts, sources, "an output");
-    require_values(layer, values);
-    require(is_shape(order, {layer.kept}) && is_shape(*ordered, {layer.kept}),
-            "the shapes of a packed weight do not fit its order");
-    require(reorder(pool, layer.kept, values.typed_data(), order.typed_data(),
-                    ordered->typed_data()),
-            "a packed weight names a value that does not exist");
-    multiply(pool, layer, ordered->typed_data(), Finish{}, dy.typed_data(), dx->typed_data(),
-             batch);
+    Arguments arguments(structure);
+    auto back = Kind::Back::read(arguments, values, dx->dimensions()[1], dy.dimensions()[1]);
+    const Index needs = back.needs();
+    back.prepare(pool, needs == 0 ? nullptr : Results(room).next({needs}));
+    back.whole(pool, dy.typed_data(), dx->typed_data(), batch);
   });
 }
 
-ffi::Error packed_weight_gradient(ffi::ThreadPool pool, Floats x, Floats dy, Ints starts,
-                                  Shorts sources, FloatsOut dvalues) {
+// The kept entries of dW = x^T dy.
+template <class Kind>
+ffi::Error weight_gradient(ffi::ThreadPool pool, Floats x, Floats dy, FloatsOut dvalues,
+                           ffi::RemainingArgs structure) {
   return guarded([&] {
     const Index batch = batch_of(x, dy);
-    const PackedLayer layer =
-        packed_layer(x.dimensions()[1], dy.dimensions()[1], starts, sources, "an input");
+    Arguments arguments(structure);
+    const auto layer = Kind::read(arguments, x.dimensions()[1], dy.dimensions()[1], *dvalues);
     require_values(layer, *dvalues);
     const Index shares = gradient_shares(pool, layer);
+    const auto feature_major = [&](const Floats& side) {
+      return Samples{side.typed_data(), batch, Kind::kLanes};
+    };
     parallel_for(pool, shares, [&](Index share) {
-      weight_gradient(layer, feature_major(layer, x), feature_major(layer, dy),
-                      dvalues->typed_data(), batch, share, shares);
-    });
-  });
-}
-
-ffi::Error grouped_affine(ffi::ThreadPool pool, Floats x, Floats values, Floats bias,
-                          Ints sources, bool relu, FloatsOut y) {
-  return guarded([&] {
-    const Index batch = batch_of(x, *y), outputs = y->dimensions()[1];
-    const GroupedLayer layer =
-        grouped_layer(x.dimensions()[1], outputs, group_size(values), sources);
-    require_values(layer, values);
-    multiply(pool, layer, values.typed_data(), finish_of(bias, outputs, relu), x.typed_data(),
-             y->typed_data(), batch);
-  });
-}
-
-ffi::Error grouped_input_gradient(ffi::ThreadPool pool, Floats dy, Floats values, Ints sources,
-                                  FloatsOut dx) {
-  return guarded([&] {
-    const Index batch = batch_of(dy, *dx);
-    const GroupedLayer layer =
-        grouped_layer(dx->dimensions()[1], dy.dimensions()[1], group_size(values), sources);
-    require_values(layer, values);
-    parallel_for(pool, (batch + kGroupedLanes - 1) / kGroupedLanes, [&](Index tile) {
-      pass_back(layer, values.typed_data(), Finish{}, dy.typed_data(), dx->typed_data(), batch,
-                tile);
-    });
-  });
-}
-
-ffi::Error grouped_weight_gradient(ffi::ThreadPool pool, Floats x, Floats dy, Ints sources,
-                                   FloatsOut dvalues) {
-  return guarded([&] {
-    const Index batch = batch_of(x, dy);
-    const GroupedLayer layer =
-        grouped_layer(x.dimensions()[1], dy.dimensions()[1], group_size(*dvalues), sources);
-    require_values(layer, *dvalues);
-    const Index shares = gradient_shares(pool, layer);
-    parallel_for(pool, shares, [&](Index share) {
-      weight_gradient(layer, feature_major(layer, x), feature_major(layer, dy),
-                      dvalues->typed_data(), batch, share, shares);
+      weight_gradient(layer, feature_major(x), feature_major(dy), dvalues->typed_data(), batch,
+                      share, shares);
     });
   });
 }
@@ -128,68 +82,31 @@ ffi::Error batch_sum(ffi::ThreadPool pool, Floats x, FloatsOut y) {
   });
 }
 
+auto on_threads() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>(); }
+
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(kanbatsu_packed_affine, packed_affine,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Floats>()
-                                  .Arg<Floats>()
-                                  .Arg<Floats>()
-                                  .Arg<Ints>()
-                                  .Arg<Shorts>()
-                                  .Attr<bool>("relu")
-                                  .Ret<Floats>());
+#define DEFINE(kind, name)                                                                     \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(kanbatsu_##name##_affine, affine<kind>,                        \
+                                on_threads()                                                   \
+                                    .Arg<Floats>()                                             \
+                                    .Arg<Floats>()                                             \
+                                    .Arg<Floats>()                                             \
+                                    .Attr<bool>("relu")                                        \
+                                    .Ret<Floats>()                                             \
+                                    .RemainingArgs());                                         \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                               \
+      kanbatsu_##name##_input_gradient, input_gradient<kind>,                                  \
+      on_threads().Arg<Floats>().Arg<Floats>().Ret<Floats>().RemainingArgs().RemainingRets()); \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                               \
+      kanbatsu_##name##_weight_gradient, weight_gradient<kind>,                                \
+      on_threads().Arg<Floats>().Arg<Floats>().Ret<Floats>().RemainingArgs())
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(kanbatsu_packed_input_gradient, packed_input_gradient,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Floats>()
-                                  .Arg<Floats>()
-                                  .Arg<Ints>()
-                                  .Arg<Shorts>()
-                                  .Arg<Ints>()
-                                  .Ret<Floats>()
-                                  .Ret<Floats>());
+DEFINE(Element, packed);
+DEFINE(Group, grouped);
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(kanbatsu_packed_weight_gradient, packed_weight_gradient,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Floats>()
-                                  .Arg<Floats>()
-                                  .Arg<Ints>()
-                                  .Arg<Shorts>()
-                                  .Ret<Floats>());
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(kanbatsu_grouped_affine, grouped_affine,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Floats>()
-                                  .Arg<Floats>()
-                                  .Arg<Floats>()
-                                  .Arg<Ints>()
-                                  .Attr<bool>("relu")
-                                  .Ret<Floats>());
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(kanbatsu_grouped_input_gradient, grouped_input_gradient,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Floats>()
-                                  .Arg<Floats>()
-                                  .Arg<Ints>()
-                                  .Ret<Floats>());
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(kanbatsu_grouped_weight_gradient, grouped_weight_gradient,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Floats>()
-                                  .Arg<Floats>()
-                                  .Arg<Ints>()
-                                  .Ret<Floats>());
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(
-    kanbatsu_batch_sum, batch_sum,
-    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Ret<Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(kanbatsu_batch_sum, batch_sum,
+                              on_threads().Arg<Floats>().Ret<Floats>());
 
 extern "C" {
 

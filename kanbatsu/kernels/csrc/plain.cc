@@ -101,6 +101,17 @@ bool with(const Plain& plain, const Use& use) {
   }
 }
 
+// The same with each of its values, as `each_value` does, on so many threads.
+template <class Use>
+bool with_values(const Plain& plain, Index threads, const Use& use) {
+  Threads pool{threads};
+  return with(plain, [&](const auto& layer) {
+    const Index shares = gradient_shares(pool, layer);
+    parallel_for(pool, shares,
+                 [&](Index share) { each_value(plain, layer, share, shares, use); });
+  });
+}
+
 // Samples of one tile.
 inline Index samples_of(Index tile, Index lanes, Index batch) {
   return std::min(lanes, batch - tile * lanes);
@@ -132,27 +143,16 @@ void kanbatsu_plain_use_threads(Parallel gomp_parallel) {
 // The kept values of a dense weight.
 bool kanbatsu_plain_gather(const Plain* layer, const float* weight, float* values,
                            Index threads) {
-  Threads pool{threads};
-  return with(*layer, [&](const auto& known) {
-    const Index shares = gradient_shares(pool, known);
-    parallel_for(pool, shares, [&](Index share) {
-      each_value(*layer, known, share, shares,
-                 [&](Index k, Index place) { values[k] = place < 0 ? 0.0f : weight[place]; });
-    });
+  return with_values(*layer, threads, [&](Index k, Index place) {
+    values[k] = place < 0 ? 0.0f : weight[place];
   });
 }
 
 // The dense weight that holds such values; what it does not keep is left as it is.
 bool kanbatsu_plain_scatter(const Plain* layer, const float* values, float* weight,
                             Index threads) {
-  Threads pool{threads};
-  return with(*layer, [&](const auto& known) {
-    const Index shares = gradient_shares(pool, known);
-    parallel_for(pool, shares, [&](Index share) {
-      each_value(*layer, known, share, shares, [&](Index k, Index place) {
-        if (place >= 0) weight[place] = values[k];
-      });
-    });
+  return with_values(*layer, threads, [&](Index k, Index place) {
+    if (place >= 0) weight[place] = values[k];
   });
 }
 

@@ -151,7 +151,9 @@ ffi::Error backward(ffi::ThreadPool pool, Floats dy, FloatsOut dx, ffi::Remainin
     const Index wide = batch.wide_size(), hidden = batch.hidden_size();
     const Index copies = kLearns ? static_cast<Index>(blocks.size()) : 1;
     Index needs = 2 * Room::size(wide) + copies * (2 * Room::size(wide) + Room::size(hidden));
-    for (const auto& block : blocks) needs += block.up.back.needs() + block.down.back.needs();
+    for (const auto& block : blocks) {
+      needs += Room::size(block.up.back.needs()) + Room::size(block.down.back.needs());
+    }
     Room room(needs);
     float* const dlast = room.next(wide);
     float* dinput = room.next(wide);
@@ -167,8 +169,9 @@ ffi::Error backward(ffi::ThreadPool pool, Floats dy, FloatsOut dx, ffi::Remainin
         block.doutput = dinput;
       }
       dinput = block.doutput;
-      block.up.back.prepare(pool, room);
-      block.down.back.prepare(pool, room);
+      for (auto* back : {&block.up.back, &block.down.back}) {
+        back->prepare(pool, room.next(back->needs()));
+      }
     }
 
     const Index stages = 2 * static_cast<Index>(blocks.size());
