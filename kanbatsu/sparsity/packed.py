@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import math
 from typing import Any
 
@@ -15,6 +16,8 @@ from jaxtyping import Array, Bool, Float, Int, Int32, UInt16
 from kanbatsu.kernels.constants import BLOCK, GROUP_SIZES
 from kanbatsu.kernels.layouts import LAYOUTS
 from kanbatsu.kernels.products import LayerSizes, affine, product
+from kanbatsu.sparsity.fixed import Fixed, unfixed
+from kanbatsu.sparsity.pruned import PrunedWeight
 
 MOST_FEATURES = 1 << 16
 """Inputs or outputs that a `Packed` weight can name in 16 bits."""
@@ -23,9 +26,9 @@ MOST_FEATURES = 1 << 16
 class Lists(eqx.Module):
     """The kept weights of a matrix, by block of rows, then by column, then by row."""
 
-    starts: Int32[Array, " blocks_times_columns_and_one"]
-    """Where the list of each column of each block begins; the last entry is their number."""
-    sources: UInt16[Array, " kept"]
+    starts: Int32[Array, " blocks_times_columns_and_one"] | Fixed
+    """Beginning of the list of each column of each block; the last entry is their number."""
+    sources: UInt16[Array, " kept"] | Fixed
     """The row of each weight."""
 
     @classmethod
@@ -58,8 +61,8 @@ def list_kept(
     return np.searchsorted(rows // BLOCK * width + columns, cells), rows, columns
 
 
-class PackedWeight(eqx.Module):
-    """A pruned weight that stores what it keeps: all that does not depend on how."""
+class PackedWeight(PrunedWeight):
+    """A pruned weight that stores what it keeps, on CPUs multiplied by kanbatsu's kernels."""
 
     values: eqx.AbstractVar[Array]
     inputs: eqx.AbstractVar[int]
@@ -74,7 +77,7 @@ class PackedWeight(eqx.Module):
     @property
     @abc.abstractmethod
     def sizes(self) -> LayerSizes:
-        """What the products need to know beside the arrays."""
+        """Layout and sizes, as the products want them."""
 
     def multiply(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         """Return `x W`."""
@@ -93,16 +96,17 @@ class PackedWeight(eqx.Module):
         dense = layout.to_dense(self.values, self.structure, self.inputs, self.outputs)
         return dense.T if self.outputs_first else dense
 
+    def like(self, array: Float[Array, "..."]) -> Any:
+        """Return a weight that keeps what this one keeps of a dense array."""
+        layout, dense = LAYOUTS[self.sizes.layout], array.T if self.outputs_first else array
+        values = layout.from_dense(dense, self.structure, self.sizes.group_size)
+        return dataclasses.replace(self, values=values)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Shape of the dense array."""
         pair = (self.inputs, self.outputs)
         return pair[::-1] if self.outputs_first else pair
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes of the dense array."""
-        return 2
 
     @property
     def dtype(self) -> Any:
@@ -135,12 +139,12 @@ class Packed(PackedWeight):
     """The kept weights, in the order of `by_output`."""
     by_output: Lists
     by_input: Lists
-    order: Int32[Array, " kept"]
+    order: Int32[Array, " kept"] | Fixed
     """The position in `values` of each weight in the order of `by_input`."""
     inputs: int = eqx.field(static=True)
     outputs: int = eqx.field(static=True)
     outputs_first: bool = eqx.field(static=True)
-    """Whether the dense weight is `[outputs, inputs]`."""
+    """True where the dense weight is `[outputs, inputs]`."""
 
     @classmethod
     def of(
@@ -185,11 +189,12 @@ class Packed(PackedWeight):
     def structure(self) -> tuple[Array, ...]:
         """The arrays that say where the values belong, as the products want them."""
         lists = (self.by_output, self.by_input)
-        return (*(array for by in lists for array in (by.starts, by.sources)), self.order)
+        arrays = (array for by in lists for array in (by.starts, by.sources))
+        return tuple(map(unfixed, (*arrays, self.order)))
 
     @property
     def sizes(self) -> LayerSizes:
-        """What the products need to know beside the arrays."""
+        """Layout and sizes, as the products want them."""
         return LayerSizes("packed", self.inputs, self.outputs, group_size=1)
 
 
@@ -210,12 +215,12 @@ class Grouped(PackedWeight):
 
     values: Float[Array, "groups kept_inputs group_size"]
     """Zero beyond the last output, where the last group is not full."""
-    sources: Int32[Array, "groups kept_inputs"]
+    sources: Int32[Array, "groups kept_inputs"] | Fixed
     """The inputs that each group keeps, ascending."""
     inputs: int = eqx.field(static=True)
     outputs: int = eqx.field(static=True)
     outputs_first: bool = eqx.field(static=True)
-    """Whether the dense weight is `[outputs, inputs]`."""
+    """True where the dense weight is `[outputs, inputs]`."""
 
     @classmethod
     def of(
@@ -265,11 +270,11 @@ class Grouped(PackedWeight):
     @property
     def structure(self) -> tuple[Array, ...]:
         """The array that says where the values belong, as the products want it."""
-        return (self.sources,)
+        return (unfixed(self.sources),)
 
     @property
     def sizes(self) -> LayerSizes:
-        """What the products need to know beside the arrays."""
+        """Layout and sizes, as the products want them."""
         return LayerSizes("grouped", self.inputs, self.outputs, self.values.shape[2])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,23 +21,14 @@ from kanbatsu.sparsity.draw import (
     kept_by_path,
     split,
 )
+from kanbatsu.sparsity.fixed import fix
 from kanbatsu.sparsity.kernel import Kernel, Paths
+from kanbatsu.sparsity.layers import stay_pruned
 from kanbatsu.sparsity.packed import Grouped, Packed
 from kanbatsu.sparsity.roles import check_members, find_kernels
-from kanbatsu.sparsity.weight import Masked, is_pruned, to_dense
+from kanbatsu.sparsity.weight import Masked, Pruned, is_pruned
 from kanbatsu.tree import PyTree, leaves_by_path, path_name
 from kanbatsu.types import Key
-
-
-class MaskedConv(eqx.Module):
-    """An Equinox convolution whose kernel is pruned; it is called like the layer itself."""
-
-    layer: eqx.nn.Conv | eqx.nn.ConvTranspose
-
-    def __call__(self, x: jax.Array, *, key: Key | None = None) -> jax.Array:
-        """Convolve `[channels, *space]`."""
-        layer = eqx.tree_at(lambda c: c.weight, self.layer, to_dense(self.layer.weight))
-        return layer(x, key=key)
 
 
 def prune(
@@ -62,9 +52,10 @@ def prune(
     convolution is always masked, and wrapped in `MaskedConv`. A kernel that loses nothing stays as
     it was, so sparsity 0 returns the model unchanged. Surviving weights are not rescaled.
 
-    Train it as usual: partition with `equinox.is_inexact_array`, use any Optax optimizer; pruned
-    weights and their optimizer moments stay exactly zero. A copy (a target network) is pruned
-    alike.
+    Train it as usual, with any Optax optimizer: the arrays of the model are what trains, and masks
+    are part of its form, as its sizes are. Pruned weights and their moments stay exactly zero, and
+    an array that is put in the place of a weight is pruned as it was. A copy (a target network) is
+    pruned alike.
 
     Args:
         model: any Equinox model, or a pytree of them.
@@ -109,11 +100,23 @@ def prune(
     """
     share, shares = split(sparsity)
     pruning = pruning_of(share, distribution, pattern, group_size, compute)
-    return prune_as(model, pruning, key, Scope(include, exclude, ensemble, budget, shares))
+    scope = Scope(include, exclude, ensemble, budget, shares)
+    return stay_pruned(prune_as(model, pruning, key, scope, fixed=True))
 
 
-def prune_as(model: PyTree, pruning: Pruning, key: Key, scope: Scope = EVERYWHERE) -> PyTree:
-    """Prune an Equinox model as a record says: see `prune`."""
+def prune_as(
+    model: PyTree, pruning: Pruning, key: Key, scope: Scope = EVERYWHERE, *, fixed: bool = False
+) -> PyTree:
+    """Prune an Equinox model as a record says: see `prune`.
+
+    Args:
+        model: any Equinox model, or a pytree of them.
+        pruning: the sparsity, and how it is met.
+        key: decides which weights go.
+        scope: the part of the model that is pruned.
+        fixed: whether masks and lists are part of the model's form, and no leaves of its tree.
+            Those of an ensemble, which `vmap` takes apart, are leaves in any case.
+    """
     masks = _masks(model, pruning, key, scope)
     compute = resolve(pruning.compute)
 
@@ -122,11 +125,12 @@ def prune_as(model: PyTree, pruning: Pruning, key: Key, scope: Scope = EVERYWHER
         if path not in masks or masks[path][1].all():
             return leaf
         kernel, mask = masks[path]
+        weight: Pruned = Masked.of(leaf, mask)
         if _is_packed(mask, pruning, compute):
-            return _pack(leaf, mask, pruning, kernel.outputs_first)
-        return Masked.of(leaf, mask)
+            weight = _pack(leaf, mask, pruning, kernel.outputs_first)
+        return fix(weight) if fixed and not kernel.members else weight
 
-    return _wrap_convolutions(jax.tree_util.tree_map_with_path(thin, model))
+    return jax.tree_util.tree_map_with_path(thin, model)
 
 
 def plan(
@@ -253,7 +257,7 @@ def _kept(tree: PyTree, pruning: Pruning, scope: Scope) -> tuple[list[Kernel], d
 
 
 def _is_packed(mask: np.ndarray, pruning: Pruning, compute: str) -> bool:
-    """Whether a kernel is to hold kept values only."""
+    """Return True where a kernel is to hold kept values only."""
     if compute == "masked" or mask.ndim != 2:
         return False
     group_size = pruning.group_size if pruning.pattern == "grouped" else None
@@ -266,14 +270,3 @@ def _pack(
     if pruning.pattern == "grouped":
         return Grouped.of(leaf, mask, group_size=pruning.group_size, outputs_first=outputs_first)
     return Packed.of(leaf, mask, outputs_first=outputs_first)
-
-
-def _wrap_convolutions(model: PyTree) -> PyTree:
-    def is_convolution(node: Any) -> bool:
-        return isinstance(node, eqx.nn.Conv | eqx.nn.ConvTranspose)
-
-    def wrap(node: Any) -> Any:
-        pruned = is_convolution(node) and isinstance(node.weight, Masked)
-        return MaskedConv(node) if pruned else node
-
-    return jax.tree.map(wrap, model, is_leaf=is_convolution)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from kanbatsu.sparsity.fixed import Fixed, unfixed
 from kanbatsu.sparsity.packed import Grouped, Packed
+from kanbatsu.sparsity.pruned import PrunedWeight
 
 
 @jax.custom_vjp
@@ -34,14 +36,12 @@ def _keep_backward(mask: Array, gradient: Array) -> tuple[Array, None]:
 _keep.defvjp(_keep_forward, _keep_backward)
 
 
-class Masked(eqx.Module):
+class Masked(PrunedWeight):
     """A pruned weight: zero wherever the mask is False, now and after every update.
 
-    The stored value is zero where pruned, so the forward pass costs nothing extra; only the
-    gradient is masked. Weight decay, Adam moments, target averages, clipping and norms are then
-    right without knowing about sparsity, because all that they see of a pruned weight is zeros.
-
-    Layers of other libraries that compute `weight @ x` may hold one in place of their array.
+    The stored value is zero where pruned, and its gradient is. Weight decay, Adam moments, target
+    averages, clipping and norms are then right without knowing about sparsity, because all that
+    they see of a pruned weight is zeros.
 
     Example:
         >>> weight = Masked.of(jnp.ones((2, 2)), jnp.array([[True, False], [True, True]]))
@@ -50,7 +50,7 @@ class Masked(eqx.Module):
     """
 
     value: Float[Array, "..."]
-    mask: Bool[Array, "..."]
+    mask: Bool[Array, "..."] | Fixed
 
     @classmethod
     def of(cls, value: Float[Any, "..."], mask: Bool[Any, "..."]) -> Masked:
@@ -81,41 +81,41 @@ class Masked(eqx.Module):
             >>> weight.remasked(jnp.array([False, True])).value.tolist()
             [0.0, 0.0]
         """
-        leaves, structure = jax.tree.flatten(self)
         value = jnp.where(mask, self.value, jnp.zeros_like(self.value))
+        if isinstance(self.mask, Fixed):
+            return Masked(value, Fixed(mask))
+        leaves, structure = jax.tree.flatten(self)
         moved: Masked = jax.tree.unflatten(structure, [value, mask][: len(leaves)])
         return moved
+
+    def like(self, array: Float[Array, "..."]) -> Masked:
+        """Return a weight under the same mask, with the values of a dense array."""
+        return Masked(jnp.where(unfixed(self.mask), array, jnp.zeros_like(array)), self.mask)
 
     @property
     def array(self) -> Float[Array, "..."]:
         """The dense array, with a gradient that is zero where pruned."""
+        if isinstance(self.mask, Fixed):  # trained by anybody's optimizer, which may add of its own
+            return jnp.where(unfixed(self.mask), self.value, jnp.zeros_like(self.value))
         return _keep(self.value, self.mask)
 
     @property
     def kept(self) -> int:
         """Number of weights that exist."""
-        return int(self.mask.sum())
+        return int(np.asarray(self.mask).sum())
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the dense array."""
-        return self.value.shape
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes of the dense array."""
-        return self.value.ndim
+        return (self.mask if self.value is None else self.value).shape
 
     @property
     def dtype(self) -> Any:
         """Type of the values."""
         return self.value.dtype
 
-    def __matmul__(self, x: Array) -> Array:
-        return self.array @ x
-
-    def __rmatmul__(self, x: Array) -> Array:
-        return x @ self.array
+    def __jax_array__(self) -> Array:
+        return self.array
 
 
 def with_masks(model: Any, masks: Any) -> Any:
@@ -144,7 +144,7 @@ Weight = Float[Array, "..."] | Pruned
 
 
 def is_pruned(node: Any) -> bool:
-    """Whether a node of a tree is a pruned weight."""
+    """Return True for a pruned weight, where a node of a tree may be one."""
     return isinstance(node, Pruned)
 
 
