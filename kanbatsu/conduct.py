@@ -14,11 +14,12 @@ from kanbatsu.engine.run_study import refuse, run_study
 from kanbatsu.engine.track import TrackerName
 from kanbatsu.files.disk import read_json
 from kanbatsu.files.store import StudyFolder
-from kanbatsu.forecast.forecast import measured
+from kanbatsu.forecast.forecast import timer
+from kanbatsu.forecast.pilot import measure
 from kanbatsu.machine import usable_cores
 from kanbatsu.report.page import write_report
 from kanbatsu.sparsity.count import Count
-from kanbatsu.study.budget import NeedsMeasurement, came_out, matches, solve
+from kanbatsu.study.budget import Seconds, came_out, matches, solve
 from kanbatsu.study.plan import Study, check_study
 
 HERE = PlaceConfig()
@@ -67,7 +68,7 @@ def carry_out(
         study: As `kanbatsu.load_study` returns it, or built in Python.
         out: The study's folder; made where there is none.
         place: Where the runs go; processes on this machine by default.
-        population: Which runs are trained side by side in this process first; none by default.
+        population: Which runs are trained side by side on this machine first; none by default.
         tracker: Where results are sent to as they grow, beside the study's own files.
         command: What a user types to get the study again; stored with it.
         lang: Language of the report.
@@ -110,12 +111,13 @@ def _solved(study: Study, out: Path, workers: int, say: Callable[[str], None]) -
     ):
         return study
     folder = StudyFolder(out)
-    old = folder.read_study() if folder.holds_study else None
-    try:
-        study = solve(study, old)
-    except NeedsMeasurement:
+
+    def time_arms(ready: Study) -> Seconds:
         say("timing a few seconds of every arm, for a match of time ...")
-        study, _ = measured(study, workers, old=old)
-    for line in matches(study):
+        check_study(ready)
+        return timer(measure(ready, workers), study)
+
+    solved = solve(study, folder.read_study() if folder.holds_study else None, time_arms)
+    for line in matches(solved):
         say(line)
-    return study
+    return solved

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,10 +122,7 @@ def _carry_out(study: Study, out: Path, command: Sequence[str], **how: Any) -> i
     from kanbatsu.conduct import carry_out
     from kanbatsu.engine.progress import make_display
 
-    if how.get("population") is None:
-        plan_on_cpu()
-    else:  # it trains here, and leaves room on the accelerator for workers of the other runs
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    plan_on_cpu()
     console = Console()
     with refusing():
         outcome = carry_out(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,6 @@ def _rule(record: Mapping[str, Any]) -> dict[str, Any]:
     rule = record.get("decision")
     if rule is None:
         return {}
-    rule = json.loads(json.dumps(rule))
     return _flatten(rule, "decision.") | {"control": record.get("control")}
 
 

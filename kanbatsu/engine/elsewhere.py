@@ -35,9 +35,14 @@ def carry_elsewhere(order: Order, cpus: int, variables: Mapping[str, str]) -> st
         Why the run failed; None where it is finished.
     """
     machine = f"{socket.gethostname()}-{canonical_hash(cpu_name())[:8]}"
-    compiled = Path(order.folder).parents[1] / COMPILED / machine
+    compiled = order.folder.parents[1] / COMPILED / machine
+    environment = {**worker_environment(compiled), **variables}
     with borrow_cores(cpus) as cores:
-        return carry_through(order, cores, {**worker_environment(compiled), **variables}).error
+        return carry_through(order, cores, environment, _log).error
+
+
+def _log(warning: str) -> None:
+    print(f"kanbatsu: {warning}", flush=True)  # noqa: T201 - for the scheduler's log
 
 
 def forget_compiled(out: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
@@ -90,28 +92,55 @@ def no_display() -> Display:
     return LineDisplay(Console(quiet=True))
 
 
+@contextlib.contextmanager
+def going_on(console: Console) -> Iterator[None]:
+    """Let nothing that goes wrong with a console end what it is told about.
+
+    A terminal may be gone, a pipe closed, a disk full: then nothing more is written.
+    """
+    try:
+        yield
+    except (OSError, ValueError, SystemExit):  # rich ends the process where a pipe was closed
+        console.quiet = True
+
+
+def printable(text: str, console: Console) -> str:
+    """Return a text with a question mark for every character that the console cannot show.
+
+    Example:
+        >>> import io
+        >>> printable("3 done · 大きさ", Console(file=io.TextIOWrapper(io.BytesIO(), "latin-1")))
+        '3 done · ???'
+    """
+    return text.encode(console.encoding, "replace").decode(console.encoding)
+
+
 class LiveDisplay:
     """Bars that are redrawn in place."""
 
     def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, refresh_per_second=4)
+        self._console, self._live = console, Live(console=console, refresh_per_second=4)
 
     def __enter__(self) -> LiveDisplay:
         """Begin to draw."""
-        self._live.start()
+        with going_on(self._console):
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Leave the last picture standing."""
-        self._live.stop()
+        with going_on(self._console):
+            self._live.stop()
 
     def show(self, view: View) -> None:
         """Draw the study and each run of it that is being trained."""
-        self._live.update(draw(view))
+        with going_on(self._console):
+            self._live.update(draw(view))
 
     def say(self, text: str) -> None:
         """Write a line above the bars."""
-        self._live.console.print(escape(text), highlight=False)
+        with going_on(self._console):
+            self._console.print(escape(printable(text, self._console)), highlight=False)
 
 
 class LineDisplay:
@@ -136,7 +165,9 @@ class LineDisplay:
 
     def say(self, text: str) -> None:
         """Write a line."""
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
+        with going_on(self._console):
+            line = escape(printable(text, self._console))
+            self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def draw(view: View) -> RenderableType:

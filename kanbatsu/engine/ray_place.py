@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from kanbatsu.engine.elsewhere import carry_elsewhere, forget_compiled, forwarded
@@ -112,6 +111,5 @@ class _RayJob:
             return RunEnd(self._ray.get(self.reference))
         except self._ray.exceptions.RayError as error:
             reason = f"Ray gave the run up: {str(error).splitlines()[0]}"
-            files = RunFolder(Path(self._order.folder))
-            files.write_status("failed", reason, str(error))
+            RunFolder(self._order.folder).write_status("failed", reason, str(error))
             return RunEnd(reason)

@@ -16,14 +16,12 @@ from kanbatsu.engine.claim import claim
 from kanbatsu.engine.glance import Glance
 from kanbatsu.engine.local_place import LocalPlace
 from kanbatsu.engine.place import Job, Place, PlaceConfig
-from kanbatsu.engine.populations import Population, run_populations
+from kanbatsu.engine.populations import Population, order_of, run_populations
 from kanbatsu.engine.progress import Display, make_display
-from kanbatsu.engine.supervise import POLL_SECONDS, Order
-from kanbatsu.engine.track import Tracker, TrackerName, make_tracker, require
-from kanbatsu.files.disk import DamagedFile
+from kanbatsu.engine.supervise import POLL_SECONDS, is_finished
+from kanbatsu.engine.track import Tracker, TrackerName, require
 from kanbatsu.files.lock import StudyError, lock
 from kanbatsu.files.store import StudyFolder
-from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import usable_cores
 from kanbatsu.study.plan import PlannedRun, Study, study_record
 
@@ -53,7 +51,7 @@ def run_study(
         command: What a user types to get the study again; stored with it.
         display: Where progress goes; standard output by default.
         tracker: Where results are sent to as they grow, beside the study's own files.
-        population: Which runs are trained side by side in this process, before those that are left
+        population: Which runs are trained side by side on this machine, before those that are left
             go to the place; none by default.
 
     Returns:
@@ -62,17 +60,19 @@ def run_study(
     Raises:
         StudyError: The folder holds a different study, or another engine works in it, or the place
             cannot be had.
+        DamagedFile: The study's own record, or its archive, is not what was written.
         KeyboardInterrupt: After the runs were stopped; the same call continues.
     """
     refuse(config, tracker)
     folder = StudyFolder(out)
-    sent = make_tracker(tracker, folder, [run.run_id for run in study.runs()])
+    sent = Tracker(tracker, folder, [run.run_id for run in study.runs()])
     with lock(out), display or make_display() as shown, sent:
         claim(folder, study_record(study, command))
         shown.say(study.question)
         if population is not None:
-            run_populations(study, folder, shown.say, population)
-        missing = _missing(study, folder)
+            run_populations(study, folder, shown.say, population, config.run_timeout)
+        runs = [(run, folder.run_folder(run.run_id)) for run in study.runs()]
+        missing = [run for run, files in runs if not is_finished(files)]
         if not missing:
             shown.say(f"{_size(study, folder)}: all {len(study.runs())} runs are finished.")
             return True
@@ -83,13 +83,6 @@ def run_study(
                 f"{place.describe()}."
             )
             return _Engine(study, folder, config, place, shown, sent, deque(missing)).run()
-
-
-def _missing(study: Study, folder: StudyFolder) -> list[PlannedRun]:
-    try:
-        return [run for run in study.runs() if not folder.run_folder(run.run_id).finished]
-    except DamagedFile as error:
-        raise StudyError(str(error)) from error
 
 
 def _size(study: Study, folder: StudyFolder) -> str:
@@ -181,16 +174,8 @@ class _Engine:
         return not self.glance.failed
 
     def _start(self, runs: list[PlannedRun]) -> None:
-        orders = [
-            Order(
-                run=to_dict(planned.run),
-                folder=str(self.folder.run_folder(planned.run_id).path.resolve()),
-                cwd=str(Path.cwd()),
-                retries=self.config.retries,
-                timeout_seconds=self.config.run_timeout,
-            )
-            for planned in runs
-        ]
+        retries, timeout = self.config.retries, self.config.run_timeout
+        orders = [order_of(self.folder, [planned], retries, timeout) for planned in runs]
         jobs = self.place.start(orders)
         self.running |= {run.run_id: job for run, job in zip(runs, jobs, strict=True)}
 

@@ -10,12 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from kanbatsu.engine.elsewhere import carry_elsewhere, forget_compiled, forwarded
 from kanbatsu.engine.place import PlaceConfig
-from kanbatsu.engine.supervise import Order, RunEnd
+from kanbatsu.engine.supervise import Order, RunEnd, is_finished
 from kanbatsu.files.lock import StudyError
 from kanbatsu.files.store import RunFolder, StudyFolder
 from kanbatsu.files.tables import parse_override
@@ -178,7 +177,7 @@ class _SlurmJob:
         self.warnings: list[str] = []
         self.submitted = submitted
         self.end: RunEnd | None = None
-        self._files, self._place = RunFolder(Path(order.folder)), place
+        self._files, self._place = RunFolder(order.folder), place
 
     def poll(self) -> RunEnd | None:
         if self.end is None and not self._place.has(self.submitted):
@@ -187,7 +186,7 @@ class _SlurmJob:
 
     def _end(self) -> RunEnd:
         """Read off the run's own files how it ended."""
-        if self._files.finished:
+        if is_finished(self._files):
             return RunEnd(None)
         status = self._files.read_status() or {}
         if status.get("state") != "failed":

@@ -7,15 +7,15 @@ job. What is not seen here is the end of the machine itself; that is for the sch
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kanbatsu.engine.worker import Worker
+from kanbatsu.files.disk import DamagedFile
 from kanbatsu.files.store import RunFolder
 
 POLL_SECONDS = 0.2
@@ -24,18 +24,22 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Order:
-    """A run to be carried through, in plain values: it travels to other machines."""
+    """Runs to be carried through, in plain values: it travels to other machines."""
 
-    run: Mapping[str, Any]
-    """The `Run` record as nested dicts."""
-    folder: str
-    """The run's own folder, under the same path on every machine."""
+    runs: Mapping[str, Mapping[str, Any]]
+    """`Run` records as nested dicts, by the folder of each, which has the same path on every
+    machine: one, or several that go side by side."""
     cwd: str
     """The folder that the user stands in; a task may look for its files there."""
     retries: int = 2
     """Times that a worker that died is started again."""
     timeout_seconds: float | None = None
     """A run that makes no progress for so long is ended; None = never."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the first run."""
+        return Path(next(iter(self.runs)))
 
 
 class RunEnd(NamedTuple):
@@ -46,7 +50,7 @@ class RunEnd(NamedTuple):
 
 
 class Supervised:
-    """A run in the hands of a worker, and of the next one where the worker dies.
+    """Runs in the hands of a worker, and of the next one where the worker dies.
 
     Args:
         order: What to do.
@@ -60,19 +64,15 @@ class Supervised:
         self.end: RunEnd | None = None
         """How the run ended; None while it goes on."""
         self._order, self._cores, self._environment = order, cores, environment
-        self._files = RunFolder(Path(order.folder))
+        self._files = [RunFolder(Path(folder)) for folder in order.runs]
         self._deaths = 0
         self._begin()
 
     def _begin(self) -> None:
         cwd = Path(self._order.cwd)
-        self._worker = Worker(
-            self._order.run,
-            self._files.path,
-            self._cores,
-            self._environment,
-            cwd if cwd.is_dir() else None,
-        )
+        runs = {Path(folder): run for folder, run in self._order.runs.items()}
+        here = cwd if cwd.is_dir() else None
+        self._worker = Worker(runs, self._cores, self._environment, here)
         self._heard, self._moved_at = 0, time.monotonic()
 
     def poll(self) -> RunEnd | None:
@@ -96,7 +96,7 @@ class Supervised:
                 return None
             worker.kill()
             return self._fail(_how_it_hung(limit, worker.env_steps))
-        if code == 0 and self._files.finished:
+        if code == 0 and all(map(is_finished, self._files)):
             worker.close()
             return RunEnd(None)
         if worker.error is not None:  # stored by the run itself
@@ -120,22 +120,32 @@ class Supervised:
         self._worker.wait()
 
     def _fail(self, error: str) -> RunEnd:
-        with contextlib.suppress(OSError):  # a full disk must not stop the other runs
-            self._files.write_status("failed", error, self._worker.printed())
+        for files in self._files:
+            with contextlib.suppress(OSError):  # a full disk must not stop the other runs
+                if not is_finished(files):
+                    files.write_status("failed", error, self._worker.printed())
         self._worker.close()
         return RunEnd(error)
 
 
+def is_finished(files: RunFolder) -> bool:
+    """Return whether a run is finished; one whose files are damaged is not."""
+    try:
+        return files.finished
+    except (DamagedFile, OSError):
+        return False
+
+
 def carry_through(
-    order: Order, cores: Sequence[int], environment: Mapping[str, str] = os.environ
+    order: Order, cores: Sequence[int], environment: Mapping[str, str], say: Callable[[str], None]
 ) -> RunEnd:
-    """Carry one run through, and return how it ended; warnings are printed."""
+    """Carry an order through, and return how it ended; warnings are said."""
     supervised = Supervised(order, cores, environment)
     try:
         while (end := supervised.poll()) is None:
             time.sleep(POLL_SECONDS)
             for warning in supervised.warnings:
-                print(f"kanbatsu: {warning}", flush=True)  # noqa: T201 - for the scheduler's log
+                say(warning)
             supervised.warnings.clear()
     except BaseException:
         supervised.stop()
@@ -152,7 +162,10 @@ def how_it_ended(code: int) -> str:
         'worker was killed by signal 11 (SIGSEGV)'
     """
     if code >= 0:
-        return f"worker ended with exit code {code} before its run was finished"
+        return (
+            f"worker ended with exit code {code} before its run was finished: the task, or a "
+            "library, ended the process (os._exit)"
+        )
     text = f"worker was killed by signal {-code} ({signal.Signals(-code).name})"
     if code == -signal.SIGKILL:
         text += "; if memory ran out, use fewer --workers or a smaller train.replay_capacity"

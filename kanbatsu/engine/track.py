@@ -42,9 +42,13 @@ class Tracker:
         name: Name of the tracker, or None.
         folder: The study's.
         runs: Run ids.
+
+    Raises:
+        StudyError: Its library is not installed.
     """
 
     def __init__(self, name: TrackerName | None, folder: StudyFolder, runs: Iterable[str]) -> None:
+        require(name)
         self._name, self._folder = name, folder
         self._tails = {
             run_id: Tail(folder.run_folder(run_id).path) for run_id in (runs if name else ())
@@ -86,16 +90,6 @@ class Tracker:
                 sink.write(line["env_steps"], dict(numbers(line)))
             sink.flush()
             self._sent[run_id] = tail.lines
-
-
-def make_tracker(name: TrackerName | None, folder: StudyFolder, runs: Iterable[str]) -> Tracker:
-    """Return a tracker that is ready to send.
-
-    Raises:
-        StudyError: Its library is not installed.
-    """
-    require(name)
-    return Tracker(name, folder, runs)
 
 
 def require(name: TrackerName | None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kanbatsu.engine.glance import Glance
 from kanbatsu.engine.progress import Display, make_display
-from kanbatsu.engine.track import TrackerName, make_tracker
+from kanbatsu.engine.track import Tracker, TrackerName
 from kanbatsu.files.lock import StudyError, is_owned
 from kanbatsu.files.store import StudyFolder, ends_at
 
@@ -45,7 +45,7 @@ def watch(
         for task, by_seed in arm["runs"].items()
         for run_id in by_seed.values()
     }
-    sent = make_tracker(tracker, folder, runs)
+    sent = Tracker(tracker, folder, runs)
     states = {run_id: state_of(folder, run_id) for run_id in runs}
     glance = Glance(
         folder, runs, missing={run_id for run_id in runs if states[run_id] != "finished"}

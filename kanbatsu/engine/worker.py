@@ -34,11 +34,10 @@ CONFESS = signal.SIGUSR1
 
 
 class Worker:
-    """A run in another process.
+    """Another process with a run, or with several side by side.
 
     Args:
-        run: The `Run` record as nested dicts.
-        folder: The run's own.
+        runs: `Run` records as nested dicts, by the folder of each.
         cores: Cores that the process may use; its libraries size their thread pools by them.
         environment: Variables of the process.
         cwd: The folder that it stands in; the caller's own by default.
@@ -46,8 +45,7 @@ class Worker:
 
     def __init__(
         self,
-        run: Mapping[str, Any],
-        folder: Path,
+        runs: Mapping[Path, Mapping[str, Any]],
         cores: Sequence[int],
         environment: Mapping[str, str],
         cwd: Path | None = None,
@@ -57,7 +55,7 @@ class Worker:
         self.env_steps: int | None = None
         """Env steps that are done; None before the worker's first message."""
         self.error: str | None = None
-        """Why the run failed, where it could still say and store so itself."""
+        """Why a run failed, where it could still say and store so itself."""
         self.warnings: list[str] = []
         """Warnings that nobody was shown yet."""
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
@@ -78,7 +76,7 @@ class Worker:
         assert self._process.stdout is not None
         self._orders, self._reports = self._process.stdin, self._process.stdout
         os.set_blocking(self._reports.fileno(), False)
-        order = json.dumps({"run": run, "folder": str(folder.resolve())})
+        order = json.dumps({str(folder.resolve()): run for folder, run in runs.items()})
         with contextlib.suppress(BrokenPipeError):  # it died at once; `poll` will tell
             # The pipe stays open: its end tells the worker that the engine is gone.
             self._orders.write(order.encode() + b"\n")
@@ -195,7 +193,7 @@ def main() -> int:
 
     # Here and not above: the engine needs this module, but none of what a run needs.
     from kanbatsu.files.lock import own
-    from kanbatsu.run.carry import run_one
+    from kanbatsu.run.carry import run_side_by_side
     from kanbatsu.run.record import run_from_dict
 
     last = 0.0
@@ -208,11 +206,14 @@ def main() -> int:
             tell(env_steps=env_steps)
 
     warnings.showwarning = lambda message, *where, **more: tell(warning=str(message))
-    run, folder = run_from_dict(order["run"]), Path(order["folder"])
+    runs, folders = [run_from_dict(run) for run in order.values()], [Path(name) for name in order]
     try:
-        with own(folder, on_wait=lambda: tell(waiting=True)):
-            run_one(run, folder, on_progress)
-    except Exception as error:  # stored by `run_one`
+        with contextlib.ExitStack() as owned:
+            for folder in folders:
+                owned.enter_context(own(folder, on_wait=lambda: tell(waiting=True)))
+            for error in filter(None, run_side_by_side(runs, folders, on_progress)):
+                raise error
+    except Exception as error:  # where it is a run's, it is stored in the run's folder
         tell(error=f"{type(error).__name__}: {error}")
         raise
     return 0

@@ -7,10 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kanbatsu.files.disk import DamagedFile, replace
+from kanbatsu.files.disk import SEAL, read_line, replace
+from kanbatsu.files.shape import CONFIG, STATUS, TIMES, Maybe, line_misfit, misfit
+from kanbatsu.files.tables import canonical_hash
 
-PARTS = ("config", "status", "machine", "timing", "metrics")
-"""Keys of a line beside the run's id: each holds what a file of the run's folder would."""
+PARTS = {
+    "config": CONFIG,
+    "status": Maybe(STATUS),
+    "machine": Maybe(dict),
+    "timing": [TIMES],
+    "metrics": [dict],
+}
+"""Shapes of what a line has beside the run's id: what the files of the run's folder would hold."""
+
+RUN = {"run": str, **PARTS}
+AGAIN = "Restore the file, or delete it and call `kanbatsu archive` again."
 
 
 def read_runs(path: Path) -> dict[str, dict[str, Any]]:
@@ -22,22 +33,25 @@ def read_runs(path: Path) -> dict[str, dict[str, Any]]:
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "runs.jsonl"
-        >>> write_runs(path, {"a": dict.fromkeys(PARTS, [])})
+        >>> part = {"config": {"env_steps": 9}, "status": {"state": "failed", "error": "why"}}
+        >>> write_runs(path, {"a": part | {"machine": None, "timing": [], "metrics": []}})
         >>> list(read_runs(path))
         ['a']
     """
-    runs = {}
     lines = path.read_bytes().splitlines() if path.exists() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            run = json.loads(line)
-            runs[run["run"]] = {part: run[part] for part in PARTS}
-        except (ValueError, KeyError, TypeError) as error:
-            raise DamagedFile(
-                f"{path}, line {number}, is damaged ({error!r}). Restore the file, or delete it "
-                "and call `kanbatsu archive` again."
-            ) from error
-    return runs
+    read = [
+        read_line(line, f"{path}, line {number},", _misfit, AGAIN)
+        for number, line in enumerate(lines, start=1)
+    ]
+    return {run["run"]: {part: run.get(part) for part in PARTS} for run in read}
+
+
+def _misfit(run: Any) -> str | None:
+    """Return what is wrong with a line of an archive; None where nothing is."""
+    problem = misfit(run, RUN)
+    if problem is None and SEAL in run and run.pop(SEAL) != canonical_hash(run):
+        problem = "its checksum does not match"
+    return problem or next(filter(None, map(line_misfit, run["metrics"])), None)
 
 
 def write_runs(path: Path, runs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -50,5 +64,6 @@ def write_runs(path: Path, runs: Mapping[str, Mapping[str, Any]]) -> None:
     text = ""
     for run_id in sorted(runs):
         line = {"run": run_id} | {part: runs[run_id][part] for part in PARTS}
+        line[SEAL] = canonical_hash(line)
         text += json.dumps(line, allow_nan=False, ensure_ascii=False, separators=(",", ":")) + "\n"
     replace(path, text)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from kanbatsu.files.shape import misfit
+from kanbatsu.files.tables import canonical_hash
+
+SEAL = "checksum"
+"""Key of the checksum over everything else in a JSON file."""
+
+REPEAT = "Delete the run's folder and call `kanbatsu study` again: it repeats only what is missing."
+"""What to do about a damaged result."""
 
 
 class DamagedFile(ValueError):
@@ -27,17 +37,34 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     replace(path, text + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(
+    path: Path, shape: Any = dict, remedy: str = "restore or delete it"
+) -> dict[str, Any]:
     """Return the object in a JSON file.
 
+    Args:
+        path: The file.
+        shape: Shape that the object must have; see `kanbatsu.files.shape`.
+        remedy: What a reader is to do about a damaged file.
+
     Raises:
-        DamagedFile: The file holds no JSON.
+        DamagedFile: The file holds no JSON, or other JSON than was written.
     """
     try:
         value: dict[str, Any] = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DamagedFile(f"{path} is not valid JSON ({error}); restore or delete it") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"{path} is not valid JSON ({error}); {remedy}") from error
+    problem = misfit(value, shape)
+    if problem is None and SEAL in value and value.pop(SEAL) != canonical_hash(value):
+        problem = "its checksum does not match"
+    if problem is not None:
+        raise DamagedFile(f"{path} is not what was written ({problem}); {remedy}")
     return value
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Do what `write_json` does, with a checksum in the file, which `read_json` compares."""
+    write_json(path, {**value, SEAL: canonical_hash(value)})
 
 
 def finite(value: Any) -> Any:
@@ -105,22 +132,54 @@ def durable_size(path: Path) -> int:
     return complete_bytes(path)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path, misfit_of: Callable[[Any], str | None]) -> list[dict[str, Any]]:
     """Return the complete lines of a run's file of JSON lines; none where there is no file.
 
+    Args:
+        path: The file.
+        misfit_of: Says what is wrong with a line; None where nothing is.
+
     Raises:
-        DamagedFile: A line is no JSON.
+        DamagedFile: A line is not what was written.
     """
     if not path.exists():
         return []
     complete = path.read_bytes().split(b"\n")[:-1]
-    records = []
-    for number, line in enumerate(complete, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise DamagedFile(
-                f"{path}, line {number}, is damaged ({error}). Delete the run's folder and call "
-                "`kanbatsu study` again: it repeats only what is missing."
-            ) from error
-    return records
+    return [
+        read_line(line, f"{path}, line {number},", misfit_of, REPEAT)
+        for number, line in enumerate(complete, start=1)
+    ]
+
+
+def read_line(
+    line: bytes, where: str, misfit_of: Callable[[Any], str | None], remedy: str
+) -> dict[str, Any]:
+    """Return the object in one line of JSON.
+
+    Raises:
+        DamagedFile: The line is not what was written; the message begins with `where`.
+    """
+    try:
+        record: dict[str, Any] = json.loads(line)
+        problem = misfit_of(record)
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    if problem is not None:
+        raise DamagedFile(f"{where} is damaged ({problem}). {remedy}")
+    return record
+
+
+def digest(path: Path, size: int | None = None) -> str:
+    """Return the SHA-256 of a file, or of its first `size` bytes, in hexadecimal.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a"
+        >>> _ = path.write_bytes(b"abc")
+        >>> digest(path, size=2) == hashlib.sha256(b"ab").hexdigest()
+        True
+    """
+    with path.open("rb") as file:
+        if size is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(file.read(size)).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -18,6 +19,10 @@ WAIT_SECONDS = 0.2
 """Seconds between two looks at whether a run is free."""
 
 
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
+"""Errors of file systems on which nothing can be locked."""
+
+
 class StudyError(ValueError):
     """A study that cannot run in the folder given; the message says why and what to do."""
 
@@ -27,7 +32,7 @@ def lock(out: Path) -> Iterator[None]:
     """Keep a second engine out of a folder, until this one ends or dies.
 
     Raises:
-        StudyError: Another engine works in the folder.
+        StudyError: Another engine works in the folder, or nothing can be locked there.
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOCK).open("a+") as file:
@@ -54,6 +59,9 @@ def own(run: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]
     Args:
         run: The run's folder; made where there is none.
         on_wait: Called again and again while another process has the run.
+
+    Raises:
+        StudyError: Nothing can be locked there.
     """
     run.mkdir(parents=True, exist_ok=True)
     with (run / LOCK).open("a") as file:
@@ -64,18 +72,31 @@ def own(run: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]
 
 
 def is_owned(run: Path) -> bool:
-    """Whether a process works on a run at this moment."""
+    """Whether a process works on a run at this moment; never where nothing can be locked."""
     try:
         with (run / LOCK).open("r") as file:
             return not take(file, fcntl.LOCK_SH)
-    except FileNotFoundError:
+    except (FileNotFoundError, StudyError):
         return False
 
 
 def take(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
-    """Lock an open file until it is closed, unless somebody else has it; say whether it worked."""
+    """Lock an open file until it is closed, unless somebody else has it; say whether it worked.
+
+    Raises:
+        StudyError: The file system has no locks.
+    """
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise StudyError(
+            f"{Path(file.name).parent} lies on a file system that cannot lock files (flock: "
+            f"{error.strerror}), so two processes could write into one run: give an --out on "
+            "another one, such as a local disk, or let it be mounted with locks (Lustre: -o flock; "
+            "NFS: version 4; FUSE: with its own option for flock)"
+        ) from error
     return True

@@ -14,11 +14,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kanbatsu.files.archive import read_runs, write_runs
-from kanbatsu.files.disk import append, durable_size, read_json, read_lines, replace, write_json
+from kanbatsu.files.disk import (
+    REPEAT,
+    DamagedFile,
+    append,
+    digest,
+    durable_size,
+    read_json,
+    read_lines,
+    replace,
+    write_json,
+    write_sealed,
+)
+from kanbatsu.files.shape import CONFIG, STATUS, STUDY, TIMES, line_misfit, misfit
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
+STATUS_FILE = "status.json"
 RUNS = "runs.jsonl"
+RESULTS = "metrics_sha256"
+"""Key in status.json of the checksum of a finished run's results."""
+
+AGAIN = "restore it, or delete it and give the same command again: it is written anew"
+"""What to do about a damaged file that holds no results."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +63,19 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Store the `Run` record, as nested dicts: all that the run is a function of."""
-        write_json(self.path / "config.json", config)
+        write_sealed(self.path / "config.json", config)
 
     def read_config(self) -> dict[str, Any]:
         """Return the `Run` record.
 
         Raises:
             FileNotFoundError: Nothing was stored here.
+            DamagedFile: The file is not what was written.
         """
-        config = self._part("config")
-        return read_json(self.path / "config.json") if config is None else config
+        config: dict[str, Any] | None = self._part("config")
+        if config is None:
+            raise FileNotFoundError(f"{self.path / 'config.json'} is missing")
+        return config
 
     def write_status(
         self,
@@ -62,13 +83,23 @@ class RunFolder:
         error: str | None = None,
         traceback: str | None = None,
     ) -> None:
-        """Store how the run is doing; a failure is a result and keeps its message and traceback."""
+        """Store how the run is doing; a failure is a result and keeps its message and traceback.
+
+        With `finished` goes the checksum of the results, which `metrics` compares.
+        """
         status = {"state": state, "error": error, "traceback": traceback}
-        write_json(self.path / "status.json", status)
+        if state == "finished":
+            status[RESULTS] = self.digest()
+        write_sealed(self.path / STATUS_FILE, status)
 
     def read_status(self) -> dict[str, Any] | None:
-        """Return `{"state", "error", "traceback"}`, or None where the run never started."""
-        return self._part("status")
+        """Return `{"state", "error", "traceback"}`, or None where the run never started.
+
+        Raises:
+            DamagedFile: The file is not what was written.
+        """
+        status: dict[str, Any] | None = self._part("status")
+        return status and {key: value for key, value in status.items() if key != RESULTS}
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one result. Numbers that are not finite are stored as null: JSON has no NaN."""
@@ -80,10 +111,21 @@ class RunFolder:
 
     def write_machine(self, machine: Mapping[str, Any]) -> None:
         """Store versions and hardware, which are kept apart from results."""
-        write_json(self.path / "machine.json", machine)
+        write_sealed(self.path / "machine.json", machine)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return every complete result, oldest first; a last line cut off by a kill is ignored."""
+        """Return every complete result, oldest first; a last line cut off by a kill is ignored.
+
+        Raises:
+            DamagedFile: The results are not what was written.
+        """
+        if self.archived is None:
+            expected = (self._part("status") or {}).get(RESULTS)
+            if expected is not None and expected != self.digest():
+                raise DamagedFile(
+                    f"{self.path / METRICS} is not what was written (its checksum in status.json "
+                    f"does not match). {REPEAT}"
+                )
         return self._part("metrics")
 
     def timing(self) -> list[dict[str, Any]]:
@@ -101,14 +143,21 @@ class RunFolder:
         """
         return {name: durable_size(self.path / name) for name in (METRICS, TIMING)}
 
-    def truncate(self, sizes: Mapping[str, int]) -> None:
+    def digest(self, size: int | None = None) -> str:
+        """Return the checksum of the results, or of their first `size` bytes."""
+        path = self.path / METRICS
+        return digest(path if path.exists() else Path(os.devnull), size)
+
+    def truncate(self, sizes: Mapping[str, int], expected: str | None = None) -> None:
         """Forget what was written after a checkpoint, so that a resumed run writes it again.
 
         Args:
             sizes: What `sizes` returned when the checkpoint was made, in bytes.
+            expected: What `digest` returned then; None where it was not asked.
 
         Raises:
             ValueError: A file is shorter than that; the checkpoint belongs to other files.
+            DamagedFile: The results before the checkpoint are not what they were.
         """
         for name, size in sizes.items():
             path = self.path / name
@@ -121,6 +170,10 @@ class RunFolder:
                 )
             if actual > size:
                 os.truncate(path, size)
+        if expected is not None and expected != self.digest():
+            raise DamagedFile(
+                f"{self.path / METRICS} is not what it was when the checkpoint was made. {REPEAT}"
+            )
 
     @property
     def finished(self) -> bool:
@@ -132,10 +185,13 @@ class RunFolder:
         """Return the contents of one of the run's files; None where there is no such JSON file."""
         if self.archived is not None:
             return self.archived[name]
-        if name in ("metrics", "timing"):
-            return read_lines(self.path / f"{name}.jsonl")
+        if name == "metrics":
+            return read_lines(self.path / METRICS, line_misfit)
+        if name == "timing":
+            return read_lines(self.path / TIMING, lambda line: misfit(line, TIMES))
         path = self.path / f"{name}.json"
-        return read_json(path) if path.exists() else None
+        shape = {"config": CONFIG, "status": STATUS, "machine": dict}[name]
+        return read_json(path, shape, AGAIN) if path.exists() else None
 
 
 @dataclass(frozen=True)
@@ -147,13 +203,14 @@ class StudyFolder:
 
     def write_study(self, study: Mapping[str, Any]) -> None:
         """Store the question, the arms and the id of each run."""
-        write_json(self.path / "study.json", study)
+        write_sealed(self.path / "study.json", study)
 
     def read_study(self) -> dict[str, Any]:
         """Return the question, the arms and the id of each run.
 
         Raises:
             FileNotFoundError: The folder holds no study.
+            DamagedFile: The file is not what was written.
         """
         path = self.path / "study.json"
         if not path.exists():
@@ -161,7 +218,7 @@ class StudyFolder:
                 f"{self.path} holds no study: {path.name} is missing. Run "
                 f"`kanbatsu study FILE.toml --out {self.path}` first, or name another folder."
             )
-        return read_json(path)
+        return read_json(path, STUDY, AGAIN)
 
     @property
     def holds_study(self) -> bool:
@@ -182,7 +239,8 @@ class StudyFolder:
         if run_id not in self.archive:
             return folder
         archived = RunFolder(folder.path, self.archive[run_id])
-        return archived if archived.finished or folder.read_status() is None else folder
+        begun = (folder.path / STATUS_FILE).exists()
+        return archived if archived.finished or not begun else folder
 
     @functools.cached_property
     def archive(self) -> Mapping[str, Mapping[str, Any]]:
@@ -204,16 +262,12 @@ class StudyFolder:
     def write_report(self, html: str, lang: str = "en") -> Path:
         """Store the page that people read; return where it is."""
         page = self.report(lang)
-        self.write_atomic(page.name, html)
+        replace(page, html)
         return page
 
     def report(self, lang: str = "en") -> Path:
         """Return where the page that people read is, or would be: one file per language."""
         return self.path / ("report.html" if lang == "en" else f"report.{lang}.html")
-
-    def write_atomic(self, name: str, text: str) -> None:
-        """Replace one file of the study; readers see the old text or the new, never a half."""
-        replace(self.path / name, text)
 
 
 def ends_at(study: Mapping[str, Any], arm: Mapping[str, Any], task: str) -> int:

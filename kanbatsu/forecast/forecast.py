@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kanbatsu.files.disk import read_json
 from kanbatsu.files.tables import RecordError, from_dict, to_dict
@@ -17,7 +16,7 @@ from kanbatsu.forecast.pilot import Speeds, measure
 from kanbatsu.forecast.speed import Speed
 from kanbatsu.machine import usable_cores
 from kanbatsu.run.check import task_facts
-from kanbatsu.study.budget import solve
+from kanbatsu.study.budget import Seconds, solve
 from kanbatsu.study.plan import Arm, Study, check_study
 
 PILOT_SECONDS = 10.0
@@ -71,7 +70,7 @@ def forecast(
             raise RecordError(f"--{name} must be greater than 0, not {value}")
     copies = same_time(study, alike)
     if stored is None:
-        study, speeds = measured(study, workers, seconds, alike=copies, place=pilots)
+        study, speeds = _measured(study, workers, seconds, copies, pilots)
         each = max(cores / workers, 1.0)
         free = shutil.disk_usage(Path.cwd()).free / GIB
         limits = Limits(limits.hours, limits.memory or free_memory(), limits.disk or free)
@@ -85,40 +84,29 @@ def forecast(
         ]
         if absent:
             raise RecordError("\n".join(absent))
-        study = solve(study, seconds=_timer(speeds, study))
+        study = solve(study, measure=lambda ready: timer(speeds, study))
         check_study(study)
     whole = estimate(study, speeds, workers, each)
     return Forecast(study, speeds, whole, tuple(obstacles(study, speeds, workers, limits, each)))
 
 
-def measured(
-    study: Study,
-    workers: int,
-    seconds: float = PILOT_SECONDS,
-    old: Mapping[str, Any] | None = None,
-    alike: Mapping[str, str] | None = None,
-    place: Path | None = None,
+def _measured(
+    study: Study, workers: int, seconds: float, copies: Mapping[str, str], place: Path | None
 ) -> tuple[Study, Speeds]:
-    """Solve a study's matches and time its arms.
+    """Solve a study's matches and time its arms, those that are not `copies` of others."""
+    speeds = dict[tuple[str, str], Speed]()
 
-    Args:
-        study: As it was read.
-        workers: Runs at the same time.
-        seconds: About as long as each arm is timed on each task.
-        old: What `study.json` holds already.
-        alike: Tasks that are not timed, and the task of which each has the speeds.
-        place: Folder of the timed runs, to go on from; by default none is kept.
+    def time_arms(ready: Study) -> Seconds:
+        check_study(ready)
+        timed = tuple(task for task in ready.tasks if task not in copies)
+        timing = dataclasses.replace(ready, tasks=timed)
+        speeds.update(_as_alike(measure(timing, workers, seconds, place=place), ready, copies))
+        return timer(speeds, study)
 
-    Raises:
-        RecordError: A match cannot be met, or a run cannot work.
-    """
-    kept = solve(_without_time(study), old)
-    check_study(kept)
-    alike = alike or {}
-    timed = tuple(task for task in kept.tasks if task not in alike)
-    timing = dataclasses.replace(kept, tasks=timed)
-    speeds = _as_alike(measure(timing, workers, seconds, place=place), kept, alike)
-    return solve(study, old, _timer(speeds, study)), speeds
+    solved = solve(study, measure=time_arms)
+    if not speeds:
+        time_arms(solved)
+    return solved, speeds
 
 
 def _as_alike(speeds: Speeds, study: Study, alike: Mapping[str, str]) -> Speeds:
@@ -162,22 +150,11 @@ def same_time(study: Study, groups: Sequence[str]) -> dict[str, str]:
     return copies
 
 
-def _without_time(study: Study) -> Study:
-    """Take out the matches that need a measurement."""
-    arms = {
-        name: dataclasses.replace(arm, match=None)
-        if arm.match and arm.match.what == "time"
-        else arm
-        for name, arm in study.arms.items()
-    }
-    return dataclasses.replace(study, arms=arms)
-
-
-def _timer(speeds: Speeds, study: Study) -> Any:
-    """Return what tells `solve` how long a run of an arm takes."""
+def timer(speeds: Speeds, study: Study) -> Seconds:
+    """Return how long runs of a study's arms take, for `solve` to ask."""
     names = {id(arm): name for name, arm in study.arms.items()}
 
-    def seconds(arm: Arm, task: str) -> Any:
+    def seconds(arm: Arm, task: str) -> Callable[[int], float]:
         each = speeds[names[id(arm)], task]
         return lambda env_steps: each.seconds(arm.agent, arm.train, env_steps)[1]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from kanbatsu.files.tables import RecordError, from_dict, merge
-from kanbatsu.study.file import study_from_dict
+from kanbatsu.study.file import load, study_from_dict
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.rule import DecisionRule
 
@@ -104,16 +103,7 @@ def load_poc(path: Path) -> Poc:
         RecordError: What it says makes no plan; one line per mistake.
         OSError: The file cannot be read.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is not valid TOML: {error}") from None
-    try:
-        return poc_from_dict(table)
-    except RecordError as error:
-        raise RecordError(
-            "\n".join(f"{path}: {line}" for line in str(error).splitlines())
-        ) from None
+    return load(path, poc_from_dict)
 
 
 def poc_from_dict(table: Mapping[str, Any]) -> Poc:

@@ -9,6 +9,7 @@ overhead, which all members share.
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -16,6 +17,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from kanbatsu.envs.spec import TaskError
 from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import machine_facts
@@ -37,8 +39,8 @@ def run_one(run: Run, folder: Path, on_progress: OnProgress = lambda env_steps: 
     """Train, evaluate and probe; continue from a checkpoint; return at once if finished.
 
     Args:
-        run: what to do; `kanbatsu.run.check.check` refuses what cannot work.
-        folder: the run's own; everything that it does is written there.
+        run: record of the run; `kanbatsu.run.check.check` refuses what cannot work.
+        folder: folder for everything that the run writes.
         on_progress: called with the env steps done, after every turn of the loop.
 
     Raises:
@@ -49,21 +51,18 @@ def run_one(run: Run, folder: Path, on_progress: OnProgress = lambda env_steps: 
         raise error
 
 
-def fits(runs: Sequence[Run]) -> bool:
-    """Whether these runs may go side by side: they differ in seed and in pruning alone.
+def unpruned(run: Run) -> Run:
+    """Return what a run has in common with all that may go beside it.
 
     Example:
         >>> from kanbatsu.agents.stream_q import StreamQConfig
         >>> from kanbatsu.agents.schedule import StreamTrainConfig
         >>> run = Run("jax/cartpole", "stream_q", 0, 10, StreamQConfig(), StreamTrainConfig())
-        >>> fits([run, replace(run, seed=1)]), fits([run, replace(run, env_steps=20)])
-        (True, False)
+        >>> unpruned(run) == unpruned(replace(run, seed=1))
+        True
+        >>> unpruned(run) == unpruned(replace(run, env_steps=20))
+        False
     """
-    return len({unpruned(run) for run in runs}) == 1
-
-
-def unpruned(run: Run) -> Run:
-    """Return what a run has in common with all that fit beside it."""
     config: Any = run.config
     if getattr(config, "kappa_by_density", False):  # then the density is a number in the program
         return replace(run, seed=0)
@@ -84,9 +83,9 @@ def run_side_by_side(
     a checkpoint, go on together. One that fails is stored as failed, and the others go on.
 
     Args:
-        runs: that `fits`. Packed weights go side by side with equally many packed ones only; runs
-            that do not match form groups of their own.
-        folders: each run's own.
+        runs: runs whose `unpruned` is the same. Packed weights go side by side with equally many
+            packed ones only; runs that do not match form groups of their own.
+        folders: folder of each run.
         on_progress: called with the env steps done, after every turn.
 
     Returns:
@@ -95,29 +94,26 @@ def run_side_by_side(
     Raises:
         ValueError: The runs differ in more than seed and pruning.
     """
-    if not fits(runs):
+    if len({unpruned(run) for run in runs}) != 1:
         raise ValueError("a population is of runs that differ in seed and in pruning alone")
     errors: dict[int, Exception] = {}
     files = [RunFolder(folder) for folder in folders]
 
-    def fail(index: int, error: Exception) -> None:
+    def fail(index: int, error: Exception | SystemExit) -> None:
         trace = "".join(traceback.format_exception(error))
-        files[index].write_status("failed", f"{type(error).__name__}: {error}", trace)
+        if isinstance(error, SystemExit):
+            error = TaskError(f"{runs[index].task} called sys.exit({error.code!r})")
+        with contextlib.suppress(OSError):  # a full disk must not stop the others
+            files[index].write_status("failed", f"{type(error).__name__}: {error}", trace)
         errors[index] = error
 
     groups: dict[Hashable, dict[int, RunInProgress]] = defaultdict(dict)
     for index, (run, folder) in enumerate(zip(runs, files, strict=True)):
-        if folder.finished:
-            continue
-        run = record_of(run, folder)
-        record = record_of(run, folder)
-        folder.write_config(to_dict(record))
-        folder.write_status("running")
-        folder.write_machine(machine_facts())
         try:
-            work = RunInProgress(record, folder)
-            groups[work.member.position, work.member.shape()][index] = work
-        except Exception as error:
+            if not folder.finished:
+                work = _begin(run, folder)
+                groups[work.member.position, work.member.shape()][index] = work
+        except (Exception, SystemExit) as error:
             fail(index, error)
     for group in groups.values():
         _train(group, fail, on_progress)
@@ -127,8 +123,19 @@ def run_side_by_side(
     return [errors.get(index) for index in range(len(runs))]
 
 
+def _begin(run: Run, folder: RunFolder) -> RunInProgress:
+    """Write down what a run is, and bring it to where it goes on from."""
+    record = record_of(run, folder)
+    folder.write_config(to_dict(record))
+    folder.write_status("running")
+    folder.write_machine(machine_facts())
+    return RunInProgress(record, folder)
+
+
 def _train(
-    group: dict[int, RunInProgress], fail: Callable[[int, Exception], None], on_progress: OnProgress
+    group: dict[int, RunInProgress],
+    fail: Callable[[int, Exception | SystemExit], None],
+    on_progress: OnProgress,
 ) -> None:
     """Train runs that stand at one position until they end, or none of them is left."""
     works = list(group.values())
@@ -141,7 +148,7 @@ def _train(
     while True:
         try:
             turn = next(turns, None)
-        except Exception as error:  # of the program that all of them share
+        except (Exception, SystemExit) as error:  # of the program that all of them share
             for _, index in going:
                 fail(index, error)
             return
@@ -150,7 +157,7 @@ def _train(
         for place, index in tuple(going):
             try:
                 works[place].write(turn, place)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 fail(index, error)
                 going.remove((place, index))
         if not going:

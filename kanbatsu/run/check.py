@@ -12,11 +12,11 @@ import jax
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.envs.make import make
-from kanbatsu.envs.spec import TaskError
+from kanbatsu.envs.spec import Environment, TaskError
 from kanbatsu.envs.timed import add_time
 from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.ranges import check_ranges
-from kanbatsu.run.record import Run
+from kanbatsu.run.record import Run, refuse_seed
 from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.prune import plan_as
 from kanbatsu.types import Spec
@@ -43,8 +43,9 @@ def check(run: Run) -> dict[str, Count]:
             "replay_capacity and no warm-up, one with a replay needs them, and one that learns "
             "from rollouts needs a rollout"
         )
-    if run.env_steps < 1 or run.seed < 0:
-        raise ValueError("env_steps must be at least 1, and seed at least 0")
+    if run.env_steps < 1:
+        raise ValueError(f"env_steps must be at least 1, not {run.env_steps}")
+    refuse_seed(run.seed)
     check_ranges(run.train, "train.")
     check_ranges(run.config)
     parts = getattr(run.config, "minibatches", 1)
@@ -76,25 +77,41 @@ def check(run: Run) -> dict[str, Count]:
     return counts
 
 
+def environment_of(run: Run) -> Environment:
+    """Build a run's environment as its agent wants it: its actions, and the time if it reads it.
+
+    Raises:
+        TaskError: The task does not exist, or the agent cannot use it.
+    """
+    return _build(run.task, *_wishes(run.agent, run.config, run.train))
+
+
 def task_facts(task: str, agent: str, config: Any, train: Any) -> tuple[Spec, int]:
-    """Return what a task looks like to an arm, and the env steps that each decision takes.
+    """Return what a task looks like to an arm, and the env steps that each interaction takes.
 
     Raises:
         TaskError: The task cannot be had, or fails when an episode begins.
     """
-    timed = getattr(config, "time", False)
+    return _facts_of(task, *_wishes(agent, config, train))
+
+
+def _wishes(agent: str, config: Any, train: Any) -> tuple[int | None, bool, bool, bool]:
+    """Return what an arm wants: action repeat, discrete actions, images, the time."""
     entry = AGENTS[agent]
-    return _facts_of(task, train.action_repeat, entry.discrete, entry.images, timed)
+    return train.action_repeat, entry.discrete, entry.images, getattr(config, "time", False)
+
+
+def _build(
+    task: str, action_repeat: int | None, discrete: bool, images: bool, timed: bool
+) -> Environment:
+    environment = make(task, action_repeat, discrete=discrete, images=images)
+    return add_time(environment) if timed else environment
 
 
 @functools.lru_cache(maxsize=64)  # a study asks once per arm and seed
-def _facts_of(
-    task: str, action_repeat: int | None, discrete: bool, images: bool, timed: bool
-) -> tuple[Spec, int]:
+def _facts_of(task: str, *wishes: Any) -> tuple[Spec, int]:
     """Build a task's environment once, begin an episode, and ask what it looks like."""
-    environment = make(task, action_repeat, discrete=discrete, images=images)
-    if timed:
-        environment = add_time(environment)
+    environment = _build(task, *wishes)
     try:
         environment.reset(0)
     except Exception as error:  # the user's own environment may raise anything

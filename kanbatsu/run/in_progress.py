@@ -7,28 +7,15 @@ from typing import Any
 from kanbatsu.agents import AGENTS
 from kanbatsu.agents.pqn import over_training
 from kanbatsu.envs.functional import functional_of
-from kanbatsu.envs.make import make
-from kanbatsu.envs.spec import Environment
-from kanbatsu.envs.timed import add_time
 from kanbatsu.envs.vector import VectorEnvironment
 from kanbatsu.files.store import RunFolder
+from kanbatsu.run.check import environment_of
 from kanbatsu.run.log import Log
-from kanbatsu.run.record import Run
+from kanbatsu.run.record import Run, refuse_seed
 from kanbatsu.train import checkpoint
 from kanbatsu.train.device import DeviceMember
 from kanbatsu.train.host import HostMember
 from kanbatsu.train.turn import Position, Stopwatch, Turn
-
-
-def build_environment(run: Run) -> Environment:
-    """Build a run's environment as its agent wants it: its actions, and the time where it reads it.
-
-    Raises:
-        TaskError: The task does not exist, or the agent cannot use it.
-    """
-    entry, repeat = AGENTS[run.agent], run.train.action_repeat
-    environment = make(run.task, repeat, discrete=entry.discrete, images=entry.images)
-    return add_time(environment) if getattr(run.config, "time", False) else environment
 
 
 class RunInProgress:
@@ -42,14 +29,15 @@ class RunInProgress:
     """
 
     def __init__(self, run: Run, files: RunFolder) -> None:
+        refuse_seed(run.seed)
         self.run, self.files = run, files
         schedule: Any = run.train
-        self._arena, self.watch = build_environment(run), Stopwatch()
+        self._arena, self.watch = environment_of(run), Stopwatch()
         config = over_training(run.config, -(-run.env_steps // self._arena.action_repeat))
         agent = AGENTS[run.agent].agent(self._arena.spec, config)
         functional = functional_of(self._arena)
         if functional is None:
-            environments = [build_environment(run) for _ in range(schedule.environments)]
+            environments = [environment_of(run) for _ in range(schedule.environments)]
             vector = VectorEnvironment(environments, seed=run.seed)
             self.member: Any = HostMember(agent, schedule, vector, run.seed, self.watch)
         else:
@@ -66,7 +54,7 @@ class RunInProgress:
         else:
             self.member.load(saved.arrays, Position(*saved.facts["position"]))
             self.watch.seconds.update(saved.facts["seconds"])
-            files.truncate(saved.facts["sizes"])
+            files.truncate(saved.facts["sizes"], saved.facts.get("results"))
             self._log.resume()
 
     def write(self, turn: Turn, index: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from kanbatsu.envs.spec import Environment
 from kanbatsu.envs.vector import Episode
-from kanbatsu.files.store import RunFolder
+from kanbatsu.files.store import METRICS, RunFolder
 from kanbatsu.machine import peak_resident_bytes
 from kanbatsu.run.operations import Operations, operations
 from kanbatsu.run.record import Run
@@ -169,9 +169,11 @@ class Log:
 
     def save(self, env_steps: int, last: bool) -> None:
         """Save what the run continues from; of the last checkpoint no older one is kept."""
+        sizes = self.files.sizes()
         facts = {
             "position": self._member.position,
-            "sizes": self.files.sizes(),
+            "sizes": sizes,
+            "results": self.files.digest(sizes[METRICS]),
             "seconds": self._watch.seconds,
         }
         checkpoint.save(

@@ -11,6 +11,9 @@ from kanbatsu.agents.sac import SACConfig
 from kanbatsu.agents.schedule import Schedule, TrainConfig
 from kanbatsu.files.tables import from_dict
 
+SEEDS = 2**32
+"""Number of seeds that there are: random draws take 32 bits of one, and no more."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -21,13 +24,29 @@ class Run:
     agent: str = "sac"
     """Name of the algorithm: sac, ddpg, pqn, stream_ac or stream_q."""
     seed: int = 0
-    """Seed of every random draw in the run."""
+    """Seed of every random draw in the run, below 2**32."""
     env_steps: int = 200_000
     """Simulator steps, before action repeat, at which the run ends."""
     config: AgentConfig = field(default_factory=SACConfig)
     """The algorithm's own configuration."""
     train: Schedule = field(default_factory=TrainConfig)
     """Schedule of the run, of the kind that `kanbatsu.agents.AGENTS` names for the agent."""
+
+
+def refuse_seed(seed: int, name: str = "seed") -> None:
+    """Refuse a seed of which only a part would be used, so that two seeds would draw alike.
+
+    Raises:
+        ValueError: It is negative, or takes more than 32 bits.
+
+    Example:
+        >>> refuse_seed(2**32 + 1)
+        Traceback (most recent call last):
+        ...
+        ValueError: seed must lie in 0 to 4,294,967,295 (32 bits), not 4294967297
+    """
+    if not 0 <= seed < SEEDS:
+        raise ValueError(f"{name} must lie in 0 to {SEEDS - 1:,} (32 bits), not {seed}")
 
 
 def run_from_dict(table: Mapping[str, Any]) -> Run:

@@ -1,8 +1,10 @@
-"""Solving what arms are matched in: kept weights exactly, operations to within one decision."""
+"""Solving what arms are matched in: kept weights exactly, operations to within a turn."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,16 +19,14 @@ WIDEST = 1 << 15
 """Largest width that is looked for."""
 
 
-class NeedsMeasurement(RecordError):
-    """A match of time that nothing was measured for."""
-
-
 Seconds = Callable[[Arm, str], Callable[[int], float]]
 """From an arm and a task to how long a run of so many env steps takes here."""
 
 
 def solve(
-    study: Study, old: Mapping[str, Any] | None = None, seconds: Seconds | None = None
+    study: Study,
+    old: Mapping[str, Any] | None = None,
+    measure: Callable[[Study], Seconds] | None = None,
 ) -> Study:
     """Return the study with every match solved, on every task.
 
@@ -34,7 +34,8 @@ def solve(
         study: As it was read.
         old: What `study.json` holds already. A match that was solved there for the same arms keeps
             its solution, so that a study continues as it began, on whatever machine.
-        seconds: Measures how long runs take; asked only where a match of time is new.
+        measure: Times the arms of a study; called once, and only where a match of time is new, with
+            all other matches solved and those of time left out.
 
     Raises:
         RecordError: A match that cannot be met; one line each.
@@ -49,10 +50,24 @@ def solve(
         >>> round(solved.runs()[1].run.config.critic.sparsity, 4)
         0.9357
     """
-    arms, problems = dict(study.arms), []
-    for name, arm in study.arms.items():
+    arms, problems = dict(study.arms), list[str]()
+
+    @functools.cache
+    def seconds() -> Seconds:
+        if measure is None:
+            raise ValueError("a match of time needs a measurement")
+        ready = {
+            name: dataclasses.replace(arm, match=None) if _is_of_time(arm) else arm
+            for name, arm in arms.items()
+        }
+        return measure(dataclasses.replace(study, arms=ready))
+
+    for name in sorted(arms, key=lambda name: _is_of_time(arms[name])):
+        arm = arms[name]
         if arm.match is None:
             continue
+        if problems and _is_of_time(arm):
+            break  # nothing is timed in vain
         depends = _hash(study, arm)
         stored = ((old or {}).get("arms", {}).get(name, {})).get("solved") or {}
         solved = {}
@@ -61,10 +76,9 @@ def solve(
                 if stored.get(task, {}).get("asked") == depends:
                     solved[task] = _read(arm, stored[task])
                 else:
-                    solved[task] = dataclasses.replace(
-                        _solve(study, arm, task, seconds), asked=depends
-                    )
-            except NeedsMeasurement:
+                    solution = _solve(study, arm, task, seconds)
+                    solved[task] = dataclasses.replace(solution, asked=depends)
+            except RecordError:  # of an arm that could not be timed
                 raise
             except ValueError as error:
                 problems.append(f"arm.{name}.match: {error}")
@@ -72,6 +86,10 @@ def solve(
     if problems:
         raise RecordError("\n".join(dict.fromkeys(problems)))
     return dataclasses.replace(study, arms=arms)
+
+
+def _is_of_time(arm: Arm) -> bool:
+    return arm.match is not None and arm.match.what == "time"
 
 
 def matches(study: Study) -> Iterator[str]:
@@ -95,7 +113,7 @@ def came_out(study: Study, timed: Mapping[str, Any]) -> Iterator[str]:
         timed: What `timing.json` has in `arms`: the median `seconds` of each arm's runs.
     """
     for name, arm in study.arms.items():
-        if arm.match is None or arm.match.what != "time":
+        if arm.match is None or not _is_of_time(arm):
             continue
         took, other = timed[name]["seconds"], timed[arm.match.to]["seconds"]
         if took and other:
@@ -113,7 +131,7 @@ def total_flops(arm: Arm, task: str, env_steps: int) -> int:
     return each.total(*arm.train.counts(turn))
 
 
-def _solve(study: Study, arm: Arm, task: str, seconds: Seconds | None) -> Solved:
+def _solve(study: Study, arm: Arm, task: str, seconds: Callable[[], Seconds]) -> Solved:
     assert arm.match is not None
     other = study.arms[arm.match.to]
     if arm.match.what == "kept":
@@ -125,9 +143,7 @@ def _solve(study: Study, arm: Arm, task: str, seconds: Seconds | None) -> Solved
         says = f"env_steps = {steps:,}, {done:.4g} operations a run ({goal:.4g})"
         return Solved(arm.config, steps, says)
     if arm.match.what == "time":
-        if seconds is None:
-            raise NeedsMeasurement("a match of time needs a measurement")
-        of_other, of_arm = seconds(other, task), seconds(arm, task)
+        of_other, of_arm = seconds()(other, task), seconds()(arm, task)
         goal_seconds = of_other(study.env_steps)
         steps = _env_steps(arm, task, goal_seconds, of_arm)
         says = f"env_steps = {steps:,}, {of_arm(steps):.0f} s a run ({goal_seconds:.0f} s)"
@@ -170,36 +186,51 @@ def _width(config: Any, network: str, arm: Arm, task: str, goal: int) -> int:
         except ValueError:  # too narrow for its sparsity: some layer would be empty
             return 0
 
-    low, high = 0, 1
-    while kept(high) < goal:
-        low, high = high, 2 * high
-        if high > WIDEST:
-            raise ValueError(f"{network}: no width up to {WIDEST:,} keeps {goal:,} weights")
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if kept(middle) < goal else (low, middle)
-    return low if kept(low) and goal - kept(low) < kept(high) - goal else high
+    try:
+        return _nearest(kept, goal, most=WIDEST)
+    except ValueError:
+        message = f"{network}: no width up to {WIDEST:,} keeps {goal:,} weights"
+        raise ValueError(message) from None
 
 
 def _env_steps(arm: Arm, task: str, goal: int | float, amount: Callable[[int], int | float]) -> int:
-    """Return the env steps, in whole decisions, whose amount is nearest to `goal`."""
+    """Return the env steps, in whole interactions, whose amount is nearest to `goal`."""
     _, repeat = task_facts(task, arm.agent, arm.config, arm.train)
     each = repeat * arm.train.environments
+    return each * _nearest(lambda turn: amount(turn * each), goal)
+
+
+def _nearest(
+    amount: Callable[[int], int | float], goal: int | float, most: int = sys.maxsize
+) -> int:
+    """Return the number from 1 to `most` whose amount, which grows with it, is nearest to `goal`.
+
+    Raises:
+        ValueError: No number up to `most` has as much.
+
+    Example:
+        >>> _nearest(lambda number: 3 * number, goal=10)
+        3
+    """
     low, high = 0, 1
-    while amount(high * each) < goal:
+    while amount(high) < goal:
         low, high = high, 2 * high
+        if high > most:
+            raise ValueError(f"no number up to {most:,} has {goal:,}")
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if amount(middle * each) < goal else (low, middle)
-    nearer = low > 0 and goal - amount(low * each) < amount(high * each) - goal
-    return (low if nearer else high) * each
+        low, high = (middle, high) if amount(middle) < goal else (low, middle)
+    nearer = low > 0 and amount(low) > 0 and goal - amount(low) < amount(high) - goal
+    return low if nearer else high
 
 
 def _kept(config: Any, arm: Arm, task: str) -> dict[str, int]:
-    """Return the kept weights of each network, over all its members."""
-    run = Run(task, arm.agent, 0, 1, config, arm.train)
-    members = {name: getattr(getattr(config, name), "members", 1) for name in ("actor", "critic")}
-    return {name: count.kept * members.get(name, 1) for name, count in check(run).items()}
+    """Return the kept weights of each network, over all critics."""
+    counts = check(Run(task, arm.agent, 0, 1, config, arm.train))
+    return {
+        name: count.kept * getattr(getattr(config, name), "members", 1)
+        for name, count in counts.items()
+    }
 
 
 def _with(config: Any, network: str, **changes: Any) -> Any:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, parse_override
+from kanbatsu.run.record import refuse_seed
 from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.plan import Arm, Study
-from kanbatsu.study.rule import DecisionRule, rule_problems
+from kanbatsu.study.rule import rule_problems
+
+Loaded = TypeVar("Loaded")
+
+MOST_SEEDS = 100_000
+"""Seeds that a number may stand for; a larger one is likely to be meant as a seed itself."""
 
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Safe in a file name on any system, and without the dot that separates an override's path."""
@@ -33,14 +39,30 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
         RecordError: The file is no TOML, or what it says makes no study; one line per mistake.
         OSError: The file cannot be read.
     """
+
+    def build(table: Mapping[str, Any]) -> Study:
+        return study_from_dict(functools.reduce(_override, overrides, table))
+
+    return load(path, build)
+
+
+def load(path: Path | str, build: Callable[[Mapping[str, Any]], Loaded]) -> Loaded:
+    """Read a TOML file in UTF-8, with or without a byte-order mark, and build what it describes.
+
+    Args:
+        path: The file.
+        build: Builds it from the file's table.
+
+    Raises:
+        RecordError: The file is no TOML, or `build` refuses it; each line begins with the path.
+        OSError: The file cannot be read.
+    """
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        table = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} is not valid TOML: {error}") from None
-    for override in overrides:
-        table = _override(table, override)
     try:
-        return study_from_dict(table)
+        return build(table)
     except RecordError as error:
         raise RecordError(
             "\n".join(f"{path}: {line}" for line in str(error).splitlines())
@@ -66,51 +88,36 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
     """
     named = {key: value for key, value in table.items() if key in _STUDY_KEYS}
     defaults = {key: value for key, value in table.items() if key not in _STUDY_KEYS}
-    if type(named.get("seeds")) is int:
-        named["seeds"] = list(range(named["seeds"]))
-    arms = named.pop("arm", {})
+    arms, seeds = named.pop("arm", {}), named.get("seeds")
     problems = _arm_problems(arms, defaults, named.get("agent", "sac"))
+    if type(seeds) is int:
+        named["seeds"] = list(range(min(seeds, MOST_SEEDS)))
+        if seeds > MOST_SEEDS:
+            problems.append(f"seeds: {seeds} of them are too many; one seed is seeds = [{seeds}]")
     try:
-        header = from_dict(_Header, named)
+        study = from_dict(Study, named)
     except RecordError as error:
         problems.append(str(error))
     if problems:
         raise RecordError("\n".join(problems))
-    study = Study(
-        **_shallow(header),
-        arms={name: _arm(header.agent, defaults, arm, f"arm.{name}") for name, arm in arms.items()},
-    )
+    read = {name: _arm(study.agent, defaults, arm, f"arm.{name}") for name, arm in arms.items()}
+    study = dataclasses.replace(study, arms=read)
     problems = list(_study_problems(study))
     if problems:
         raise RecordError("\n".join(problems))
     return study
 
 
-@dataclass(frozen=True)
-class _Header:
-    """What a study file says beside its arms and their defaults."""
-
-    question: str
-    tasks: tuple[str, ...]
-    env_steps: int
-    seeds: tuple[int, ...]
-    agent: str = "sac"
-    control: str | None = None
-    note: str | None = None
-    decision: DecisionRule | None = None
+def _names(record: Any) -> set[str]:
+    return {item.name for item in dataclasses.fields(record)}
 
 
-_STUDY_KEYS = ("arm", *(item.name for item in dataclasses.fields(_Header)))
-
-
-def _shallow(record: Any) -> dict[str, Any]:
-    return {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
+_STUDY_KEYS = _names(Study) - {"arms"} | {"arm"}
 
 
 def _settings(agent: str) -> set[str]:
-    """Names of everything that an arm with this agent can set."""
-    own = {item.name for item in dataclasses.fields(AGENTS[agent].config)}
-    return own | {"agent", "train", "match"}
+    """Return the names of everything that an arm with this agent can set."""
+    return _names(AGENTS[agent].config) | {"agent", "train", "match"}
 
 
 def _arm(agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], where: str) -> Arm:
@@ -170,10 +177,6 @@ once, without batch and replay; remove it, or set it in the arms of other agents
                 for name in unfit
             )
         )
-
-
-def _names(schedule: Any) -> set[str]:
-    return {item.name for item in dataclasses.fields(schedule)}
 
 
 def _arm_problems(arms: Any, defaults: Mapping[str, Any], agent: Any) -> list[str]:
@@ -240,8 +243,11 @@ def _study_problems(study: Study) -> Iterable[str]:
         twice = sorted({str(value) for value in values if values.count(value) > 1})
         if twice:
             yield f"{name}: {', '.join(twice)} is there more than once; each may be there once"
-    if any(seed < 0 for seed in study.seeds):
-        yield "seeds: must be 0 or more"
+    for seed in study.seeds:
+        try:
+            refuse_seed(seed, "seeds: each")
+        except ValueError as error:
+            yield str(error)
     if study.decision is not None:
         yield from rule_problems(study.decision, study.control, study.arms, study.tasks)
 

@@ -59,7 +59,7 @@ class Study:
     """Simulator steps, before action repeat, at which each run ends."""
     seeds: tuple[int, ...]
     """Seeds: there is one run for each arm, task and seed."""
-    arms: Mapping[str, Arm]
+    arms: Mapping[str, Arm] = field(default_factory=dict)
     """The configurations that are compared, by name."""
     agent: str = "sac"
     """The algorithm of arms that do not name their own."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import os
+import secrets
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -16,11 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
+from kanbatsu.files.disk import digest, read_json, write_sealed
+from kanbatsu.files.shape import Each
 from kanbatsu.tree import path_name
 
 Tree = TypeVar("Tree")
 KEEP = 2
 """Checkpoints kept: the newest, and the one before it in case the newest is damaged."""
+
+FACTS = "facts.json"
+DRAFT = ".draft"
+"""End of the hidden names of folders that are being written or removed."""
 
 
 class Checkpoint(NamedTuple):
@@ -33,20 +39,22 @@ class Checkpoint(NamedTuple):
 def save(folder: Path, name: str, checkpoint: Checkpoint, keep: int = KEEP) -> None:
     """Write a checkpoint atomically and forget all but the newest few.
 
-    A kill or a full disk at any moment leaves the earlier ones as they were.
+    A kill or a full disk at any moment leaves the earlier ones as they were. Whatever else lies in
+    the folder is no checkpoint, and stays.
 
     Args:
-        folder: holds all checkpoints of a run.
-        name: sorts after the names of earlier ones.
-        checkpoint: what to save.
-        keep: how many to keep, this one included.
+        folder: folder of all checkpoints of a run.
+        name: name of digits, which sorts after the names of earlier ones.
+        checkpoint: arrays and facts to save.
+        keep: number of checkpoints to keep, this one included.
 
     Raises:
         OSError, SafetensorError: if it cannot be written; nothing of it is left behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{name}.draft"
-    shutil.rmtree(draft, ignore_errors=True)
+    for left in folder.glob(f".*{DRAFT}"):
+        _remove(left)
+    draft = _beside(folder / name)
     try:
         draft.mkdir()
         digests = {}
@@ -54,16 +62,20 @@ def save(folder: Path, name: str, checkpoint: Checkpoint, keep: int = KEEP) -> N
             path = draft / f"{group}.safetensors"
             safetensors.numpy.save_file(dict(arrays), path)
             digests[group] = _sync_and_digest(path)
-        facts = draft / "facts.json"
-        facts.write_text(json.dumps({"facts": checkpoint.facts, "sha256": digests}))
-        _sync_and_digest(facts)
-        shutil.rmtree(folder / name, ignore_errors=True)
+        write_sealed(draft / FACTS, {"facts": checkpoint.facts, "sha256": digests})
+        _forget(folder / name)
         draft.rename(folder / name)
     except (OSError, safetensors.SafetensorError):
-        shutil.rmtree(draft, ignore_errors=True)
+        _remove(draft)
         raise
     for old in _names(folder)[:-keep]:
-        shutil.rmtree(folder / old)
+        try:
+            _forget(folder / old)
+        except OSError as error:
+            warnings.warn(
+                f"the checkpoint {folder / old} cannot be removed now ({error}); the run goes on",
+                stacklevel=2,
+            )
 
 
 def load_latest(folder: Path) -> Checkpoint | None:
@@ -72,15 +84,17 @@ def load_latest(folder: Path) -> Checkpoint | None:
     Returns:
         None where there is none.
     """
-    for name in reversed(_names(folder)):
+    damaged: dict[str, Exception] = {}
+    whole, names = None, _names(folder)
+    while names and whole is None:
         try:
-            return _load(folder / name)
-        except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-            warnings.warn(
-                f"the checkpoint {folder / name} is damaged ({error}); using the one before it",
-                stacklevel=2,
-            )
-    return None
+            whole = _load(folder / names[-1])
+        except (OSError, ValueError, safetensors.SafetensorError) as fault:
+            damaged[names.pop()] = fault
+    remedy = "using the one before it" if names else "no other is whole, so a run starts over"
+    for name, why in damaged.items():
+        warnings.warn(f"the checkpoint {folder / name} is damaged ({why}); {remedy}", stacklevel=2)
+    return whole
 
 
 def to_arrays(tree: Any) -> dict[str, np.ndarray]:
@@ -123,17 +137,35 @@ def from_arrays(template: Tree, arrays: Mapping[str, np.ndarray]) -> Tree:
 
 
 def _names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    """Return the names of checkpoints, oldest first: folders named by a number, nothing else."""
+    found = (path for path in folder.glob("[0-9]*") if path.name.isdigit() and path.is_dir())
+    return sorted(path.name for path in found)
+
+
+def _beside(path: Path) -> Path:
+    """Return a name that no process has used for something on its way in or out."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{DRAFT}")
+
+
+def _forget(path: Path) -> None:
+    """Take a checkpoint out of the way at once; files in use elsewhere may go later."""
+    if path.exists():
+        gone = _beside(path)
+        path.rename(gone)
+        _remove(gone)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path)
 
 
 def _load(path: Path) -> Checkpoint:
-    record = json.loads((path / "facts.json").read_text())
+    record = read_json(path / FACTS, {"facts": dict, "sha256": Each(str)})
     arrays = {}
-    for group, digest in record["sha256"].items():
+    for group, expected in record["sha256"].items():
         file = path / f"{group}.safetensors"
-        if _digest(file) != digest:
+        if digest(file) != expected:
             raise ValueError(f"{file.name} does not match its checksum")
         arrays[group] = safetensors.numpy.load_file(file)
     return Checkpoint(arrays, record["facts"])
@@ -142,9 +174,4 @@ def _load(path: Path) -> Checkpoint:
 def _sync_and_digest(path: Path) -> str:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    return _digest(path)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest(path)

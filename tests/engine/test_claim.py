@@ -119,7 +119,9 @@ def test_only_some_of_many_differences_are_listed(folder: StudyFolder) -> None:
 
 def test_a_damaged_record_is_told(folder: StudyFolder) -> None:
     (folder.path / "study.json").write_text("{")
-    with pytest.raises(StudyError, match=r"study\.json is not valid JSON .* restore or delete it"):
+    with pytest.raises(
+        StudyError, match=r"study\.json is not valid JSON .* restore it, or delete it"
+    ):
         claim(folder, record())
 
 

@@ -132,12 +132,16 @@ def test_impossible_numbers_are_refused_all_at_once(
     assert not any(tmp_path.iterdir())
 
 
-def test_a_damaged_result_is_told_before_anything_starts(
-    tmp_path: Path, make_tiny_study: Callable[..., Study]
+def test_a_damaged_result_fails_its_run_alone_and_says_what_to_do(
+    tasks: Path, make_tiny_study: Callable[..., Study]
 ) -> None:
-    study = make_tiny_study(("gym/Pendulum-v1",))
-    (run,) = folders(study, tmp_path).values()
+    study, paper = make_tiny_study(("tricky:good", "gym/Pendulum-v1")), Paper()
+    run = folders(study, tasks)["gym/Pendulum-v1"]
     run.write_config({"env_steps": 40})
     (run.path / "metrics.jsonl").write_text("nonsense\n")
-    with pytest.raises(StudyError, match=r"line 1, is damaged .* Delete the run's folder"):
-        run_study(study, tmp_path, PlaceConfig(workers=1), command="", display=Paper())
+    assert not run_study(study, tasks, TWO, command="", display=paper)
+    assert folders(study, tasks)["tricky:good"].finished
+    (failure,) = (line for line in paper.lines if line.startswith("FAILED"))
+    assert "metrics.jsonl, line 1, is damaged" in failure
+    assert "Delete the run's folder" in failure
+    assert (run.read_status() or {})["state"] == "failed"

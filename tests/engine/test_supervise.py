@@ -15,7 +15,7 @@ from kanbatsu.study.plan import Study
 
 def carry(study: Study, tasks: Path, **more: Any) -> tuple[RunEnd, list[str], RunFolder]:
     (planned,) = study.runs()
-    order = Order(to_dict(planned.run), str(tasks / "run"), str(tasks), **more)
+    order = Order({str(tasks / "run"): to_dict(planned.run)}, str(tasks), **more)
     supervised = Supervised(order, usable_cores()[:1], dict(os.environ))
     deadline = time.monotonic() + 120.0
     try:

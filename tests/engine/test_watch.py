@@ -1,6 +1,7 @@
 """A study seen from outside, by its files alone; and trackers that listen to the same files."""
 
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from kanbatsu.engine import track
 from kanbatsu.engine.progress import LineDisplay, View
-from kanbatsu.engine.track import Tracker, make_tracker
+from kanbatsu.engine.track import Tracker
 from kanbatsu.engine.watch import watch
 from kanbatsu.files.lock import StudyError, own
 from kanbatsu.files.store import RunFolder, StudyFolder
@@ -80,7 +81,7 @@ def test_no_time_between_two_looks_is_refused(
 def test_tensorboard_gets_every_number_once(begun: tuple[Path, list[RunFolder]]) -> None:
     pytest.importorskip("tensorboard")
     out, files = begun
-    with make_tracker("tensorboard", StudyFolder(out), [run.path.name for run in files]) as tracker:
+    with Tracker("tensorboard", StudyFolder(out), [run.path.name for run in files]) as tracker:
         tracker.update()
         # A run that continues cuts lines off, writes them again, and goes on.
         size = files[2].sizes()["metrics.jsonl"]
@@ -117,10 +118,11 @@ def test_what_the_last_update_opens_is_closed_too(
         def close(self) -> None:
             done.append((self.run_id, "close"))
 
+    monkeypatch.setitem(sys.modules, "wandb", track)  # whether it is installed or not
     monkeypatch.setitem(track._SINKS, "wandb", Fake)
     out, files = begun
     names = [run.path.name for run in files]
-    with track.Tracker("wandb", StudyFolder(out), names):
+    with Tracker("wandb", StudyFolder(out), names):
         pass
     written = {run_id for run_id, what in done if what == "write"}
     assert written == {run_id for run_id, what in done if what == "close"}
@@ -139,7 +141,8 @@ def scalars(folder: Path) -> list[tuple[str, int, Any]]:
 
 
 def test_an_absent_tracker_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(StudyError, match=r"pip install 'kanbatsu\[wandb\]'"):
-        make_tracker("wandb", StudyFolder(tmp_path), [])
-    assert isinstance(make_tracker(None, StudyFolder(tmp_path), ["a"]), Tracker)
+        Tracker("wandb", StudyFolder(tmp_path), [])
+    with Tracker(None, StudyFolder(tmp_path), ["a"]) as tracker:
+        tracker.update()

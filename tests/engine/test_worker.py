@@ -49,7 +49,7 @@ def test_a_worker_reports_and_ends_with_the_engine(
     endless = to_dict(planned.run) | {"env_steps": 1_000_000}
     before = os.sched_getaffinity(0)
     core = usable_cores()[-1]
-    worker = Worker(endless, tasks / "run", [core], dict(os.environ))
+    worker = Worker({tasks / "run": endless}, [core], dict(os.environ))
     try:
         assert os.sched_getaffinity(0) == before
         assert os.sched_getaffinity(worker.pid) == {core}
@@ -69,7 +69,7 @@ def test_a_worker_reports_and_ends_with_the_engine(
 
 
 def test_a_worker_that_cannot_start_says_why(tasks: Path) -> None:
-    worker = Worker({"agent": "ppo"}, tasks / "run", usable_cores(), dict(os.environ))
+    worker = Worker({tasks / "run": {"agent": "ppo"}}, usable_cores(), dict(os.environ))
     wait(worker, lambda: worker.poll() is not None)
     assert worker.poll() == 1
     assert worker.error is None

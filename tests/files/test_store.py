@@ -21,11 +21,11 @@ def evaluation(env_steps: int) -> dict:
 
 
 def test_run_files_come_back_as_written(run: RunFolder) -> None:
-    run.write_config({"task": "dmc/walker-walk", "seed": 3})
+    run.write_config({"task": "dmc/walker-walk", "seed": 3, "env_steps": 5})
     run.write_status("failed", "NaN at step 7", "Traceback ...")
     run.write_machine({"cores": 2})
     run.append_timing({"env_steps": 10, "seconds": 0.5})
-    assert run.read_config() == {"task": "dmc/walker-walk", "seed": 3}
+    assert run.read_config() == {"task": "dmc/walker-walk", "seed": 3, "env_steps": 5}
     assert run.read_status() == {
         "state": "failed",
         "error": "NaN at step 7",
@@ -110,8 +110,10 @@ def test_finished_is_computed_from_the_last_evaluation(run: RunFolder) -> None:
     assert not run.finished
     run.append(evaluation(50))
     run.append({"kind": "update", "env_steps": 100, "metrics": {}})
+    run.write_status("finished")
     assert not run.finished
     run.append(evaluation(100))
+    run.write_status("running")
     assert run.finished
 
 
@@ -153,9 +155,10 @@ def test_study_files(tmp_path: Path) -> None:
     assert not study.holds_study
     with pytest.raises(FileNotFoundError, match=r"holds no study.*kanbatsu study"):
         study.read_study()
-    study.write_study({"question": "Größer?"})
+    record = {"question": "Größer?", "tasks": ["a"], "seeds": [0], "env_steps": 5, "arms": {}}
+    study.write_study(record)
     assert study.holds_study
-    assert study.read_study() == {"question": "Größer?"}
+    assert study.read_study() == record
     study.write_report("<html>")
     study.write_summary({"arms": []})
     study.write_timing({"runs": {}})

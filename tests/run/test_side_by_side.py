@@ -2,87 +2,19 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kanbatsu.agents.sac import SACConfig
-from kanbatsu.agents.schedule import StreamTrainConfig, TrainConfig
-from kanbatsu.agents.stream_ac import StreamACConfig
-from kanbatsu.agents.stream_q import StreamQConfig
 from kanbatsu.engine.populations import run_populations
+from kanbatsu.engine.supervise import RunEnd
 from kanbatsu.envs.vector import EnvironmentFault, VectorEnvironment
 from kanbatsu.files.store import RunFolder, StudyFolder
-from kanbatsu.nn.config import CriticConfig, NetworkConfig
-from kanbatsu.nn.stream import StreamNetworkConfig
 from kanbatsu.run import carry
 from kanbatsu.run.carry import run_one, run_side_by_side
-from kanbatsu.run.record import Run
 from kanbatsu.study.file import study_from_dict
 from kanbatsu.train import threads
-
-SMALL = StreamNetworkConfig(width=8, blocks=1, initial_sparsity=0.5, sparsity=0.5)
-SCHEDULE = StreamTrainConfig(
-    evaluate_every=300,
-    evaluation_episodes=1,
-    probe_every=100,
-    probe_batch=64,
-    log_every=50,
-    checkpoint_every=100,
-)
-RUNS = {
-    "compiled": Run("jax/cartpole", "stream_q", 3, 300, StreamQConfig(SMALL), SCHEDULE),
-    "host": Run("gym/Pendulum-v1", "stream_ac", 3, 300, StreamACConfig(SMALL, SMALL), SCHEDULE),
-    "replay": Run(
-        "gym/Pendulum-v1",
-        "sac",
-        3,
-        300,
-        SACConfig(
-            actor=NetworkConfig(width=8, blocks=1),
-            critic=CriticConfig(width=8, blocks=1, sparsity=0.5),
-        ),
-        TrainConfig(
-            batch_size=8,
-            warmup_interactions=60,
-            replay_capacity=200,
-            evaluate_every=300,
-            evaluation_episodes=1,
-            probe_every=100,
-            probe_batch=64,
-            log_every=50,
-            checkpoint_every=100,
-            environments=2,
-        ),
-    ),
-}
-
-
-RUNS["device"] = replace(RUNS["replay"], task="jax/pendulum")
-
-DENSE = {"sparsity": 0.0, "compute": "masked"}
-GROUPED = {"sparsity": 0.5, "pattern": "grouped", "group_size": 4, "compute": "masked"}
-OTHERS = {  # the shapes of RUNS, thinned otherwise
-    "compiled": StreamQConfig(replace(SMALL, initial_sparsity=0.0, **DENSE)),
-    "host": StreamACConfig(replace(SMALL, **DENSE), replace(SMALL, **GROUPED)),
-    "replay": SACConfig(
-        actor=NetworkConfig(width=8, blocks=1, **GROUPED),
-        critic=CriticConfig(width=8, blocks=1, **DENSE),
-    ),
-}
-OTHERS["device"] = OTHERS["replay"]
-
-
-class Killed(Exception):
-    """What the test raises in the middle of a population."""
-
-
-def two(kind):
-    return [RUNS[kind], replace(RUNS[kind], seed=4)]
-
-
-def three(kind):
-    return [*two(kind), replace(RUNS[kind], config=OTHERS[kind])]
 
 
 def numbers(record):
@@ -103,23 +35,25 @@ def numbers(record):
     return found, rest
 
 
-def test_threads_change_nothing(tmp_path, monkeypatch):
-    runs = two("replay")
+def test_threads_change_nothing(runs, tmp_path, monkeypatch):
+    pair = runs["replay"][:2]
     monkeypatch.setattr(threads, "usable_cores", lambda: [0, 1])
     for name, seconds in (("turns", float("inf")), ("threads", -1.0)):
         monkeypatch.setattr(threads, "HANDOVER_SECONDS", seconds)
-        assert run_side_by_side(runs, [tmp_path / name / str(i) for i in range(2)]) == [None, None]
+        assert run_side_by_side(pair, [tmp_path / name / str(i) for i in range(2)]) == [None, None]
     for i in range(2):
         one, other = (RunFolder(tmp_path / name / str(i)) for name in ("turns", "threads"))
         assert one.metrics() == other.metrics()
 
 
-@pytest.mark.parametrize("kind", RUNS)
-def test_a_member_leaves_the_run_that_it_would_be_alone_and_continues_exactly(kind, tmp_path):
-    runs, places = three(kind), range(3)
+@pytest.mark.parametrize("kind", ["compiled", "host", "replay", "device"])
+def test_a_member_leaves_the_run_that_it_would_be_alone_and_continues_exactly(
+    kind, runs, kill, tmp_path
+):
+    three, places = runs[kind], range(3)
     together = [tmp_path / "together" / str(place) for place in places]
-    assert run_side_by_side(runs, together) == [None, None, None]
-    for run, folder in zip(runs, together, strict=True):
+    assert run_side_by_side(three, together) == [None, None, None]
+    for run, folder in zip(three, together, strict=True):
         alone = RunFolder(tmp_path / "alone" / folder.name)
         run_one(run, alone.path)
         ours, theirs = RunFolder(folder).metrics(), alone.metrics()
@@ -135,36 +69,32 @@ def test_a_member_leaves_the_run_that_it_would_be_alone_and_continues_exactly(ki
     assert records[0] != records[1]  # seeds differ
     assert records[0] != records[2]  # masks do
 
-    def kill(env_steps):
-        if env_steps == 250:
-            raise Killed
-
     again = [tmp_path / "killed" / str(place) for place in places]
-    with pytest.raises(Killed):
-        run_side_by_side(runs, again, kill)
-    run_side_by_side(runs, again)
+    with pytest.raises(KeyboardInterrupt):
+        run_side_by_side(three, again, kill)
+    run_side_by_side(three, again)
     for a, b in zip(together, again, strict=True):
         assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
 
 
-def test_packed_weights_are_trained_beside_their_like(tmp_path, monkeypatch):
-    packed = StreamQConfig(replace(SMALL, compute="packed"))
-    runs = [replace(run, env_steps=50) for run in three("compiled")]
-    runs += [replace(run, config=packed) for run in runs[:2]]
+def test_packed_weights_are_trained_beside_their_like(runs, tmp_path, monkeypatch):
+    five = [replace(run, env_steps=50) for run in runs["compiled"]]
+    packed = replace(five[0].config, critic=replace(five[0].config.critic, compute="packed"))
+    five += [replace(run, config=packed) for run in five[:2]]
     seen = []
     train = carry._train
     monkeypatch.setattr(
         carry, "_train", lambda group, *rest: seen.append(list(group)) or train(group, *rest)
     )
     folders = [tmp_path / str(place) for place in range(5)]
-    assert run_side_by_side(runs, folders) == [None] * 5
+    assert run_side_by_side(five, folders) == [None] * 5
     assert seen == [[0, 1, 2], [3, 4]]
     for folder, like in ((folders[3], folders[0]), (folders[4], folders[1])):
         (mine, _), (other, _) = (numbers(RunFolder(f).metrics()) for f in (folder, like))
         np.testing.assert_allclose(mine, other, rtol=2e-3, atol=2e-4)
 
 
-def test_one_that_fails_is_stored_and_the_others_go_on(tmp_path, monkeypatch):
+def test_one_that_fails_is_stored_and_the_others_go_on(runs, tmp_path, monkeypatch):
     step = VectorEnvironment.step
 
     def crash(self, actions):
@@ -175,7 +105,7 @@ def test_one_that_fails_is_stored_and_the_others_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(VectorEnvironment, "step", crash)
     folders = [tmp_path / "3", tmp_path / "4"]
     told = []
-    errors = run_side_by_side(two("host"), folders, told.append)
+    errors = run_side_by_side(runs["host"][:2], folders, told.append)
     assert errors[0] is None
     assert str(errors[1]) == "the simulator broke"
     assert told == list(range(1, 301))
@@ -194,11 +124,17 @@ def carried_out(tmp_path, monkeypatch):
         study, seen, said = study_from_dict(table), [], []
         names = {planned.run_id: (planned.arm, planned.run.seed) for planned in study.runs()}
 
-        def pretend(runs, folders):
-            seen.append([names[folder.name] for folder in folders])
-            return [None] * (len(runs) - 1) + [ValueError("no")]
+        def pretend(order, *rest):
+            seen.append([names[Path(folder).name] for folder in order.runs])
+            for folder, run in list(order.runs.items())[:-1]:
+                files = RunFolder(Path(folder))
+                files.write_config(run)
+                files.append(
+                    {"kind": "evaluation", "env_steps": run["env_steps"], "mean_return": 0.0}
+                )
+            return RunEnd("no")
 
-        monkeypatch.setattr("kanbatsu.engine.populations.run_side_by_side", pretend)
+        monkeypatch.setattr("kanbatsu.engine.populations.carry_through", pretend)
         run_populations(study, StudyFolder(tmp_path), said.append, population)
         return seen, said
 
@@ -228,7 +164,7 @@ def test_runs_of_one_shape_go_side_by_side(carried_out):
     ]
     assert said[:2] == [
         "4 runs of q, thin on jax/cartpole, side by side ...",
-        "3 finished, 1 failed",
+        "3 finished, 1 failed: no",
     ]
 
 
@@ -244,7 +180,7 @@ def test_seeds_of_one_arm_go_side_by_side(carried_out):
     assert seen == [[(arm, 0), (arm, 1)] for arm in TABLE["arm"]]
 
 
-def test_what_is_no_population_is_refused(tmp_path):
-    runs = [RUNS["compiled"], RUNS["host"]]
+def test_what_is_no_population_is_refused(runs, tmp_path):
+    unlike = [runs["compiled"][0], runs["host"][0]]
     with pytest.raises(ValueError, match="runs that differ in seed and in pruning alone"):
-        run_side_by_side(runs, [tmp_path / "a", tmp_path / "b"])
+        run_side_by_side(unlike, [tmp_path / "a", tmp_path / "b"])

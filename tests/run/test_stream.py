@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kanbatsu.agents.schedule import StreamTrainConfig, TrainConfig
+from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.agents.stream_ac import StreamACConfig
 from kanbatsu.agents.stream_q import StreamQConfig
 from kanbatsu.files.store import RunFolder
@@ -14,31 +14,13 @@ from kanbatsu.files.tables import RecordError, to_dict
 from kanbatsu.nn.stream import StreamNetworkConfig
 from kanbatsu.run.carry import run_one
 from kanbatsu.run.check import check
-from kanbatsu.run.record import Run, run_from_dict
+from kanbatsu.run.record import run_from_dict
 from kanbatsu.study.file import study_from_dict
 
-SMALL = StreamNetworkConfig(width=8, blocks=1, initial_sparsity=0.5, sparsity=0.5)
-SCHEDULE = StreamTrainConfig(
-    evaluate_every=300,
-    evaluation_episodes=1,
-    probe_every=100,
-    probe_batch=64,
-    log_every=50,
-    checkpoint_every=100,
-)
-RUNS = {
-    "compiled": Run("jax/cartpole", "stream_q", 3, 300, StreamQConfig(SMALL), SCHEDULE),
-    "host": Run("gym/Pendulum-v1", "stream_ac", 3, 300, StreamACConfig(SMALL, SMALL), SCHEDULE),
-}
 
-
-class Killed(Exception):
-    """What the test raises in the middle of a run."""
-
-
-@pytest.mark.parametrize("kind", RUNS)
-def test_a_run_leaves_its_files_and_continues_exactly(kind, tmp_path):
-    run = RUNS[kind]
+@pytest.mark.parametrize("kind", ["compiled", "host"])
+def test_a_run_leaves_its_files_and_continues_exactly(kind, runs, kill, tmp_path):
+    run = runs[kind][0]
     run_one(run, tmp_path / "whole")
     files = RunFolder(tmp_path / "whole")
     kinds = {}
@@ -58,11 +40,7 @@ def test_a_run_leaves_its_files_and_continues_exactly(kind, tmp_path):
     assert network["flops_per_update"]["sparse"] == 2 * passes * kept + others
     assert run_from_dict(json.loads(json.dumps(to_dict(run)))) == run
 
-    def kill(env_steps):
-        if env_steps == 250:
-            raise Killed
-
-    with pytest.raises(Killed):
+    with pytest.raises(KeyboardInterrupt):
         run_one(run, tmp_path / "killed", kill)
     run_one(run, tmp_path / "killed")
     ours, theirs = (tmp_path / n / "metrics.jsonl" for n in ("killed", "whole"))
@@ -89,13 +67,13 @@ def test_a_run_leaves_its_files_and_continues_exactly(kind, tmp_path):
     ],
     ids=str,
 )
-def test_what_cannot_work_is_refused_before_training(change, message):
+def test_what_cannot_work_is_refused_before_training(runs, change, message):
     with pytest.raises(ValueError, match=message):
-        check(replace(RUNS["compiled"], **change))
+        check(replace(runs["compiled"][0], **change))
 
 
-def test_check_says_what_will_be_kept():
-    counts = check(RUNS["host"])
+def test_check_says_what_will_be_kept(runs):
+    counts = check(runs["host"][0])
     assert set(counts) == {"actor", "critic"}
     assert counts["critic"].kept == round(0.5 * counts["critic"].total)
 

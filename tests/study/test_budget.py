@@ -117,7 +117,7 @@ def test_a_solution_is_kept_with_the_study():
         name = "dense" if arm.match is None else "thin"
         return lambda env_steps: seconds[name] * env_steps
 
-    found = solve(measured, seconds=cost)
+    found = solve(measured, measure=lambda ready: cost)
     assert found.runs()[1].run.env_steps == 200
     timed = {"dense": {"seconds": 50.0}, "thin": {"seconds": 55.0}}
     assert list(came_out(found, timed)) == [

@@ -150,7 +150,9 @@ def test_a_wrong_override_says_what_to_do(file: Path, override: str, message: st
             HEADER.replace("seeds = 2", "seeds = [1, 2, 1]") + ARMS,
             "seeds: 1 is there more than once",
         ),
-        (HEADER.replace("seeds = 2", "seeds = [-1]") + ARMS, "seeds: must be 0 or more"),
+        (HEADER.replace("seeds = 2", "seeds = [-1]") + ARMS, "seeds: each must lie in 0 to"),
+        (HEADER.replace("seeds = 2", f"seeds = [{2**32}]") + ARMS, "not 4294967296"),
+        (HEADER.replace("seeds = 2", "seeds = 20260101123456") + ARMS, "[20260101123456]"),
         (HEADER.replace("seeds = 2", "seeds = true") + ARMS, "seeds: must be a list such as [...]"),
         (
             HEADER.replace('["gym/Pendulum-v1"]', "[]") + ARMS,
