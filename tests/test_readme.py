@@ -44,11 +44,12 @@ COMMANDS = [
 ]
 
 
-def test_the_first_screen_is_a_sentence_a_picture_and_two_commands():
-    title, sentence, picture, commands = PAGES["README.md"].split("\n\n")[:4]
+def test_the_first_screen_is_a_sentence_what_one_gets_and_two_commands():
+    title, sentence, gains, commands = PAGES["README.md"].split("\n\n")[:4]
     assert title == "# kanbatsu"
     assert sentence.count(".") == 1
-    assert picture.endswith("(docs/images/report.png)")
+    assert len(gains.splitlines()) == 2 + 3
+    assert "kanbatsu.prune(model" in gains.splitlines()[2]
     assert commands == "```sh\nmake demo\nmake test\n```"
 
 
