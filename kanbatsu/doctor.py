@@ -81,7 +81,7 @@ def package_facts(installed: Mapping[str, str]) -> list[Fact]:
     """Say which version of each needed package there is.
 
     Args:
-        installed: Versions by package.
+        installed: versions by package.
 
     Example:
         >>> [fact.name for fact in package_facts({"jax": "0.10.2"}) if fact.state == "good"]
@@ -101,7 +101,7 @@ def pair_fact(installed: Mapping[str, str]) -> Fact:
     """Say whether dm_control and mujoco fit each other.
 
     Args:
-        installed: Versions by package.
+        installed: versions by package.
 
     Example:
         >>> pair_fact({"dm_control": "1.0.43", "mujoco": "3.10.0"}).state
@@ -175,8 +175,8 @@ def environment_fact(task: str, needed: bool = True) -> Fact:
     """Load an environment and take a step, in a process of its own: a wrong simulator may crash.
 
     Args:
-        task: Name of the task.
-        needed: Whether its absence is a fault.
+        task: name of the task.
+        needed: whether its absence is a fault.
     """
     code = (
         "import sys, numpy; from kanbatsu.envs.make import make\n"

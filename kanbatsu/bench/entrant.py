@@ -7,7 +7,7 @@ from dataclasses import dataclass
 SIZES = {"4.4M": (128, 512), "17M": (256, 1024), "109M": (640, 2560)}
 """Width of the actor (one block) and of the critic (two blocks), by dense weights on humanoid."""
 OBS_DIM, ACTION_DIM, EPISODE_LENGTH = 67, 21, 500
-"""dmc/humanoid-*, in decisions of two simulator steps."""
+"""dmc/humanoid-*, in interactions of two simulator steps."""
 BATCH = 256
 UPDATES_PER_CALL = 2
 

@@ -41,7 +41,7 @@ def plan(choice: Choice) -> list[list[Entrant]]:
     """Return the contenders of each race; dense comes first.
 
     Raises:
-        BenchError: A size, pattern or way to compute is unknown, a sparsity lies outside (0, 1), or
+        BenchError: a size, pattern or way to compute is unknown, a sparsity lies outside (0, 1), or
             nothing is left to measure.
 
     Example:

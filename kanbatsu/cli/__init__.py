@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: Words after `kanbatsu`; those of the process by default.
+        arguments: words after `kanbatsu`; those of the process by default.
 
     Returns:
         The exit code: 0; 1 if a run failed; 2 if the user must change something first.

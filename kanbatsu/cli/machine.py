@@ -63,7 +63,7 @@ def choice(given: BenchArguments) -> Choice:
     """Read the lists that are separated by commas.
 
     Raises:
-        BenchError: A sparsity is no number.
+        BenchError: a sparsity is no number.
     """
     from kanbatsu.bench.plan import BenchError, Choice
 

@@ -23,9 +23,9 @@ def orders(
     the way to them or ordered by it and not shipped yet, less what customers are owed.
 
     Args:
-        chain: For the largest order.
-        stock: At the end of the period before.
-        levels: One level per stage.
+        chain: for the largest order.
+        stock: at the end of the period before.
+        levels: one level per stage.
 
     Returns:
         The orders, between 0 and the largest that there can be.
@@ -74,9 +74,9 @@ def search(
     for each level, keeps what pays more, and halves the step when nothing does.
 
     Args:
-        chain: The supply chain.
-        seeds: The episodes that levels are judged by; compare policies on others.
-        smallest: Step at which the search ends, in units of the mean demand.
+        chain: the supply chain.
+        seeds: the episodes that levels are judged by; compare policies on others.
+        smallest: step at which the search ends, in units of the mean demand.
 
     Returns:
         The levels, multiples of a power of two.

@@ -15,15 +15,15 @@ from kanbatsu.types import Key, Spec
 
 
 class Clock(NamedTuple):
-    """A simulator's numbers, and the decisions since the episode began."""
+    """A simulator's numbers, and the interactions since the episode began."""
 
     x: Float[Array, " n"]
-    decisions: Int[Array, ""]
+    interactions: Int[Array, ""]
 
 
 @dataclass(frozen=True)
 class CartPole:
-    """Keep a pole upright on a cart that is pushed left or right; reward 1 for every decision.
+    """Keep a pole upright on a cart that is pushed left or right; reward 1 for every interaction.
 
     Example:
         >>> state, obs = CartPole().reset(jax.random.key(0))
@@ -65,9 +65,9 @@ class CartPole:
         )
         speed_up = push - moment * spin_up * cos / mass
         rates = jnp.stack([velocity, speed_up, spin, spin_up])
-        new = Clock(state.x + self.SECONDS * rates, state.decisions + 1)
+        new = Clock(state.x + self.SECONDS * rates, state.interactions + 1)
         terminated = (jnp.abs(new.x[0]) > self.FARTHEST) | (jnp.abs(new.x[2]) > self.STEEPEST)
-        truncated = ~terminated & (new.decisions >= self.LIMIT)
+        truncated = ~terminated & (new.interactions >= self.LIMIT)
         return new, FunctionalStep(new.x, jnp.float32(1.0), terminated, truncated)
 
 
@@ -108,8 +108,8 @@ class Pendulum:
         pull = 1.5 * self.GRAVITY / self.LENGTH * jnp.sin(angle)
         push = 3.0 / (self.MASS * self.LENGTH**2) * torque
         speed = jnp.clip(speed + (pull + push) * self.SECONDS, -self.FASTEST, self.FASTEST)
-        new = Clock(jnp.stack([angle + speed * self.SECONDS, speed]), state.decisions + 1)
-        truncated = new.decisions >= self.LIMIT
+        new = Clock(jnp.stack([angle + speed * self.SECONDS, speed]), state.interactions + 1)
+        truncated = new.interactions >= self.LIMIT
         return new, FunctionalStep(self._observe(new), -cost, jnp.bool_(False), truncated)
 
     def _observe(self, state: Clock) -> Float[Array, " 3"]:

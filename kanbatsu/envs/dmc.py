@@ -14,7 +14,7 @@ from kanbatsu.envs.spec import TaskError, Timestep, rescale, unknown_task
 from kanbatsu.types import Spec
 
 ACTION_REPEAT = 2
-"""Env steps per decision: the setting of SimBa and of most work on these tasks."""
+"""Env steps per interaction: the setting of SimBa and of most work on these tasks."""
 
 UNBOUNDED = 1e10
 """What dm_control writes where an actuator has no limit (mujoco's mjMAXVAL)."""
@@ -40,10 +40,10 @@ class DMCEnvironment:
 
     Args:
         task: `dmc/<domain>-<task>`.
-        action_repeat: Env steps per decision.
+        action_repeat: env steps per interaction.
 
     Raises:
-        TaskError: No such task, unbounded actions, or dm_control is missing.
+        TaskError: no such task, unbounded actions, or dm_control is missing.
 
     Example:
         >>> environment = DMCEnvironment("dmc/cartpole-balance")
@@ -82,7 +82,7 @@ class DMCEnvironment:
         return _flatten(self._environment.reset().observation)
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> Timestep:
-        """Take one decision; the rewards of the repeated env steps add up."""
+        """Act once; the rewards of the repeated env steps add up."""
         control = rescale(action, self._low, self._high)
         reward = 0.0
         for _ in range(self.action_repeat):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -13,7 +14,7 @@ from kanbatsu.types import Key, Spec
 
 
 class FunctionalStep(NamedTuple):
-    """What one decision led to; `obs` is the true successor."""
+    """What one interaction led to; `obs` is the true successor."""
 
     obs: Num[Array, "*obs"]
     reward: Float[Array, ""]
@@ -23,7 +24,7 @@ class FunctionalStep(NamedTuple):
 
 @runtime_checkable
 class FunctionalEnvironment(Protocol):
-    """One simulator as two functions of its state; each decision is one env step.
+    """One simulator as two functions of its state; each interaction is one env step.
 
     A new episode begins only where the caller resets. Where actions are discrete they come one-hot,
     and `spec.action_dim` is their number. Compiled programs are kept by environment, so equal ones
@@ -32,7 +33,7 @@ class FunctionalEnvironment(Protocol):
 
     @property
     def spec(self) -> Spec:
-        """Sizes of observation and action, and the time limit in decisions."""
+        """Sizes of observation and action, and the time limit in interactions."""
         ...
 
     def reset(self, key: Key) -> tuple[Any, Num[Array, "*obs"]]:
@@ -42,15 +43,27 @@ class FunctionalEnvironment(Protocol):
     def step(
         self, state: Any, action: Float[Array, " action_dim"], key: Key
     ) -> tuple[Any, FunctionalStep]:
-        """Take one decision."""
+        """Act once."""
         ...
+
+
+class Simulator(NamedTuple):
+    """An environment of a library as two functions; `LibraryEnvironment` mends types and shapes."""
+
+    spec: Spec
+    reset: Callable[[Key], tuple[Any, Array]]
+    """State and observation from a key."""
+    step: Callable[[Any, Array, Key], tuple[Any, Array, Any, Any, Any]]
+    """State, observation, reward, end and cut-off, from a state, an action and a key."""
+    image: tuple[int, ...] = ()
+    """Height, width and channels of observations that are images; empty where they are none."""
 
 
 class HostedEnvironment:
     """A functional environment behind the interface of all others, for evaluation say.
 
     Args:
-        functional: Pure functions.
+        functional: pure functions.
 
     Example:
         >>> from kanbatsu.envs.classic import CartPole
@@ -73,7 +86,7 @@ class HostedEnvironment:
         return np.asarray(obs)
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> Timestep:
-        """Take one decision."""
+        """Act once."""
         self._key, key = jax.random.split(self._key)
         self._state, step = self._step(self._state, np.asarray(action, np.float32), key)
         return Timestep(

@@ -1,17 +1,17 @@
-"""Any Gymnasium environment with continuous actions, behind flat float32 arrays."""
+"""Any Gymnasium environment with bounded or discrete actions, behind flat float32 arrays."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box, Dict, Discrete
 from jaxtyping import Float, Float32
 
-from kanbatsu.envs.spec import TaskError, Timestep, rescale, unknown_task
+from kanbatsu.envs.spec import TaskError, Timestep, refuse_actions, rescale, unknown_task
 from kanbatsu.types import Spec
 
 SUCCESS_KEYS = ("is_success", "success")
@@ -39,7 +39,7 @@ def load(task: str) -> gymnasium.Env:
         The environment, with the wrappers that its registration asks for.
 
     Raises:
-        TaskError: No such id, or a package that the environment needs is missing.
+        TaskError: no such id, or a package that the environment needs is missing.
     """
     name = task.removeprefix("gym/")
     try:
@@ -55,35 +55,46 @@ def load(task: str) -> gymnasium.Env:
 
 
 class GymEnvironment:
-    """A Gymnasium environment with `Box` actions and `Box` or flat `Dict` observations.
+    """A Gymnasium environment with `Box` or `Dict` observations, and `Box` or `Discrete` actions.
 
     Args:
-        environment: The environment; this object owns it from now on.
-        name: What error messages call it.
-        action_repeat: Env steps per decision.
+        environment: the environment; this object owns it from now on.
+        name: what error messages call it.
+        action_repeat: env steps per interaction.
+        discrete: whether the agent chooses among a few actions: it gives them one-hot, or as
+            scores of which the largest counts, and `action_dim` is their number.
 
     Raises:
-        TaskError: Discrete or unbounded actions, or observations that are not flat boxes.
+        TaskError: actions of the other kind, unbounded ones, or observations that are not flat
+            boxes.
 
     Example:
-        >>> environment = GymEnvironment(gymnasium.make("Pendulum-v1"), "gym/Pendulum-v1")
-        >>> environment.spec
+        >>> GymEnvironment(gymnasium.make("Pendulum-v1"), "gym/Pendulum-v1").spec
         Spec(obs_shape=(3,), action_dim=1, episode_length=200)
+        >>> GymEnvironment(gymnasium.make("CartPole-v1"), "gym/CartPole-v1", discrete=True).spec
+        Spec(obs_shape=(4,), action_dim=2, episode_length=500)
     """
 
-    def __init__(self, environment: gymnasium.Env, name: str, action_repeat: int = 1) -> None:
+    def __init__(
+        self,
+        environment: gymnasium.Env,
+        name: str,
+        action_repeat: int = 1,
+        *,
+        discrete: bool = False,
+    ) -> None:
         self._environment = environment
-        self._actions = _bounded(environment.action_space, name)
-        self._low = self._actions.low.ravel().astype(np.float64)
-        self._high = self._actions.high.ravel().astype(np.float64)
+        actions = environment.action_space
+        self._control = (_choice_of if discrete else _control_of)(actions, name)
         boxes = _boxes(environment.observation_space, name)
         self._entries = tuple(boxes) if isinstance(environment.observation_space, Dict) else None
         limit = _time_limit(environment)
         self.action_repeat = action_repeat
         self.spec = Spec(
             obs_shape=(sum(math.prod(box.shape) for box in boxes.values()),),
-            action_dim=self._low.size,
+            action_dim=gymnasium.spaces.flatdim(actions),
             episode_length=None if limit is None else math.ceil(limit / action_repeat),
+            discrete=discrete,
         )
 
     def reset(self, seed: int) -> Float32[np.ndarray, " obs_dim"]:
@@ -92,12 +103,11 @@ class GymEnvironment:
         return self._flatten(observation)
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> Timestep:
-        """Take one decision; the rewards of the repeated env steps add up.
+        """Act once; the rewards of the repeated env steps add up.
 
         `success` is what the last of these env steps reports.
         """
-        control = rescale(action, self._low, self._high)
-        control = control.astype(self._actions.dtype).reshape(self._actions.shape)
+        control = self._control(action)
         total = 0.0
         for _ in range(self.action_repeat):
             observation, reward, terminated, truncated, info = self._environment.step(control)
@@ -121,13 +131,22 @@ class GymEnvironment:
         )
 
 
-def _bounded(space: gymnasium.Space, name: str) -> Box:
-    """Return the action space if these agents can act in it."""
+def _choice_of(space: gymnasium.Space, name: str) -> Callable[[np.ndarray], int]:
+    """Return what takes scores to the number of an action."""
+    if not isinstance(space, Discrete):
+        raise refuse_actions(name, discrete=False, space=space)
+    return lambda action: int(space.start) + int(np.argmax(action))
+
+
+def _control_of(space: gymnasium.Space, name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what takes an action in [-1, 1] to the space, if these agents can act in it."""
+    if isinstance(space, Discrete):
+        raise refuse_actions(name, discrete=True, space=space)
     if not isinstance(space, Box) or not np.issubdtype(space.dtype, np.floating):
         raise TaskError(
-            f"{name} has discrete or structured actions ({space}); these agents need continuous "
-            "ones, a Box of floats. Choose a task with such actions, for instance gym/Pendulum-v1, "
-            "or give package.module:factory with a wrapper that maps a Box to your actions."
+            f"{name} has integer or structured actions ({space}); these agents need a Box of "
+            "floats. Choose a task with such actions, for instance gym/Pendulum-v1, or give "
+            "package.module:factory with a wrapper that maps a Box to your actions."
         )
     if not space.is_bounded():
         raise TaskError(
@@ -135,7 +154,9 @@ def _bounded(space: gymnasium.Space, name: str) -> Box:
             "Give its Box finite bounds, or wrap it with gymnasium.wrappers.TransformAction in a "
             "factory given as package.module:factory."
         )
-    return space
+    low, high = (bound.ravel().astype(np.float64) for bound in (space.low, space.high))
+    dtype, shape = space.dtype, space.shape
+    return lambda action: rescale(action, low, high).astype(dtype).reshape(shape)
 
 
 def _boxes(space: gymnasium.Space, name: str) -> Mapping[str, Box]:

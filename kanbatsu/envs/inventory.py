@@ -1,4 +1,4 @@
-"""Inventory: a serial supply chain whose stages order from one another, one decision a period."""
+"""Inventory: a serial supply chain whose stages order from one another once a period."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def advance(
     always enough.
 
     Args:
-        chain: Costs and lead times.
-        stock: At the end of the period before.
-        orders: Of each stage, at least 0.
-        demand: Of the customers, at least 0; one number for a chain alone.
+        chain: costs and lead times.
+        stock: at the end of the period before.
+        orders: of each stage, at least 0.
+        demand: of the customers, at least 0; one number for a chain alone.
 
     Returns:
         The stock at the end of the period, and the period's cost.
@@ -122,7 +122,7 @@ class Inventory:
     the period. An episode is cut off after `periods`; it never terminates.
 
     Args:
-        chain: What is ordered, when it arrives and what it costs.
+        chain: what is ordered, when it arrives and what it costs.
 
     Example:
         >>> environment = Inventory(Chain())
@@ -192,7 +192,7 @@ def load(task: str) -> Inventory:
     """Build the supply chain that `inventory/<name>` names.
 
     Raises:
-        TaskError: No such name.
+        TaskError: no such name.
     """
     if task not in CHAINS:
         raise unknown_task(task, CHAINS)

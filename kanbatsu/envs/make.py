@@ -12,10 +12,9 @@ from typing import Any
 
 import gymnasium
 
-from kanbatsu.envs import discrete as discrete_tasks
 from kanbatsu.envs import dmc, gym, inventory
 from kanbatsu.envs.functional import FunctionalEnvironment, HostedEnvironment
-from kanbatsu.envs.spec import Environment, TaskError, unknown_task
+from kanbatsu.envs.spec import Environment, TaskError, refuse_actions, unknown_task
 
 FUNCTIONAL = ("jax/", "gymnax/", "brax/", "playground/")
 """What names of tasks that are pure JAX functions begin with."""
@@ -31,16 +30,16 @@ def make(
             `playground/<Name>`, `inventory/<name>`, or `package.module:factory`, where
             `factory()` returns a Gymnasium environment or a kanbatsu `Environment`. The module is
             looked for in the current folder too.
-        action_repeat: Env steps per decision; None is the task's own: 2 for `dmc/`, 1 for
+        action_repeat: env steps per interaction; None is the task's own: 2 for `dmc/`, 1 for
             Gymnasium, and what a kanbatsu `Environment` says itself.
-        discrete: The agent chooses among a few actions; it gives them one-hot.
-        images: The agent sees images as they are, where a task of gymnax has them.
+        discrete: the agent chooses among a few actions; it gives them one-hot.
+        images: the agent sees images as they are, where a task of gymnax has them.
 
     Returns:
         The environment; the caller closes it.
 
     Raises:
-        TaskError: The task does not exist, cannot be loaded, or cannot be trained on.
+        TaskError: the task does not exist, cannot be loaded, or cannot be trained on.
         ValueError: `action_repeat` is not positive.
 
     Example:
@@ -51,19 +50,32 @@ def make(
     """
     if action_repeat is not None and action_repeat < 1:
         raise ValueError(f"action_repeat must be at least 1, not {action_repeat}")
+    made = _build(task, action_repeat, images)
+    if isinstance(made, gymnasium.Env):
+        return gym.GymEnvironment(made, task, action_repeat or 1, discrete=discrete)
+    if action_repeat not in (None, made.action_repeat):
+        steps = "1 env step" if made.action_repeat == 1 else f"{made.action_repeat} env steps"
+        raise TaskError(
+            f"{task} takes {steps} per interaction by itself: leave action_repeat unset instead of "
+            f"{action_repeat}."
+        )
+    if made.spec.discrete != discrete:
+        raise refuse_actions(task, made.spec.discrete)
+    return made
+
+
+def _build(task: str, action_repeat: int | None, images: bool) -> Environment | gymnasium.Env:
+    """Build what a task names, as it is."""
     if task.startswith("dmc/"):
-        if discrete:
-            raise TaskError(f"{task} has continuous actions; {_WANTS_DISCRETE}")
         return dmc.DMCEnvironment(task, action_repeat or dmc.ACTION_REPEAT)
     if task.startswith("gym/"):
-        wrap = discrete_tasks.discrete if discrete else gym.GymEnvironment
-        return wrap(gym.load(task), task, action_repeat or 1)
+        return gym.load(task)
     if task.startswith(FUNCTIONAL):
-        return _hosted(task, action_repeat, discrete, images)
+        return HostedEnvironment(load_functional(task, images=images))
     if task.startswith("inventory/"):
-        return _inventory(task, action_repeat, discrete)
+        return inventory.load(task)
     if ":" in task.strip(":"):
-        return _from_factory(task, action_repeat, discrete)
+        return _from_factory(task)
     known = [*gym.tasks(), *inventory.CHAINS]
     # A missing dm_control must not hide that the name was wrong.
     with contextlib.suppress(TaskError):
@@ -71,44 +83,20 @@ def make(
     raise unknown_task(task, known)
 
 
-_WANTS_DISCRETE = (
-    "this agent chooses among a few. Use an agent for continuous actions, such as stream_ac or sac."
-)
-
-
-def _hosted(task: str, action_repeat: int | None, discrete: bool, images: bool) -> Environment:
-    """Build a functional environment, if its actions are what the agent gives."""
-    made = load_functional(task, images=images)
-    if action_repeat not in (None, 1):
-        raise TaskError(f"{task} cannot repeat actions: leave action_repeat unset")
-    if made.spec.discrete and not discrete:
-        raise TaskError(
-            f"{task} has discrete actions; this agent needs continuous ones. Use an agent for "
-            "discrete actions, such as pqn or stream_q."
-        )
-    if discrete and not made.spec.discrete:
-        raise TaskError(f"{task} has continuous actions; {_WANTS_DISCRETE}")
-    return HostedEnvironment(made)
-
-
 def load_functional(task: str, *, images: bool = False) -> FunctionalEnvironment:
     """Build the functional environment of `jax/`, `gymnax/`, `brax/` or `playground/` with a name.
 
     Raises:
-        TaskError: No such name, or the library is missing.
+        TaskError: no such name, or the library is missing.
 
     Example:
         >>> load_functional("jax/cartpole").spec
         Spec(obs_shape=(4,), action_dim=2, episode_length=500)
     """
-    if task.startswith("gymnax/"):
-        from kanbatsu.envs import gymnax
+    if not task.startswith("jax/"):
+        from kanbatsu.envs import library
 
-        return gymnax.load(task, images=images)
-    if task.startswith(("brax/", "playground/")):
-        from kanbatsu.envs import brax
-
-        return brax.load(task)
+        return library.load(task, images=images)
     from kanbatsu.envs.classic import CartPole, Pendulum
 
     makers: dict[str, Callable[[], FunctionalEnvironment]] = {
@@ -120,32 +108,14 @@ def load_functional(task: str, *, images: bool = False) -> FunctionalEnvironment
     return makers[task]()
 
 
-def _inventory(task: str, action_repeat: int | None, discrete: bool) -> Environment:
-    """Build a supply chain, which decides once a period."""
-    made = inventory.load(task)
-    if action_repeat not in (None, 1):
-        raise TaskError(f"{task} decides once a period: leave action_repeat unset")
-    if discrete:
-        raise TaskError(f"{task} has continuous actions; {_WANTS_DISCRETE}")
-    return made
-
-
-def _from_factory(task: str, action_repeat: int | None, discrete: bool) -> Environment:
-    """Call the user's own factory and wrap what it returns."""
+def _from_factory(task: str) -> Environment | gymnasium.Env:
+    """Call the user's own factory."""
     made = _find_factory(task)()
-    if isinstance(made, gymnasium.Env):
-        wrap = discrete_tasks.discrete if discrete else gym.GymEnvironment
-        return wrap(made, task, action_repeat or 1)
-    if not isinstance(made, Environment):
+    if not isinstance(made, Environment | gymnasium.Env):
         raise TaskError(
             f"{task} returned {type(made).__name__}. The factory must return a Gymnasium "
             "environment (gymnasium.Env) or an object with spec, action_repeat, reset(seed), "
             "step(action) and close() (kanbatsu.envs.spec.Environment)."
-        )
-    if action_repeat not in (None, made.action_repeat):
-        raise TaskError(
-            f"{task} repeats each action {made.action_repeat} times by itself: leave action_repeat "
-            f"unset instead of {action_repeat}, or return a Gymnasium environment."
         )
     return made
 

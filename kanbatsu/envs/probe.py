@@ -1,6 +1,6 @@
 """Five environments so small that their values are known: a failure says what is broken.
 
-Each observation is `[cue, decisions so far]`; the cue is drawn when an episode begins. An agent
+Each observation is `[cue, interactions so far]`; the cue is drawn when an episode begins. An agent
 that fails the first cannot fit a value; the second, cannot see; the third, cannot look ahead; the
 fourth, cannot improve its actions; the fifth, cannot suit them to what it sees.
 
@@ -20,12 +20,12 @@ from kanbatsu.types import Spec
 
 
 class ProbeEnvironment:
-    """Episodes of a fixed length that terminate, and pay once, with their last decision.
+    """Episodes of a fixed length that terminate, and pay once, with their last interaction.
 
     Args:
-        pay: From the cue and the last action (a number in [-1, 1]) to the reward.
-        cues: What the cue is drawn from.
-        length: Decisions per episode.
+        pay: from the cue and the last action (a number in [-1, 1]) to the reward.
+        cues: what the cue is drawn from.
+        length: decisions per episode.
     """
 
     def __init__(
@@ -35,19 +35,19 @@ class ProbeEnvironment:
         length: int = 1,
     ) -> None:
         self._pay, self._cues = pay, cues
-        self._cue, self._decisions = 0.0, 0
+        self._cue, self._interactions = 0.0, 0
         self.action_repeat = 1
         self.spec = Spec((2,), action_dim=1, episode_length=length)
 
     def reset(self, seed: int) -> Float32[np.ndarray, " 2"]:
         """Draw the cue."""
-        self._cue, self._decisions = float(np.random.default_rng(seed).choice(self._cues)), 0
+        self._cue, self._interactions = float(np.random.default_rng(seed).choice(self._cues)), 0
         return self._observe()
 
     def step(self, action: Float[np.ndarray, " 1"]) -> Timestep:
-        """Count the decision, and pay if it is the last."""
-        self._decisions += 1
-        last = self._decisions == self.spec.episode_length
+        """Count the interaction, and pay if it is the last."""
+        self._interactions += 1
+        last = self._interactions == self.spec.episode_length
         reward = self._pay(self._cue, float(action[0])) if last else 0.0
         return Timestep(self._observe(), reward, terminated=last, truncated=False)
 
@@ -55,11 +55,11 @@ class ProbeEnvironment:
         """Nothing to let go of."""
 
     def _observe(self) -> Float32[np.ndarray, " 2"]:
-        return np.array([self._cue, self._decisions], np.float32)
+        return np.array([self._cue, self._interactions], np.float32)
 
 
 def constant_reward() -> ProbeEnvironment:
-    """One decision, reward 1 whatever happens: every value is 1.
+    """One interaction, reward 1 whatever happens: every value is 1.
 
     Example:
         >>> environment = constant_reward()
@@ -70,7 +70,7 @@ def constant_reward() -> ProbeEnvironment:
 
 
 def observed_reward() -> ProbeEnvironment:
-    """One decision, the cue is -1 or 1 and the reward equals it: V(cue) = cue.
+    """One interaction, the cue is -1 or 1 and the reward equals it: V(cue) = cue.
 
     Example:
         >>> environment = observed_reward()
@@ -82,7 +82,7 @@ def observed_reward() -> ProbeEnvironment:
 
 
 def delayed_reward() -> ProbeEnvironment:
-    """Two decisions, reward 1 with the second: V is the discount at first, then 1.
+    """Two interactions, reward 1 with the second: V is the discount at first, then 1.
 
     Example:
         >>> environment = delayed_reward()
@@ -94,7 +94,7 @@ def delayed_reward() -> ProbeEnvironment:
 
 
 def action_reward() -> ProbeEnvironment:
-    """One decision, reward 1 - (action - 0.5)^2: the best action is 0.5, and its value 1.
+    """One interaction, reward 1 - (action - 0.5)^2: the best action is 0.5, and its value 1.
 
     Example:
         >>> environment = action_reward()
@@ -106,7 +106,7 @@ def action_reward() -> ProbeEnvironment:
 
 
 def observed_action_reward() -> ProbeEnvironment:
-    """One decision, the cue is -1 or 1, reward 1 - (action - cue/2)^2: act cue/2, value 1.
+    """One interaction, the cue is -1 or 1, reward 1 - (action - cue/2)^2: act cue/2, value 1.
 
     Example:
         >>> environment = observed_action_reward()

@@ -17,7 +17,7 @@ class TaskError(ValueError):
 
 
 class Timestep(NamedTuple):
-    """What one decision led to.
+    """What one interaction led to.
 
     `terminated` means that the world ended; `truncated` that the episode was cut off, by a time
     limit say. `success` is None where the environment does not report it.
@@ -40,12 +40,12 @@ class Environment(Protocol):
 
     @property
     def spec(self) -> Spec:
-        """Shapes of observation and action, and the time limit in decisions."""
+        """Shapes of observation and action, and the time limit in interactions."""
         ...
 
     @property
     def action_repeat(self) -> int:
-        """Env steps per decision; the last decision of an episode may take fewer."""
+        """Env steps per interaction; the last of an episode may take fewer."""
         ...
 
     def reset(self, seed: int) -> Num[np.ndarray, "*obs"]:
@@ -53,10 +53,10 @@ class Environment(Protocol):
         ...
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> Timestep:
-        """Take one decision, an action in [-1, 1]; once an episode has ended, `reset` comes first.
+        """Act once; after the end of an episode, `reset` comes first.
 
         Args:
-            action: In [-1, 1], whatever the simulator's own bounds are.
+            action: in [-1, 1], whatever the simulator's own bounds are.
 
         Returns:
             The successor, and the rewards of the repeated env steps added up.
@@ -76,9 +76,9 @@ def rescale(
     """Map an action from [-1, 1] to the simulator's bounds, and never past them.
 
     Args:
-        action: In [-1, 1].
-        low: Lowest value of each entry.
-        high: Highest value of each entry.
+        action: in [-1, 1].
+        low: lowest value of each entry.
+        high: highest value of each entry.
 
     Returns:
         The action between `low` and `high`; where these are -1 and 1, bit for bit the same.
@@ -97,9 +97,9 @@ def unknown_task(task: str, known: Iterable[str], reason: str = "") -> TaskError
     """Build the error for a name that does not exist, with the names that come closest.
 
     Args:
-        task: What the user asked for.
-        known: Every name that there is.
-        reason: What else is known about the failure.
+        task: what the user asked for.
+        known: every name that there is.
+        reason: what else is known about the failure.
 
     Returns:
         The error, ready to raise.
@@ -115,3 +115,36 @@ def unknown_task(task: str, known: Iterable[str], reason: str = "") -> TaskError
         else "Tasks are written dmc/<domain>-<task>, gym/<id> or package.module:factory."
     )
     return TaskError(" ".join(filter(None, [f"Unknown task {task!r}.", reason, hint])))
+
+
+def missing_library(task: str, library: str, error: ImportError) -> TaskError:
+    """Build the error for a library that an extra of kanbatsu installs."""
+    return TaskError(
+        f"{task} needs {library}, which cannot be loaded ({error}): "
+        f"pip install 'kanbatsu[{library}]'"
+    )
+
+
+def refuse_actions(task: str, discrete: bool, space: object = "") -> TaskError:
+    """Build the error for actions that are of the other kind than the agent's.
+
+    Args:
+        task: name of the task.
+        discrete: whether its actions are discrete.
+        space: what the actions are, where more is known.
+
+    Example:
+        >>> print(refuse_actions("dmc/dog-run", discrete=False))
+        dmc/dog-run has continuous actions, and this agent chooses among a few. Use an agent for \
+continuous actions, such as sac or stream_ac.
+    """
+    of = f" ({space})" if space else ""
+    if discrete:
+        return TaskError(
+            f"{task} has discrete actions{of}, and this agent needs continuous ones. Use an agent "
+            "for discrete actions, such as pqn or stream_q."
+        )
+    return TaskError(
+        f"{task} has continuous actions{of}, and this agent chooses among a few. Use an agent for "
+        "continuous actions, such as sac or stream_ac."
+    )

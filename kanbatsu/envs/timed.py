@@ -23,10 +23,10 @@ class TimedEnvironment:
     """Appends the time to every observation.
 
     Args:
-        environment: With a time limit.
+        environment: with a time limit.
 
     Raises:
-        TaskError: There is no time limit.
+        TaskError: there is no time limit.
 
     Example:
         >>> from kanbatsu.envs.make import make
@@ -36,18 +36,18 @@ class TimedEnvironment:
     """
 
     def __init__(self, environment: Environment) -> None:
-        self._environment, self._decisions = environment, 0
+        self._environment, self._interactions = environment, 0
         self._limit = _limit(environment.spec)
         self.spec, self.action_repeat = _longer(environment.spec), environment.action_repeat
 
     def reset(self, seed: int) -> Float32[np.ndarray, " obs_dim"]:
         """Start an episode."""
-        self._decisions = 0
+        self._interactions = 0
         return self._append(self._environment.reset(seed))
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> Timestep:
-        """Take one decision."""
-        self._decisions += 1
+        """Act once."""
+        self._interactions += 1
         timestep = self._environment.step(action)
         return Timestep(self._append(timestep.obs), *timestep[1:])
 
@@ -58,13 +58,13 @@ class TimedEnvironment:
     def _append(self, obs: np.ndarray) -> Float32[np.ndarray, " obs_dim"]:
         # np.append and _replace would take as long as many a simulator's step.
         longer = np.empty(len(obs) + 1, np.float32)
-        longer[:-1], longer[-1] = obs, self._decisions / self._limit - 0.5
+        longer[:-1], longer[-1] = obs, self._interactions / self._limit - 0.5
         return longer
 
 
 @dataclass(frozen=True)
 class TimedFunctional:
-    """The same for a functional environment; its state is the simulator's and the decisions.
+    """The same for a functional environment; its state is the simulator's and a count.
 
     Example:
         >>> import jax
@@ -93,20 +93,21 @@ class TimedFunctional:
     def step(
         self, state: Any, action: Float[Array, " action_dim"], key: Key
     ) -> tuple[Any, FunctionalStep]:
-        """Take one decision."""
-        inner, decisions = state[0], state[1] + 1
+        """Act once."""
+        inner, interactions = state[0], state[1] + 1
         inner, step = self.functional.step(inner, action, key)
-        return (inner, decisions), step._replace(obs=self._append(step.obs, decisions))
+        return (inner, interactions), step._replace(obs=self._append(step.obs, interactions))
 
-    def _append(self, obs: Array, decisions: Array) -> Float[Array, " obs_dim"]:
-        return jnp.append(obs, decisions.astype(jnp.float32) / _limit(self.functional.spec) - 0.5)
+    def _append(self, obs: Array, interactions: Array) -> Float[Array, " obs_dim"]:
+        share = interactions.astype(jnp.float32) / _limit(self.functional.spec)
+        return jnp.append(obs, share - 0.5)
 
 
 def add_time(environment: Environment) -> Environment:
     """Append the time, on the host or inside a compiled program.
 
     Raises:
-        TaskError: There is no time limit.
+        TaskError: there is no time limit.
     """
     functional = functional_of(environment)
     if functional is None:

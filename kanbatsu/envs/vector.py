@@ -26,11 +26,11 @@ class Episode(NamedTuple):
     length: int
     """Decisions."""
     success: bool | None
-    """What the last decision reported; None where the environment does not report it."""
+    """What the last interaction reported; None where the environment does not report it."""
 
 
 class VectorStep(NamedTuple):
-    """What one decision in each of `n` environments led to.
+    """What one interaction in each of `n` environments led to.
 
     `obs` is what to act on next: the first observation of a new episode where the old one ended.
     `next_obs` is always the true successor, which belongs into the replay.
@@ -51,11 +51,11 @@ class VectorEnvironment:
     number alone. Everything that an environment returns is checked.
 
     Args:
-        environments: At least one, all of the same task; they are closed with this object.
-        seed: Not negative.
+        environments: at least one, all of the same task; they are closed with this object.
+        seed: not negative.
 
     Raises:
-        ValueError: No environments, different ones, or a negative seed.
+        ValueError: no environments, different ones, or a negative seed.
 
     Example:
         >>> from kanbatsu.envs.make import make
@@ -94,7 +94,7 @@ class VectorEnvironment:
             The first observations.
 
         Raises:
-            EnvironmentFault: An environment crashed or returned something unusable.
+            EnvironmentFault: an environment crashed or returned something unusable.
         """
         self._interactions = 0
         for index in range(len(self)):
@@ -102,16 +102,16 @@ class VectorEnvironment:
         return self._obs.copy()
 
     def step(self, actions: Float32[np.ndarray, "n action_dim"]) -> VectorStep:
-        """Take one decision in every environment; `reset` or `restore` comes first.
+        """Act once in every environment; `reset` or `restore` comes first.
 
         Args:
-            actions: In [-1, 1].
+            actions: in [-1, 1].
 
         Returns:
             The transitions, what to act on next, and the episodes that ended.
 
         Raises:
-            EnvironmentFault: An environment crashed or returned something unusable.
+            EnvironmentFault: an environment crashed or returned something unusable.
         """
         next_obs = np.empty_like(self._obs)
         reward = np.empty(len(self), np.float32)
@@ -161,14 +161,14 @@ class VectorEnvironment:
         An environment that does not repeat itself starts a fresh episode, with a warning.
 
         Args:
-            snapshot: From `snapshot` of an object with the same task, length and seed.
+            snapshot: from `snapshot` of an object with the same task, length and seed.
 
         Returns:
             What to act on next.
 
         Raises:
-            ValueError: The snapshot belongs to other environments or another seed.
-            EnvironmentFault: An environment crashed or returned something unusable.
+            ValueError: the snapshot belongs to other environments or another seed.
+            EnvironmentFault: an environment crashed or returned something unusable.
         """
         if snapshot["obs"].shape != self._obs.shape or int(snapshot["seed"]) != self._seed:
             raise ValueError(
@@ -262,7 +262,7 @@ class VectorEnvironment:
         env_steps = self._interactions * self.action_repeat
         return EnvironmentFault(
             f"environment {index} {what} at env step {env_steps} (interaction "
-            f"{self._interactions}; decision {len(self._actions[index]) + 1} of its episode "
+            f"{self._interactions}; number {len(self._actions[index]) + 1} of its episode "
             f"{int(self._episode[index])}, seed "
             f"{episode_seed(self._seed, index, int(self._episode[index]))}). Fix the environment, "
             "or wrap it so that it ends such an episode."
@@ -273,9 +273,9 @@ def episode_seed(seed: int, environment: int, episode: int) -> int:
     """Mix three numbers into the 32-bit seed of one episode.
 
     Args:
-        seed: The vector's own, not negative.
-        environment: Index of the environment.
-        episode: Number of the episode in that environment.
+        seed: the vector's own, not negative.
+        environment: index of the environment.
+        episode: number of the episode in that environment.
 
     Returns:
         A seed that differs, for all that is known, from that of every other episode.

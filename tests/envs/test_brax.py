@@ -10,8 +10,9 @@ import pytest
 
 from kanbatsu.agents.sac import SAC, SACConfig
 from kanbatsu.agents.schedule import TrainConfig
-from kanbatsu.envs.brax import BRAX_LIMIT, BraxEnvironment, load
+from kanbatsu.envs.brax import BRAX_LIMIT, _brax, _playground
 from kanbatsu.envs.functional import FunctionalEnvironment, HostedEnvironment
+from kanbatsu.envs.library import load
 from kanbatsu.envs.make import make
 from kanbatsu.envs.spec import TaskError
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
@@ -38,13 +39,14 @@ def task(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def test_decisions_are_the_librarys_own(task):
-    from kanbatsu.envs.brax import _loaded
-
-    simulator, spec = _loaded(task)
+def test_interactions_are_the_librarys_own(task):
+    library, _, name = task.partition("/")
+    with jax.numpy_dtype_promotion("standard"):
+        simulator, limit = {"brax": _brax, "playground": _playground}[library](task, name)
     ours = load(task)
+    spec = ours.spec
     assert isinstance(ours, FunctionalEnvironment)
-    assert spec.episode_length == BRAX_LIMIT
+    assert (limit, spec.episode_length) == (BRAX_LIMIT, BRAX_LIMIT)
     key, step, their_step = jax.random.key(3), jax.jit(ours.step), jax.jit(simulator.step)
     state, obs = jax.jit(ours.reset)(key)
     with jax.numpy_dtype_promotion("standard"):
@@ -58,7 +60,7 @@ def test_decisions_are_the_librarys_own(task):
             theirs = their_step(theirs, action)
         assert np.array_equal(told.obs, theirs.obs)
         assert float(told.reward) == float(theirs.reward)
-    assert int(state.decisions) == 4
+    assert int(state.interactions) == 4
     beyond, most = (step(state, jnp.full(spec.action_dim, a), key)[1].obs for a in (7.0, 1.0))
     assert np.array_equal(beyond, most)
 
@@ -67,7 +69,7 @@ def test_the_time_limit_truncates_and_does_not_terminate(task):
     ours = load(task)
     state, _ = jax.jit(ours.reset)(jax.random.key(0))
     step = jax.jit(ours.step)
-    late = state._replace(decisions=jnp.int32(BRAX_LIMIT - 2))
+    late = state._replace(interactions=jnp.int32(BRAX_LIMIT - 2))
     action = jnp.zeros(ours.spec.action_dim)
     late, before = step(late, action, jax.random.key(1))
     _, last = step(late, action, jax.random.key(1))
@@ -101,7 +103,7 @@ def test_sac_trains_on_it_in_one_program(task):
 def test_tasks_are_made_like_any_other(task):
     made = make(task)
     assert isinstance(made, HostedEnvironment)
-    assert made.functional == BraxEnvironment(task)
+    assert made.functional == load(task)
     with pytest.raises(TaskError, match="continuous actions"):
         make(task, discrete=True)
     with pytest.raises(TaskError, match=re.escape(f"Did you mean '{task.partition('/')[0]}/")):

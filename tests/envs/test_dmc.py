@@ -13,11 +13,11 @@ from kanbatsu.envs.spec import Environment, TaskError
 from kanbatsu.types import Spec
 
 
-def play(environment: Environment, seed: int, decisions: int) -> tuple[np.ndarray, list[float]]:
+def play(environment: Environment, seed: int, interactions: int) -> tuple[np.ndarray, list[float]]:
     """Observations and rewards of an episode under actions that depend on nothing."""
     rng = np.random.default_rng(0)
     observations, rewards = [environment.reset(seed)], []
-    for _ in range(decisions):
+    for _ in range(interactions):
         timestep = environment.step(rng.uniform(-1, 1, environment.spec.action_dim))
         observations.append(timestep.obs)
         rewards.append(timestep.reward)
@@ -45,12 +45,12 @@ def test_sizes(task: str, obs_dim: int, action_dim: int) -> None:
 @pytest.mark.parametrize("task", ["dmc/walker-walk", "dmc/quadruped-escape", "dmc/reacher-easy"])
 def test_an_episode_depends_on_its_seed_and_actions_alone(task: str) -> None:
     fresh, used = DMCEnvironment(task), DMCEnvironment(task)
-    play(used, seed=3, decisions=12)
-    expected, rewards = play(fresh, seed=7, decisions=20)
-    observations, same_rewards = play(used, seed=7, decisions=20)
+    play(used, seed=3, interactions=12)
+    expected, rewards = play(fresh, seed=7, interactions=20)
+    observations, same_rewards = play(used, seed=7, interactions=20)
     assert np.array_equal(observations, expected)
     assert same_rewards == rewards
-    assert not np.array_equal(play(used, seed=8, decisions=0)[0], expected[:1])
+    assert not np.array_equal(play(used, seed=8, interactions=0)[0], expected[:1])
 
 
 def test_observation_is_the_tasks_own_in_its_order() -> None:
@@ -73,7 +73,7 @@ def test_action_repeat_adds_rewards_up() -> None:
     assert np.array_equal(repeated.obs, steps[-1].obs)
 
 
-def test_the_time_limit_truncates_and_a_last_decision_may_be_short() -> None:
+def test_the_time_limit_truncates_and_a_last_interaction_may_be_short() -> None:
     environment = DMCEnvironment("dmc/cartpole-balance", action_repeat=300)
     assert environment.spec.episode_length == 4  # 300 + 300 + 300 + 100 env steps
     environment.reset(0)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kanbatsu.envs.classic import CartPole, Clock, Pendulum
-from kanbatsu.envs.discrete import discrete
 from kanbatsu.envs.functional import HostedEnvironment
+from kanbatsu.envs.gym import GymEnvironment
 from kanbatsu.envs.make import make
 from kanbatsu.envs.spec import Environment, TaskError
 from kanbatsu.envs.timed import TimedEnvironment, TimedFunctional, add_time
@@ -94,7 +94,7 @@ def test_time_goes_from_minus_a_half_to_a_half(task):
 
 
 def test_a_one_hot_action_is_its_number():
-    ours = discrete(gymnasium.make("CartPole-v1"), "gym/CartPole-v1")
+    ours = GymEnvironment(gymnasium.make("CartPole-v1"), "gym/CartPole-v1", discrete=True)
     theirs = gymnasium.make("CartPole-v1")
     np.testing.assert_array_equal(ours.reset(5), theirs.reset(seed=5)[0])
     for action in (0, 1, 1):
@@ -106,13 +106,17 @@ def test_a_one_hot_action_is_its_number():
 @pytest.mark.parametrize(
     ("task", "settings", "message"),
     [
-        ("gym/Pendulum-v1", {"discrete": True}, "does not have discrete actions.*stream_ac"),
+        (
+            "gym/Pendulum-v1",
+            {"discrete": True},
+            "Pendulum-v1 has continuous actions.*stream_ac",
+        ),
         ("jax/pendulum", {"discrete": True}, "jax/pendulum has continuous actions.*stream_ac"),
         ("dmc/walker-walk", {"discrete": True}, "dmc/walker-walk has continuous actions"),
         ("jax/cartpole", {}, "jax/cartpole has discrete actions.*stream_q"),
-        ("gym/CartPole-v1", {}, "gym/CartPole-v1 has discrete"),
+        ("gym/CartPole-v1", {}, "gym/CartPole-v1 has discrete.*stream_q"),
         ("jax/cartpol", {"discrete": True}, "Did you mean 'jax/cartpole'"),
-        ("jax/pendulum", {"action_repeat": 2}, "cannot repeat actions"),
+        ("jax/pendulum", {"action_repeat": 2}, "takes 1 env step per interaction"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(task, settings, message):

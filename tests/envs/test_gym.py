@@ -111,7 +111,7 @@ def test_episode_length_is_found_wherever_it_is_written() -> None:
 
 
 @pytest.mark.parametrize("key", ["is_success", "success"])
-def test_success_is_what_the_last_env_step_of_a_decision_reports(key: str) -> None:
+def test_success_is_what_the_last_env_step_of_a_interaction_reports(key: str) -> None:
     infos = ({key: True}, {key: np.float64(0.0)}, {}, {key: np.True_})
     environment = GymEnvironment(Scripted(infos=infos, length=4), "scripted", action_repeat=2)
     environment.reset(0)
@@ -123,9 +123,9 @@ def test_success_is_what_the_last_env_step_of_a_decision_reports(key: str) -> No
 
 
 def test_discrete_actions_are_refused_with_a_way_out() -> None:
-    with pytest.raises(TaskError, match=r"gym/CartPole-v1 has discrete .* gym/Pendulum-v1"):
+    with pytest.raises(TaskError, match=r"gym/CartPole-v1 has discrete .* stream_q"):
         GymEnvironment(load("gym/CartPole-v1"), "gym/CartPole-v1")
-    with pytest.raises(TaskError, match="has discrete or structured actions"):
+    with pytest.raises(TaskError, match=r"has integer or structured actions .* gym/Pendulum-v1"):
         GymEnvironment(Scripted(actions=Box(0, 3, (1,), np.int64)), "steps")
 
 

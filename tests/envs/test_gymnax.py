@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kanbatsu.envs.functional import FunctionalEnvironment, HostedEnvironment
-from kanbatsu.envs.gymnax import load
+from kanbatsu.envs.library import load
 from kanbatsu.envs.make import make
 from kanbatsu.envs.spec import TaskError
 from kanbatsu.types import Spec
@@ -27,8 +27,8 @@ def test_breakout_is_gymnaxs_breakout_laid_out_flat():
     assert obs.dtype == jnp.float32
     assert np.array_equal(obs.reshape(10, 10, 4), image)
     step, their_step, ends = jax.jit(BREAKOUT.step), jax.jit(simulator.step_env), []
-    for decision in range(60):
-        action = int(decision > 3)  # wait, then go to the left and stay there
+    for interaction in range(60):
+        action = int(interaction > 3)  # wait, then go to the left and stay there
         state, ours = step(state, jax.nn.one_hot(action, 3), key)
         with jax.numpy_dtype_promotion("standard"):
             image, theirs, reward, done, _ = their_step(key, theirs, action, params)

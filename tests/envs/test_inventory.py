@@ -143,7 +143,7 @@ def test_the_levels_are_where_the_search_ends(task: str) -> None:
 def test_what_a_chain_cannot_do_is_refused() -> None:
     with pytest.raises(TaskError, match="Did you mean 'inventory/seasonal'"):
         make("inventory/sesonal")
-    with pytest.raises(TaskError, match="decides once a period"):
+    with pytest.raises(TaskError, match="by itself: leave action_repeat unset"):
         make("inventory/serial", 2)
     with pytest.raises(TaskError, match="continuous actions"):
         make("inventory/serial", discrete=True)

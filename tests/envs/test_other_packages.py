@@ -43,13 +43,13 @@ def test_an_episode_is_a_function_of_its_seed_and_actions(
     other.reset(seed=1)
     other.step(np.ones(other.spec.action_dim))
     assert np.array_equal(environment.reset(seed=7), other.reset(seed=7))
-    for decision in range(1, limit + 1):
+    for interaction in range(1, limit + 1):
         action = actions.uniform(-1, 1, environment.spec.action_dim)
         one, same = environment.step(action), other.step(action)
         assert np.array_equal(one.obs, same.obs)
         assert one.reward == same.reward
         assert not one.terminated
-        assert one.truncated == (decision == limit)
+        assert one.truncated == (interaction == limit)
 
 
 def test_the_example_runs(package: str, tmp_path: Path) -> None:

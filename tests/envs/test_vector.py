@@ -14,7 +14,7 @@ from kanbatsu.types import Spec
 
 
 class Counting:
-    """Observes `[seed, decisions so far]` and is paid the decision's number; ends after three."""
+    """Observes `[seed, interactions so far]` and is paid the latter; ends after three."""
 
     action_repeat = 2
     spec = Spec((2,), action_dim=1, episode_length=3)
@@ -48,7 +48,7 @@ class Counting:
 
 
 class Faulty(Counting):
-    """Counts, but from the given decision on returns what it must not."""
+    """Counts, but from the given interaction on returns what it must not."""
 
     def __init__(self, at: int, obs: Sequence[float] = (0.0, 0.0), reward: float = 0.0) -> None:
         super().__init__()
@@ -125,8 +125,8 @@ def test_a_fault_names_the_environment_the_step_and_the_value(faulty: Faulty, wh
     vector = VectorEnvironment([Counting(), faulty], seed=0)
     vector.reset()
     vector.step(ZERO)
-    # Two environments, two decisions each, two env steps per decision.
-    when = r" at env step 8 \(interaction 4; decision 2 of its episode 0, seed "
+    # Two environments, two interactions each, two env steps per interaction.
+    when = r" at env step 8 \(interaction 4; number 2 of its episode 0, seed "
     with pytest.raises(EnvironmentFault, match=rf"^environment 1 {what}{when}"):
         vector.step(ZERO)
 

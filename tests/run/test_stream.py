@@ -51,7 +51,7 @@ def test_a_run_leaves_its_files_and_continues_exactly(kind, runs, kill, tmp_path
     ("change", "message"),
     [
         ({"task": "jax/pendulum"}, "jax/pendulum has continuous actions.*stream_ac"),
-        ({"task": "gym/Pendulum-v1"}, "does not have discrete actions"),
+        ({"task": "gym/Pendulum-v1"}, "has continuous actions"),
         ({"agent": "stream_ac", "config": StreamACConfig()}, "has discrete actions.*stream_q"),
         ({"train": TrainConfig()}, "stream_q runs by a StreamTrainConfig.*no batch_size"),
         ({"config": StreamQConfig(critic_kappa=-1.0)}, "critic_kappa must be at least 0"),
