@@ -14,6 +14,12 @@ from jax.tree_util import GetAttrKey
 Weight = TypeVar("Weight")
 
 
+OTHER_WEIGHTS = (
+    "these weights were saved from a model that keeps others: prune the model that you load them "
+    "into with the key and the arguments of the one that was saved"
+)
+
+
 class Stamp(int):
     """A number that goes with an array into saved weights, and tells it from others."""
 
@@ -79,10 +85,7 @@ class Fixed:
         """
         (stamp,) = leaves
         if isinstance(stamp, Stamp) and stamp != content.stamp:
-            raise ValueError(
-                "these weights were saved from a model that keeps others: prune the model that "
-                "you load them into with the key and the arguments of the one that was saved"
-            )
+            raise ValueError(OTHER_WEIGHTS)
         fixed = object.__new__(cls)
         fixed.content = content
         fixed.stamp = content.stamp if hasattr(stamp, "dtype") else stamp

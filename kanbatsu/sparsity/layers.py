@@ -6,6 +6,8 @@ a field looks after the weight, the one that is set last: the form that the weig
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import PyTreeDef
 
-from kanbatsu.sparsity.fixed import fix, is_fixed
+from kanbatsu.sparsity.fixed import OTHER_WEIGHTS, Fixed, Stamp, is_fixed
 from kanbatsu.sparsity.weight import is_pruned, to_dense
 from kanbatsu.types import Key
 
@@ -27,6 +29,10 @@ class _Form:
     def __set__(self, layer: Any, form: PyTreeDef | None) -> None:
         fields = vars(layer)
         fields["form"] = form
+        if isinstance(fields["stamp"], Stamp) and fields["stamp"] != _stamp_of(form):
+            raise ValueError(OTHER_WEIGHTS)
+        if form is not None and hasattr(fields["stamp"], "dtype"):
+            fields["stamp"] = _stamp_of(form)
         held = fields.get("layer")
         if "weight" in fields:
             fields["weight"] = _pruned_alike(fields["weight"], form)
@@ -37,6 +43,8 @@ class _Form:
 
 
 class _Formed(eqx.Module):
+    stamp: Any
+    """A plain number that goes with the form into saved weights."""
     form: PyTreeDef | None = eqx.field(static=True)
     """The weight without its values; None where an ensemble holds several."""
 
@@ -61,7 +69,7 @@ class PrunedLinear(eqx.nn.Linear, _Formed):
     def __init__(self, layer: eqx.nn.Linear):
         for name, value in vars(layer).items():
             object.__setattr__(self, name, value)
-        self.form = _form_of(layer.weight)
+        self.weight, self.stamp, self.form = _taken_apart(layer.weight)
 
 
 class _HoldsConv(_Formed):
@@ -74,8 +82,9 @@ class MaskedConv(_HoldsConv):
     form = _Form()
 
     def __init__(self, layer: eqx.nn.Conv | eqx.nn.ConvTranspose):
-        self.layer = layer
-        self.form = _form_of(layer.weight)
+        weight, self.stamp, form = _taken_apart(layer.weight)
+        self.layer = eqx.tree_at(lambda layer: layer.weight, layer, weight)
+        self.form = form
 
     def __call__(self, x: jax.Array, *, key: Key | None = None) -> jax.Array:
         """Convolve `[channels, *space]`."""
@@ -97,24 +106,34 @@ def stay_pruned(model: Any) -> Any:
         if not is_layer(node) or not is_pruned(node.weight):
             return node
         if isinstance(node, eqx.nn.Linear):
-            alone = type(node) is eqx.nn.Linear and _form_of(node.weight) is not None
+            alone = type(node) is eqx.nn.Linear and is_fixed(node.weight)
             return PrunedLinear(node) if alone else node
         return MaskedConv(node)
 
     return jax.tree.map(wrap, model, is_leaf=is_layer)
 
 
-def _form_of(weight: Any) -> PyTreeDef | None:
+def _taken_apart(weight: Any) -> tuple[Any, Stamp | None, PyTreeDef | None]:
+    """Return a weight without stamps, what it is without its values, and the stamp of that.
+
+    `vmap` over the weight alone, as in `equinox.nn.WeightNorm`, then maps its values.
+    """
     if not is_fixed(weight):
-        return None
-    return jax.tree.structure(jax.tree.map(lambda _: None, weight))
+        return weight, None, None
+    form = jax.tree.structure(jax.tree.map(lambda _: None, weight))
+    return eqx.filter(weight, eqx.is_array), _stamp_of(form), form
+
+
+def _stamp_of(form: PyTreeDef) -> Stamp:
+    fixed = jax.tree.leaves(jax.tree.unflatten(form, ()), is_leaf=lambda x: isinstance(x, Fixed))
+    return Stamp(functools.reduce(operator.xor, (each.content.stamp for each in fixed)))
 
 
 def _pruned_alike(weight: Any, form: PyTreeDef | None) -> Any:
     """Prune an array as a form says; whatever else a transformation left there stays what it is."""
     if form is None or not isinstance(weight, jax.Array):
         return weight
-    pruned = fix(jax.tree.unflatten(form, ()))
+    pruned = jax.tree.unflatten(form, ())
     if weight.shape == pruned.shape and jnp.issubdtype(weight.dtype, jnp.inexact):
         return pruned.like(weight)
     if weight.ndim == pruned.ndim:

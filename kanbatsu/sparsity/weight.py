@@ -95,7 +95,10 @@ class Masked(PrunedWeight):
     @property
     def array(self) -> Float[Array, "..."]:
         """The dense array, with a gradient that is zero where pruned."""
-        if isinstance(self.mask, Fixed):  # trained by anybody's optimizer, which may add of its own
+        if isinstance(self.mask, Fixed):
+            if self.value.ndim < self.mask.ndim:  # a part of the weight, inside `vmap`
+                return self.value
+            # Zeros once more: anybody's optimizer trains it, and may add something of its own.
             return jnp.where(unfixed(self.mask), self.value, jnp.zeros_like(self.value))
         return _keep(self.value, self.mask)
 
