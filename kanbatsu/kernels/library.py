@@ -34,7 +34,6 @@ def library() -> ctypes.CDLL | None:
     loaded = shared_library()
     if loaded is None:
         return None
-    loaded.kanbatsu_isa.restype = ctypes.c_char_p
     for target in TARGETS:
         handler = jax.ffi.pycapsule(getattr(loaded, f"kanbatsu_{target}"))
         jax.ffi.register_ffi_target(f"kanbatsu_{target}", handler, platform="cpu")

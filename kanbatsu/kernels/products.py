@@ -39,6 +39,7 @@ class LayerSizes(NamedTuple):
 
 def product(x: Array, values: Array, structure: Structure, sizes: LayerSizes) -> Array:
     """Return `x W`, `[..., outputs]`, of activations `[..., inputs]`."""
+    x, values = _promoted(x, values)
     return PRODUCT.bind(x, values, *structure, sizes=sizes)
 
 
@@ -46,7 +47,14 @@ def affine(
     x: Array, values: Array, bias: Array, structure: Structure, sizes: LayerSizes, relu: bool
 ) -> Array:
     """Return `x W + bias`, or its positive part, `[..., outputs]`."""
+    x, values, bias = _promoted(x, values, bias)
     return AFFINE.bind(x, values, bias, *structure, sizes=sizes, relu=relu)
+
+
+def _promoted(*arrays: Array) -> list[Array]:
+    """Bring arrays to the one type that a dense product of them would have."""
+    dtype = jnp.result_type(*arrays)
+    return [jnp.asarray(array, dtype) for array in arrays]
 
 
 def _dense(values: Array, structure: Structure, sizes: LayerSizes) -> Array:
@@ -69,7 +77,8 @@ def _weight_gradient(x: Array, dy: Array, *structure: Array, sizes: LayerSizes) 
 def _affine(
     x: Array, values: Array, bias: Array, *structure: Array, sizes: LayerSizes, relu: bool
 ) -> Array:
-    y = x @ _dense(values, structure, sizes) + bias
+    y = x @ _dense(values, structure, sizes)
+    y = y + jnp.broadcast_to(bias, y.shape)
     return jax.nn.relu(y) if relu else y
 
 

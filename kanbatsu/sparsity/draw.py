@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kanbatsu.sparsity.allocate import Shape, allocate, check_sparsity
@@ -60,7 +61,7 @@ def check_shares(kernels: Sequence[Kernel], shares: Mapping[str, float]) -> list
         ValueError: if no glob is given, one names no kernel, or several name the same.
     """
     if not shares:
-        raise ValueError("the sparsity names no layer: give a share for at least one path pattern")
+        raise ValueError("the sparsity names no layer: give a share for at least one glob")
     for glob in shares:
         if not any(kernel.matches(glob) for kernel in kernels):
             raise ValueError(
@@ -119,7 +120,38 @@ def draw_masks(
     Each kernel gets a key of its own, split from the one that is given in the order of the
     kernels. For an ensemble the key is split among the members first, so that each of them gets
     the masks that it would get alone.
+
+    Raises:
+        ValueError: if the key is not one, or its value is not known.
     """
+    with jax.ensure_compile_time_eval():  # the caller may be compiling something
+        return _draw_masks(kernels, kept, pruning, check_key(key))
+
+
+def check_key(key: Key) -> Key:
+    """Return a key that masks can be drawn from.
+
+    Raises:
+        ValueError: if it is not one JAX random key whose value is known.
+    """
+    if isinstance(key, jax.core.Tracer):
+        raise ValueError(
+            "masks are drawn on the host, from a key whose value is known, and this one is inside "
+            "jit or vmap. Draw them outside (kanbatsu.make_masks, or kanbatsu.prune of the whole "
+            "model), and give them to the compiled function as an argument: there, "
+            "kanbatsu.apply_masks and kanbatsu.sparsity.weight.with_masks apply them"
+        )
+    is_key = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    is_old = getattr(key, "shape", None) == (2,) and getattr(key, "dtype", None) == np.uint32
+    if not (is_old or (is_key and key.shape == ())):
+        given = f"keys of shape {key.shape}" if is_key else repr(key)
+        raise ValueError(f"key must be one JAX random key, such as jax.random.key(0): got {given}")
+    return key
+
+
+def _draw_masks(
+    kernels: Sequence[Kernel], kept: Mapping[str, int], pruning: Pruning, key: Key
+) -> dict[str, np.ndarray]:
     groups = _by_members(kernels)
     keys = [key] if len(groups) == 1 else jax.random.split(key, len(groups))
     masks = {}

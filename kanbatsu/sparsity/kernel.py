@@ -104,7 +104,7 @@ def check_globs(
         if not any(kernel.matches(glob) for kernel in kernels):
             known = [path for kernel in kernels for path in kernel.paths] or list(others)
             raise ValueError(
-                f"the pattern {glob!r} matches no prunable weight; the paths are: "
+                f"the glob {glob!r} matches no prunable weight; the paths are: "
                 f"{', '.join(known) or '(none)'}"
             )
 

@@ -130,7 +130,8 @@ def prune_as(
             weight = _pack(leaf, mask, pruning, kernel.outputs_first)
         return fix(weight) if fixed and not kernel.members else weight
 
-    return jax.tree_util.tree_map_with_path(thin, model)
+    with jax.ensure_compile_time_eval():  # masks stay known where the caller compiles something
+        return jax.tree_util.tree_map_with_path(thin, model)
 
 
 def plan(

@@ -91,7 +91,7 @@ def check_members(kernels: Iterable[Kernel]) -> None:
         raise ValueError(
             "cannot tell whether the first axis of these kernels counts members of an ensemble, "
             f"because they have no bias, or one that fits both readings: {', '.join(unclear)}. "
-            "Pass ensemble= with path patterns of the kernels that have such an axis, or "
+            "Pass ensemble= with globs of the kernels that have such an axis, or "
             "ensemble=() if none has"
         )
 

@@ -129,7 +129,7 @@ def _multiply(x: Array, kernel: Array, *bias: Array, products: Products) -> Arra
     if len(products) == 1 and samples >= FEWEST_SAMPLES[products[0].weight.sizes.layout]:
         return products[0](x, kernel, *bias)
     y = x @ kernel
-    return y + bias[0] if bias else y
+    return y + jnp.broadcast_to(bias[0], y.shape) if bias else y
 
 
 def _differentiate(primals: Sequence[Array], tangents: Sequence[Any], *, products: Products) -> Any:

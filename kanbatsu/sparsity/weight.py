@@ -190,7 +190,8 @@ def affine(
     """
     if isinstance(weight, Packed | Grouped):
         return weight.affine(x, bias, relu)
-    y = x @ to_dense(weight) + bias
+    y = x @ to_dense(weight)
+    y = y + jnp.broadcast_to(bias, y.shape)
     return jax.nn.relu(y) if relu else y
 
 
