@@ -109,7 +109,7 @@ def train_on_device(members: Sequence[DeviceMember], env_steps: int) -> Iterator
     side = SideBySide([jax.tree.map(jax.numpy.copy, member.carry) for member in members])
     faults: list[Exception | None] = [None] * len(members)
     turns, end = position.interactions // n, -(-env_steps // n)
-    length = stretch(first.schedule, n)
+    length, per_update = stretch(first.schedule, n), getattr(first.schedule, "rollout", 1)
 
     def hand_back() -> None:
         for member, carry in zip(members, side.apart(), strict=True):
@@ -132,7 +132,7 @@ def train_on_device(members: Sequence[DeviceMember], env_steps: int) -> Iterator
         stop_unfit([member.metrics for member in members], faults, turns * n)
         episodes = []
         for index, member in enumerate(members):
-            member.watch.book_updates(spent, done)
+            member.watch.book_updates(spent, max(done // per_update, 1))
             own = jax.tree.map(itemgetter(index), jax.tree.map(side.give, host))
             episodes.append(() if faults[index] else _episodes(own, begin, n))
             if own.transition is not None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from kanbatsu.envs.functional import FunctionalEnvironment, functional_of
 from kanbatsu.envs.spec import Environment
@@ -46,7 +46,7 @@ def evaluate(
     """Play without exploration; the agent's state does not move.
 
     Args:
-        act_greedy: the agent's, compiled; maps `[1, obs_dim]` to `[1, action_dim]`.
+        act_greedy: the agent's, compiled; maps `[1, *obs]` to `[1, action_dim]`.
         state: the agent's.
         environment: one that training does not touch.
         seed: decides the episodes.
@@ -91,7 +91,7 @@ def evaluate_compiled(
     """Play without exploration in a functional environment: one compiled call for all episodes.
 
     Args:
-        act_greedy: the agent's; maps `[n, obs_dim]` to `[n, action_dim]`. Compiled once for each
+        act_greedy: the agent's; maps `[n, *obs]` to `[n, action_dim]`. Compiled once for each
             function and environment, so give the same objects every time.
         state: the agent's.
         environment: pure functions.
@@ -122,7 +122,7 @@ class _Games(NamedTuple):
     """Episodes under way."""
 
     world: Any
-    obs: Float[Array, "episodes obs_dim"]
+    obs: Num[Array, "episodes *obs"]
     key: Key
     return_: Float[Array, " episodes"]
     length: Int[Array, " episodes"]
@@ -148,7 +148,8 @@ def _play(
         world, step = jax.vmap(environment.step)(
             games.world, action, jax.random.split(step_key, episodes)
         )
-        finite = jnp.isfinite(step.reward) & jnp.isfinite(step.obs).all(axis=-1)
+        seen = jnp.isfinite(step.obs.reshape(episodes, -1)).all(axis=-1)
+        finite = jnp.isfinite(step.reward) & seen
         return _Games(
             world,
             step.obs,

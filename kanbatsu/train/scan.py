@@ -34,7 +34,8 @@ class Carry(NamedTuple):
     """State of what learns."""
     world: Any
     """State of the simulators."""
-    obs: Num[Array, "*n _"]
+    obs: Num[Array, "..."]
+    """What is acted on next, `[*n, *obs]`."""
     action: Float[Array, "*n action_dim"]
     return_: Float[Array, "*n"]
     """Rewards of the episode so far."""
