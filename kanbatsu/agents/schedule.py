@@ -128,7 +128,6 @@ class RolloutTrainConfig:
     checkpoint_every: Whole = 200_000
     """Env steps between checkpoints; none are written for 0."""
 
-    updates_per_interaction: ClassVar[int] = 0
     warmup_interactions: ClassVar[int] = 0
     replay_capacity: ClassVar[int] = 0
     samples: ClassVar[str] = "rollouts, without a replay"
@@ -140,6 +139,11 @@ class RolloutTrainConfig:
     def batch_size(self) -> int:
         """Transitions of one rollout, which one update learns from."""
         return self.environments * self.rollout
+
+    @property
+    def updates_per_interaction(self) -> float:
+        """Updates per interaction, less than one."""
+        return 1.0 / self.batch_size
 
     @property
     def remembers(self) -> int:

@@ -39,6 +39,17 @@ def test_breakout_is_gymnaxs_breakout_laid_out_flat():
     assert any(ends)  # a ball that nobody returns
 
 
+def test_an_image_stays_one_where_it_is_asked_for():
+    images = load("gymnax/Breakout-MinAtar", images=True)
+    assert (images.spec.obs_shape, images.spec.obs_dtype) == ((10, 10, 4), "uint8")
+    key, wait = jax.random.key(3), jnp.array([1.0, 0.0, 0.0])
+    (state, obs), (_, flat) = images.reset(key), BREAKOUT.reset(key)
+    assert np.array_equal(obs.ravel(), 255 * np.asarray(flat, np.uint8))
+    _, step = images.step(state, wait, key)
+    assert (step.obs.shape, step.obs.dtype) == ((10, 10, 4), jnp.uint8)
+    assert load("gymnax/CartPole-v1", images=True).spec == load("gymnax/CartPole-v1").spec
+
+
 def test_the_time_limit_truncates_and_does_not_terminate():
     environment = load("gymnax/MountainCar-v0")
     assert environment.spec == Spec((2,), action_dim=3, episode_length=200, discrete=True)

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from kanbatsu.agents import AGENTS
-from kanbatsu.agents.schedule import TrainConfig
+from kanbatsu.agents.pqn import PQNConfig
+from kanbatsu.agents.schedule import RolloutTrainConfig, TrainConfig
 from kanbatsu.files.store import RunFolder
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
+from kanbatsu.nn.normed import NormedNetworkConfig
 from kanbatsu.run.carry import run_one
 from kanbatsu.run.record import Run
 
@@ -40,6 +42,20 @@ def test_pendulum_is_swung_up(agent, sparsity, tmp_path):
     run = Run("gym/Pendulum-v1", agent, 0, 8_000, config, schedule)
     # A policy that never swings up returns about -1,200; upright from the start, about -150.
     assert final_return(run, tmp_path / "run") > -250
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.8])
+def test_pqn_keeps_the_pole_upright(sparsity, tmp_path):
+    config = PQNConfig(
+        NormedNetworkConfig(width=128, blocks=2, sparsity=sparsity),
+        return_decay=0.95,
+        minibatches=16,
+        epochs=4,
+    )
+    schedule = RolloutTrainConfig(environments=32, rollout=64, evaluate_every=204_800)
+    run = Run("jax/cartpole", "pqn", 0, 204_800, config, schedule)
+    # Random actions keep it for about 22 interactions; 500 is the most.
+    assert final_return(run, tmp_path / "run") > 400
 
 
 @pytest.mark.parametrize("task", ["walker-walk", "cartpole-balance"])
