@@ -27,6 +27,7 @@ ROOMS = (
     ("engine",),
     ("forecast",),
     ("conduct",),
+    ("plasticity",),
     ("poc",),
     ("deploy",),
     ("torch", "flax"),
