@@ -53,12 +53,12 @@ def train_side_by_side(
         on_task: Called with the number of tasks done, after each.
     """
     first, stream = runs[0], runs[0].train
-    keys = [jax.random.key(run.seed) for run in runs]
+    each_key = [jax.random.key(run.seed) for run in runs]
     learners = jax.tree.map(
         lambda *each: jnp.stack(each),
-        *(classifier.begin(first.config.classifier, stream, key) for key in keys),
+        *(classifier.begin(first.config.classifier, stream, key) for key in each_key),
     )
-    keys = jnp.stack(keys)
+    keys = jnp.stack(each_key)
     counted = _networks_line(first)
     flops = counted["flops_per_update"]["computed"]
     for run, folder in zip(runs, folders, strict=True):

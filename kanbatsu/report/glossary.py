@@ -1,6 +1,8 @@
 """Probes and words that the report explains, in the order of the page, and their sources."""
 
 PROBES = (
+    "accuracy",
+    "loss",
     "dormant_0.1",
     "dormant_0.025",
     "srank",

@@ -14,7 +14,7 @@ from kanbatsu.report.judge import threshold_of
 from kanbatsu.report.language import Texts
 from kanbatsu.report.results import StudyResults
 
-NETWORKS = ("actor", "critic")
+NETWORKS = ("actor", "critic", "classifier")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def effect_panel(verdict: Mapping[str, Any], looks: Mapping[str, Style], t: Text
 
 
 def probe_rows(study: StudyResults, t: Texts) -> list[Row]:
-    """Return one row per probe that any run recorded: the actor beside the critic."""
+    """Return one row per probe that any run recorded, its networks side by side."""
     recorded = {probe for run in study.runs for probe in run.probes if probe.count("/") == 1}
     names = {probe.partition("/")[2] for probe in recorded}
     rows = []

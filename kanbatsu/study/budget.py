@@ -187,7 +187,7 @@ def _width(config: Any, network: str, arm: Arm, task: str, goal: int) -> int:
             return 0
 
     try:
-        return _nearest(kept, goal, most=WIDEST)
+        return nearest(kept, goal, most=WIDEST)
     except ValueError:
         message = f"{network}: no width up to {WIDEST:,} keeps {goal:,} weights"
         raise ValueError(message) from None
@@ -197,10 +197,10 @@ def _env_steps(arm: Arm, task: str, goal: int | float, amount: Callable[[int], i
     """Return the env steps, in whole interactions, whose amount is nearest to `goal`."""
     _, repeat = task_facts(task, arm.agent, arm.config, arm.train)
     each = repeat * arm.train.environments
-    return each * _nearest(lambda turn: amount(turn * each), goal)
+    return each * nearest(lambda turn: amount(turn * each), goal)
 
 
-def _nearest(
+def nearest(
     amount: Callable[[int], int | float], goal: int | float, most: int = sys.maxsize
 ) -> int:
     """Return the number from 1 to `most` whose amount, which grows with it, is nearest to `goal`.
@@ -209,7 +209,7 @@ def _nearest(
         ValueError: No number up to `most` has as much.
 
     Example:
-        >>> _nearest(lambda number: 3 * number, goal=10)
+        >>> nearest(lambda number: 3 * number, goal=10)
         3
     """
     low, high = 0, 1
