@@ -50,6 +50,10 @@ class Spec:
     """Type of the observation: uint8 of images, in [0, 255]."""
     discrete: bool = field(default=False, repr=False)
     """Flag of actions that are a choice among a few."""
+    low: tuple[float, ...] | None = field(default=None, repr=False, compare=False)
+    """Lowest value of each actuator, where it is known; agents do not need it, deployment does."""
+    high: tuple[float, ...] | None = field(default=None, repr=False, compare=False)
+    """Highest value of each actuator, where it is known."""
 
     @property
     def obs_dim(self) -> int:

@@ -16,7 +16,6 @@ from kanbatsu.deploy import export_policy, load
 from kanbatsu.deploy.files import read
 from kanbatsu.deploy.layers import (
     Add,
-    Dense,
     Layer,
     LayerNorm,
     Linear,
@@ -25,6 +24,7 @@ from kanbatsu.deploy.layers import (
     Squash,
     run,
     to_dense,
+    with_dense_weights,
 )
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.sparsity.count import count
@@ -71,16 +71,8 @@ def network(spec: Entrant) -> tuple[NetworkConfig, int]:
 
 
 def _numpy(folder: Path) -> Call:
-    layers = dense_layers(folder)
+    layers = with_dense_weights(read(folder)[0])
     return lambda observation: run(layers, observation[None])
-
-
-def dense_layers(folder: Path) -> list[Layer]:
-    """Read a policy with every weight dense."""
-    return [
-        layer._replace(weight=Dense(to_dense(layer))) if isinstance(layer, Linear) else layer
-        for layer in read(folder)
-    ]
 
 
 def _onnxruntime(folder: Path) -> Call:
@@ -97,7 +89,7 @@ def _torch(folder: Path) -> Call:
     import torch
 
     torch.set_grad_enabled(False)
-    layers = dense_layers(folder)
+    layers, _ = read(folder)
     tensors = [[torch.from_numpy(np.array(array)) for array in arrays(layer)] for layer in layers]
 
     def call(observation: np.ndarray) -> Any:

@@ -14,6 +14,8 @@ TYPES: dict[str, np.dtype[Any]] = {
     "U16": np.dtype("<u2"),
 }
 """Types of the format that a policy uses."""
+MOST_BYTES = 2**40
+"""Bound of every size and place in a file."""
 PREFIX = 8
 """Bytes that hold the length of the header, little-endian."""
 
@@ -51,10 +53,10 @@ def _array(name: str, entry: Any, data: bytes) -> np.ndarray:
         numbers = [*shape, first, last]
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"the header's entry for {name} is incomplete") from None
-    if kind not in TYPES:
+    if not isinstance(kind, str) or kind not in TYPES:
         raise ValueError(f"{name} is of type {kind}; a policy holds {', '.join(TYPES)}")
-    if any(type(number) is not int or number < 0 for number in numbers):
-        raise ValueError(f"{name} has a size that is no whole number")
+    if any(type(number) is not int or not 0 <= number < MOST_BYTES for number in numbers):
+        raise ValueError(f"{name} has a size that is none")
     if last > len(data) or last - first != math.prod(shape) * TYPES[kind].itemsize:
         raise ValueError(f"{name} does not fit its place in the file")
     # A copy, so that it is aligned whatever the header's length, and lasts.

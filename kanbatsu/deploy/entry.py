@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+MOST = 2**31 - 1
+"""Largest size that a policy can have, that of an int32."""
+LEAST, GREATEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+"""Positive numbers that float32 can hold lie between these."""
 
 
 class PolicyError(ValueError):
@@ -51,6 +55,8 @@ class Entry:
         value: int = self._get(name, int)
         if value < 1:
             raise PolicyError(f"{name} of {self.where} is {value}; it must be at least 1")
+        if value > MOST:
+            raise PolicyError(f"{name} of {self.where} is larger than {MOST}")
         return value
 
     def flag(self, name: str) -> bool:
@@ -58,10 +64,12 @@ class Entry:
         return bool(self._get(name, bool))
 
     def number(self, name: str) -> float:
-        """Return a finite number above 0."""
+        """Return a number above 0 that float32 can hold."""
         value: float = self._get(name, float)
-        if not 0 < value < math.inf:
-            raise PolicyError(f"{name} of {self.where} is {value}; it must be above 0")
+        if not LEAST <= value <= GREATEST:
+            raise PolicyError(
+                f"{name} of {self.where} is {value}; it must be above 0, and a number of float32"
+            )
         return value
 
     def table(self, name: str) -> Entry:
@@ -71,7 +79,7 @@ class Entry:
     def listed(self, name: str, size: int | None) -> np.ndarray:
         """Return a list of `size` finite numbers, as float32."""
         value = self._get(name, list)
-        if len(value) != size or not all(type(v) is float and math.isfinite(v) for v in value):
+        if len(value) != size or not all(type(v) is float and abs(v) <= GREATEST for v in value):
             raise PolicyError(f"{name} of {self.where} is not a list of {size} finite numbers")
         return np.array(value, np.float32)
 

@@ -1,7 +1,6 @@
 """A policy as JSON and named arrays: layers to entries, and back with every check.
 
-What `read` returns needs no further check but one: the lists of packed and grouped weights, which
-whoever runs the policy checks in its own way.
+What `read` returns needs no further check.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.deploy.arrays import parse
-from kanbatsu.deploy.entry import Entry, PolicyError
+from kanbatsu.deploy.entry import GREATEST, Entry, PolicyError
 from kanbatsu.deploy.layers import (
     Add,
     Dense,
@@ -30,11 +29,14 @@ from kanbatsu.deploy.layers import (
     Squash,
     Weight,
     blocks,
+    check_lists,
 )
 from kanbatsu.kernels.constants import GROUP_SIZES
 
 FORMAT, VERSION = "kanbatsu-policy", 1
 DESCRIPTION, ARRAYS = "policy.json", "policy.safetensors"
+ENVIRONMENT = "environment"
+"""The part of the description on the environment, which has a checksum of its own."""
 AGAIN = "export it again with kanbatsu.deploy.export(run, out_dir)"
 
 KINDS: dict[str, type[Layer]] = {
@@ -118,8 +120,11 @@ def decode(entries: Any, arrays: Mapping[str, np.ndarray]) -> list[Layer]:
     return layers
 
 
-def read(folder: Path) -> list[Layer]:
+def read(folder: Path) -> tuple[list[Layer], dict[str, Any]]:
     """Read and check the policy in a folder.
+
+    Returns:
+        The layers, and what is known of the environment that they act in.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -129,8 +134,10 @@ def read(folder: Path) -> list[Layer]:
         if not (folder / name).exists():
             raise FileNotFoundError(f"{folder} holds no policy: {name} is missing; {AGAIN}")
     try:
-        description = json.loads((folder / DESCRIPTION).read_bytes())
-    except ValueError as error:
+        description = json.loads(_content(folder / DESCRIPTION))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, PolicyError):
+            raise
         raise PolicyError(f"{folder / DESCRIPTION} is not valid JSON ({error}); {AGAIN}") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise PolicyError(f"{folder / DESCRIPTION} is not of the format {FORMAT}; {AGAIN}")
@@ -139,19 +146,35 @@ def read(folder: Path) -> list[Layer]:
             f"{folder} has version {description.get('version')} of the format, and this kanbatsu "
             f"reads version {VERSION}: {AGAIN} by this kanbatsu, or install the one that wrote it"
         )
-    content, entries = (folder / ARRAYS).read_bytes(), description.get("layers")
+    content, entries = _content(folder / ARRAYS), description.get("layers")
+    environment = description.get("environment", {})
     written = {DESCRIPTION: canonical(entries), ARRAYS: content}
+    if environment != {}:  # policies of earlier versions do not say it
+        written[ENVIRONMENT] = canonical(environment)
     for name, whole in written.items():
         digests = description.get("sha256")
         if not isinstance(digests, dict) or digests.get(name) != digest(whole):
+            damaged = folder / (DESCRIPTION if name == ENVIRONMENT else name)
             raise PolicyError(
-                f"{folder / name} does not match its checksum: it was damaged or "
+                f"{damaged} does not match its checksum: it was damaged or "
                 f"edited; copy both files anew, or {AGAIN}"
             )
     try:
-        return decode(entries, parse(content))
-    except ValueError as error:
+        if not isinstance(environment, dict):
+            raise PolicyError("the environment is no table")
+        return decode(entries, parse(content)), environment
+    except (ValueError, RecursionError) as error:
         raise PolicyError(f"{folder} does not describe a policy: {error}; {AGAIN}") from None
+
+
+def _content(path: Path) -> bytes:
+    """Read a file that is one: a pipe would be waited for, and a device read without end."""
+    try:
+        if not path.is_file():
+            raise PolicyError(f"{path} is not a regular file; {AGAIN}")
+        return path.read_bytes()
+    except OSError as error:
+        raise PolicyError(f"{path} cannot be read ({error.strerror}); {AGAIN}") from None
 
 
 def _layer(kind: str, entry: Entry, width: int | None) -> Layer:
@@ -167,12 +190,19 @@ def _layer(kind: str, entry: Entry, width: int | None) -> Layer:
             if inputs != width:
                 raise PolicyError(f"{entry.where} takes {inputs} features and is given {width}")
             weight = _weight(entry.table("weight"), inputs, outputs)
+            try:
+                if not isinstance(weight, Dense):
+                    check_lists(weight, inputs, outputs)
+            except ValueError as error:
+                raise PolicyError(f"the weight of {entry.where} is wrong: {error}") from None
             bias = entry.floats("bias", outputs)
             return Linear(weight, bias, inputs, outputs, entry.flag("relu"))
         case "squash":
             low, high = entry.listed("low", width), entry.listed("high", width)
             if not (low < high).all():
                 raise PolicyError(f"{entry.where} has a low bound that is not below the high one")
+            if not (high / 2 - low / 2 <= GREATEST / 2).all():
+                raise PolicyError(f"{entry.where} has bounds too far apart for float32")
             return Squash(low, high)
         case "remember":
             return Remember()

@@ -99,11 +99,42 @@ def blocks(inputs: int) -> int:
     return math.ceil(inputs / BLOCK)
 
 
-def to_dense(layer: Linear) -> np.ndarray:
-    """Return the weight of a layer as float32 `[inputs, outputs]`.
+def check_lists(weight: Packed | Grouped, inputs: int, outputs: int) -> None:
+    """Refuse lists that run backwards, leave the layer, or name an input twice.
+
+    A repeated input would be added by compiled kernels and overwritten by others: two policies.
 
     Raises:
-        ValueError: if its lists point outside the layer.
+        ValueError: if they do; the message says what is wrong.
+    """
+    sources = weight.sources.astype(np.int64)
+    if isinstance(weight, Packed):
+        lengths = np.diff(weight.starts)
+        if weight.starts[0] != 0 or weight.starts[-1] != sources.size or lengths.min() < 0:
+            raise ValueError("its lists overlap")
+        lists = np.repeat(np.arange(lengths.size), lengths)
+        strayed = (sources // BLOCK != lists // outputs).any()
+        places = lists * inputs + sources
+    else:
+        strayed = False
+        places = np.arange(len(sources))[:, None] * inputs + sources
+    if strayed or ((sources < 0) | (sources >= inputs)).any():
+        raise ValueError("it names an input that does not exist")
+    in_order = np.sort(places, axis=None)
+    if (in_order[1:] == in_order[:-1]).any():
+        raise ValueError("it names an input twice")
+
+
+def with_dense_weights(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers with every weight dense, as `run` takes them."""
+    return [
+        layer._replace(weight=Dense(to_dense(layer))) if isinstance(layer, Linear) else layer
+        for layer in layers
+    ]
+
+
+def to_dense(layer: Linear) -> np.ndarray:
+    """Return the weight of a layer as float32 `[inputs, outputs]`; `check_lists` comes first.
 
     Example:
         >>> values = np.arange(8, dtype=np.float32).reshape(1, 1, 8)
@@ -115,8 +146,6 @@ def to_dense(layer: Linear) -> np.ndarray:
     if isinstance(weight, Dense):
         return weight.values
     if isinstance(weight, Grouped):
-        if weight.sources.size and not 0 <= weight.sources.min() <= weight.sources.max() < inputs:
-            raise ValueError("it names an input that does not exist")
         groups, _, size = weight.values.shape
         padded = np.zeros((inputs, groups * size), np.float32)
         padded[weight.sources[:, :, None], np.arange(groups * size).reshape(-1, 1, size)] = (
@@ -124,11 +153,7 @@ def to_dense(layer: Linear) -> np.ndarray:
         )
         return padded[:, :outputs]
     lengths = np.diff(weight.starts)
-    if weight.starts[0] != 0 or weight.starts[-1] != weight.values.size or lengths.min() < 0:
-        raise ValueError("its lists overlap")
     lists = np.repeat(np.arange(lengths.size), lengths)
-    if (weight.sources >= inputs).any() or (weight.sources // BLOCK != lists // outputs).any():
-        raise ValueError("it names an input that does not exist")
     dense = np.zeros((inputs, outputs), np.float32)
     dense[weight.sources, lists % outputs] = weight.values
     return dense

@@ -7,6 +7,7 @@ its environment, its critics or its agent.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -35,8 +36,8 @@ def policy_layers(
     actor: Arrays,
     mean: np.ndarray,
     variance: np.ndarray,
-    low: float | np.ndarray,
-    high: float | np.ndarray,
+    low: Any,
+    high: Any,
 ) -> list[Layer]:
     """Return the layers of the greedy policy of an actor: tanh of its mean.
 
@@ -75,7 +76,8 @@ def policy_layers(
     if actor:
         raise ValueError(f"this network cannot be exported: it has {', '.join(actor)}")
     try:
-        bounds = [np.broadcast_to(np.float32(bound), head.outputs) for bound in (low, high)]
+        ends = [np.asarray(bound, np.float32) for bound in (low, high)]
+        bounds = [np.broadcast_to(end, head.outputs) for end in ends]
     except ValueError:
         raise ValueError(f"low and high must be one number, or {head.outputs} each") from None
     return [*layers, head, Squash(*bounds)]

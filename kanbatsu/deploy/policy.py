@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kanbatsu.deploy.entry import PolicyError
-from kanbatsu.deploy.files import AGAIN, read
-from kanbatsu.deploy.layers import Dense, Layer, Linear, Normalise, Squash, run, to_dense
+from kanbatsu.deploy.files import read
+from kanbatsu.deploy.layers import Layer, Normalise, Squash, run, with_dense_weights
 from kanbatsu.deploy.native import Program
 from kanbatsu.kernels.shared import shared_library
 
@@ -24,7 +23,9 @@ class Policy:
     """
 
     def __init__(self, folder: Path) -> None:
-        layers = read(folder)
+        layers, self.environment = read(folder)
+        """What the run knew of its environment: `task`, `action_repeat`, `time` and the fields of
+        its spec; empty where a policy was not exported from a run."""
         begin, end = layers[0], layers[-1]
         assert isinstance(begin, Normalise) and isinstance(end, Squash)  # noqa: PT018
         self.obs_dim: int = begin.mean.size
@@ -36,10 +37,7 @@ class Policy:
         """Lowest value of each entry of an action."""
         self.high: np.ndarray = end.high
         """Highest value of each entry of an action."""
-        try:
-            self._act, self._act_one = _functions_of(layers)
-        except ValueError as error:
-            raise PolicyError(f"{folder} does not describe a policy: {error}; {AGAIN}") from None
+        self._act, self._act_one = _functions_of(layers)
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         """Return the greedy action of an observation, or those of a batch.
@@ -74,10 +72,7 @@ def _functions_of(layers: list[Layer]) -> tuple[Function, Function]:
     if library is not None:
         program = Program(library, layers)
         return program, program.one
-    dense = [
-        layer._replace(weight=Dense(to_dense(layer))) if isinstance(layer, Linear) else layer
-        for layer in layers
-    ]
+    dense = with_dense_weights(layers)
     return (
         lambda obs: run(dense, obs),
         lambda obs: run(dense, np.asarray(obs, np.float32)[None])[0],

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 from kanbatsu.envs.functional import Simulator
-from kanbatsu.envs.spec import TaskError, missing_library, unknown_task
+from kanbatsu.envs.spec import TaskError, bounds, missing_library, unknown_task
 from kanbatsu.types import Key, Spec
 
 BRAX_LIMIT = 1_000
@@ -46,7 +47,9 @@ def build(task: str) -> Simulator:
         return Timed(new, interactions), _seen(new.obs), new.reward, new.done > 0.5, cut_off
 
     _, obs = jax.eval_shape(reset, jax.random.key(0))
-    return Simulator(Spec((math.prod(obs.shape),), simulator.action_size, limit), reset, step)
+    one = np.ones(simulator.action_size)  # the libraries' own convention
+    spec = Spec((math.prod(obs.shape),), one.size, limit, **bounds(-one, one))
+    return Simulator(spec, reset, step)
 
 
 def _brax(task: str, name: str) -> tuple[Any, int]:

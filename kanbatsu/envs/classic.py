@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from kanbatsu.envs.functional import FunctionalStep
+from kanbatsu.envs.spec import bounds
 from kanbatsu.types import Key, Spec
 
 
@@ -86,7 +87,7 @@ class Pendulum:
 
     LIMIT = 200
     """Decisions until an episode is cut off."""
-    spec = Spec((3,), action_dim=1, episode_length=LIMIT)
+    spec = Spec((3,), action_dim=1, episode_length=LIMIT, **bounds(-2.0, 2.0))
 
     GRAVITY, MASS, LENGTH = 10.0, 1.0, 1.0
     TORQUE, FASTEST, SECONDS = 2.0, 8.0, 0.05

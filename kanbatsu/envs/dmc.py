@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32
 
-from kanbatsu.envs.spec import TaskError, Timestep, rescale, unknown_task
+from kanbatsu.envs.spec import TaskError, Timestep, bounds, rescale, unknown_task
 from kanbatsu.types import Spec
 
 ACTION_REPEAT = 2
@@ -74,6 +74,7 @@ class DMCEnvironment:
             episode_length=None
             if math.isinf(limit)
             else math.ceil(math.ceil(limit) / action_repeat),
+            **bounds(self._low, self._high),
         )
 
     def reset(self, seed: int) -> Float32[np.ndarray, " obs_dim"]:

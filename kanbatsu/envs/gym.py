@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 from jaxtyping import Float, Float32
 
-from kanbatsu.envs.spec import TaskError, Timestep, refuse_actions, rescale, unknown_task
+from kanbatsu.envs.spec import TaskError, Timestep, bounds, refuse_actions, rescale, unknown_task
 from kanbatsu.types import Spec
 
 SUCCESS_KEYS = ("is_success", "success")
@@ -95,6 +95,7 @@ class GymEnvironment:
             action_dim=gymnasium.spaces.flatdim(actions),
             episode_length=None if limit is None else math.ceil(limit / action_repeat),
             discrete=discrete,
+            **({} if discrete else bounds(actions.low, actions.high)),  # type: ignore[attr-defined]
         )
 
     def reset(self, seed: int) -> Float32[np.ndarray, " obs_dim"]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from kanbatsu.envs.functional import Simulator
-from kanbatsu.envs.spec import TaskError, missing_library, unknown_task
+from kanbatsu.envs.spec import TaskError, bounds, missing_library, unknown_task
 from kanbatsu.types import Key, Spec
 
 
@@ -51,5 +51,6 @@ def build(task: str) -> Simulator:
         obs, new, reward, terminated, _ = simulator.step_env(key, state, move, params)
         return new, obs, reward, terminated, simulator.is_truncated(new, params)
 
-    spec = Spec((math.prod(seen.shape),), size, limit, discrete=discrete)
+    known = {} if discrete else bounds(low, high)
+    spec = Spec((math.prod(seen.shape),), size, limit, discrete=discrete, **known)
     return Simulator(spec, reset, step, image=seen.shape if len(seen.shape) == 3 else ())

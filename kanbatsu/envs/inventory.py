@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32
 
-from kanbatsu.envs.spec import Timestep, rescale, unknown_task
+from kanbatsu.envs.spec import Timestep, bounds, rescale, unknown_task
 from kanbatsu.types import Spec
 
 
@@ -145,6 +145,7 @@ class Inventory:
             obs_shape=(2 * chain.stages + ways + 1 + 2 * bool(chain.swing),),
             action_dim=chain.stages,
             episode_length=chain.periods,
+            **bounds(np.zeros(chain.stages), np.full(chain.stages, chain.largest_order)),
         )
         longest = np.arange(max(chain.lead_times))
         self._used = longest < np.array(chain.lead_times)[:, None]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Float32
 
-from kanbatsu.envs.spec import Timestep
+from kanbatsu.envs.spec import Timestep, bounds
 from kanbatsu.types import Spec
 
 
@@ -37,7 +37,7 @@ class ProbeEnvironment:
         self._pay, self._cues = pay, cues
         self._cue, self._interactions = 0.0, 0
         self.action_repeat = 1
-        self.spec = Spec((2,), action_dim=1, episode_length=length)
+        self.spec = Spec((2,), action_dim=1, episode_length=length, **bounds(-1.0, 1.0))
 
     def reset(self, seed: int) -> Float32[np.ndarray, " 2"]:
         """Draw the cue."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -91,6 +91,18 @@ def rescale(
     scaled = (low + high) / 2 + (high - low) / 2 * action
     # Rounding may carry the centre plus the half width past a bound by one bit.
     return np.minimum(np.maximum(scaled, low), high)
+
+
+def bounds(low: Any, high: Any) -> dict[str, Any]:
+    """Return the fields of a spec that say what its actuators can do.
+
+    Example:
+        >>> bounds(np.array([[-2.0]]), 2)
+        {'low': (-2.0,), 'high': (2.0,)}
+    """
+    return {
+        name: tuple(map(float, np.ravel(value))) for name, value in (("low", low), ("high", high))
+    }
 
 
 def unknown_task(task: str, known: Iterable[str], reason: str = "") -> TaskError:

@@ -113,6 +113,14 @@ class RunFolder:
         """Store versions and hardware, which are kept apart from results."""
         write_sealed(self.path / "machine.json", machine)
 
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Store what the environment is outside of the agent: its actuators, its action repeat."""
+        write_sealed(self.path / "environment.json", environment)
+
+    def environment(self) -> dict[str, Any]:
+        """Return what `write_environment` stored; of a run from before it was, nothing."""
+        return self._part("environment") or {}
+
     def metrics(self) -> list[dict[str, Any]]:
         """Return every complete result, oldest first; a last line cut off by a kill is ignored.
 
@@ -184,13 +192,13 @@ class RunFolder:
     def _part(self, name: str) -> Any:
         """Return the contents of one of the run's files; None where there is no such JSON file."""
         if self.archived is not None:
-            return self.archived[name]
+            return self.archived.get(name)
         if name == "metrics":
             return read_lines(self.path / METRICS, line_misfit)
         if name == "timing":
             return read_lines(self.path / TIMING, lambda line: misfit(line, TIMES))
         path = self.path / f"{name}.json"
-        shape = {"config": CONFIG, "status": STATUS, "machine": dict}[name]
+        shape = {"config": CONFIG, "status": STATUS}.get(name, dict)
         return read_json(path, shape, AGAIN) if path.exists() else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from kanbatsu.agents import AGENTS
@@ -33,6 +34,11 @@ class RunInProgress:
         self.run, self.files = run, files
         schedule: Any = run.train
         self._arena, self.watch = environment_of(run), Stopwatch()
+        files.write_environment(
+            {"task": run.task, "time": getattr(run.config, "time", False)}
+            | {"action_repeat": self._arena.action_repeat}
+            | asdict(self._arena.spec)
+        )
         config = over_training(run.config, -(-run.env_steps // self._arena.action_repeat))
         agent = AGENTS[run.agent].agent(self._arena.spec, config)
         functional = functional_of(self._arena)

@@ -63,6 +63,8 @@ def save(folder: Path, name: str, checkpoint: Checkpoint, keep: int = KEEP) -> N
             safetensors.numpy.save_file(dict(arrays), path)
             digests[group] = _sync_and_digest(path)
         write_sealed(draft / FACTS, {"facts": checkpoint.facts, "sha256": digests})
+        for group in digests:  # safetensors lets nobody else read what it writes
+            shutil.copymode(draft / FACTS, draft / f"{group}.safetensors")
         _forget(folder / name)
         draft.rename(folder / name)
     except (OSError, safetensors.SafetensorError):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import logging
+import shutil
 from dataclasses import replace
 
 import equinox as eqx
@@ -53,7 +54,7 @@ def state():
 
 
 def test_a_run_is_exported_from_its_folder(trained, tmp_path):
-    export(trained, tmp_path)
+    export(trained, tmp_path, low=-1.0, high=1.0)
     agent = SAC(SPEC, RUN.config)
     saved = load_latest(RunFolder(trained).checkpoint)
     state = from_arrays(agent.init(jax.random.key(0)), saved.arrays["agent"])
@@ -61,6 +62,31 @@ def test_a_run_is_exported_from_its_folder(trained, tmp_path):
     obs = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
     expected = np.asarray(agent.act_greedy(state, jnp.asarray(obs)))
     np.testing.assert_allclose(load(tmp_path)(obs), expected, atol=1e-5)
+
+
+def test_what_the_run_knew_of_its_environment_comes_along(trained, tmp_path):
+    export(trained, tmp_path / "own")
+    export(trained, tmp_path / "unit", low=-1.0, high=1.0)
+    own, unit = load(tmp_path / "own"), load(tmp_path / "unit")
+    assert (own.low.tolist(), own.high.tolist()) == ([-2.0], [2.0])
+    obs = np.random.default_rng(0).standard_normal((9, 3))
+    np.testing.assert_allclose(own(obs), 2 * unit(obs), rtol=1e-6)
+    known = own.environment
+    assert (known["task"], known["action_repeat"], known["time"]) == ("gym/Pendulum-v1", 1, False)
+    assert (known["low"], known["high"], known["episode_length"]) == ([-2.0], [2.0], 200)
+    assert unit.environment["high"] == [1.0]
+
+
+def test_bounds_that_nobody_knows_must_be_named(trained, tmp_path, state, caplog):
+    shutil.copytree(trained, tmp_path / "old")
+    (tmp_path / "old" / "environment.json").unlink()  # as runs were before it was written
+    with pytest.raises(ValueError, match="does not say the bounds of its actuators"):
+        export(tmp_path / "old", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    export(tmp_path / "old", tmp_path / "out", low=-3.0, high=3.0)
+    assert load(tmp_path / "out").high.tolist() == [3.0]
+    export_policy(state.actor, state.normaliser, tmp_path / "memory")
+    assert "actions lie in [-1, 1]: name low= and high=" in caplog.text
 
 
 def test_a_folder_without_a_run_or_a_checkpoint_is_refused(trained, tmp_path):
