@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import equinox as eqx
@@ -288,14 +288,3 @@ class PQN:
             optax.clip_by_global_norm(config.gradient_clip),
             optax.radam(schedule if config.decay_learning_rate else rate),
         )
-
-
-def over_training(config: Any, interactions: int) -> Any:
-    """Tell a configuration that asks for it how long the run's training is.
-
-    Example:
-        >>> over_training(PQNConfig(), 500).training_interactions
-        500
-    """
-    asks = getattr(config, "training_interactions", 0) is None
-    return replace(config, training_interactions=interactions) if asks else config

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from kanbatsu.ranges import Natural, Whole
 
@@ -184,3 +184,15 @@ def stretch(schedule: Schedule, env_steps_per_turn: int) -> int:
     if isinstance(schedule, RolloutTrainConfig):  # whole rollouts, at least one
         return max(1, turns // schedule.rollout) * schedule.rollout
     return turns
+
+
+def over_training(config: Any, interactions: int) -> Any:
+    """Tell a configuration that asks for it how long the run's training is.
+
+    Example:
+        >>> from kanbatsu.agents.pqn import PQNConfig
+        >>> over_training(PQNConfig(), 500).training_interactions
+        500
+    """
+    asks = getattr(config, "training_interactions", 0) is None
+    return replace(config, training_interactions=interactions) if asks else config

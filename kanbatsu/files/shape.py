@@ -1,8 +1,8 @@
-"""The shapes of stored JSON: what every reader may rely on, checked when a file is read."""
+"""The shapes of stored JSON, checked when a file is read, and what a run or study says by them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,3 +122,31 @@ def line_misfit(line: Any) -> str | None:
         'mean_return is missing'
     """
     return misfit(line, LINE) or misfit(line, LINES.get(line["kind"], {}))
+
+
+def ends_at(study: Mapping[str, Any], arm: Mapping[str, Any], task: str) -> int:
+    """Return the env steps of an arm's runs on a task: the study's, or what its match came to.
+
+    Args:
+        study: What `study.json` holds.
+        arm: The arm's entry in it.
+        task: One of the study's.
+
+    Example:
+        >>> ends_at({"env_steps": 100}, {"solved": {"a": {"env_steps": 130}}}, "a")
+        130
+    """
+    solved = arm.get("solved") or {}
+    steps: int = solved[task]["env_steps"] if task in solved else study["env_steps"]
+    return steps
+
+
+def reaches(metrics: Sequence[Mapping[str, Any]], env_steps: int) -> bool:
+    """Whether the last evaluation in `metrics` is at the end of a run of `env_steps`.
+
+    Example:
+        >>> reaches([{"kind": "evaluation", "env_steps": 500}], env_steps=1000)
+        False
+    """
+    evaluated = [record["env_steps"] for record in metrics if record["kind"] == "evaluation"]
+    return bool(evaluated) and evaluated[-1] >= env_steps

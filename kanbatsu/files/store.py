@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from kanbatsu.files.disk import (
     write_json,
     write_sealed,
 )
-from kanbatsu.files.shape import CONFIG, STATUS, STUDY, TIMES, line_misfit, misfit
+from kanbatsu.files.shape import CONFIG, STATUS, STUDY, TIMES, line_misfit, misfit, reaches
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
@@ -276,31 +276,3 @@ class StudyFolder:
     def report(self, lang: str = "en") -> Path:
         """Return where the page that people read is, or would be: one file per language."""
         return self.path / ("report.html" if lang == "en" else f"report.{lang}.html")
-
-
-def ends_at(study: Mapping[str, Any], arm: Mapping[str, Any], task: str) -> int:
-    """Return the env steps of an arm's runs on a task: the study's, or what its match came to.
-
-    Args:
-        study: What `study.json` holds.
-        arm: The arm's entry in it.
-        task: One of the study's.
-
-    Example:
-        >>> ends_at({"env_steps": 100}, {"solved": {"a": {"env_steps": 130}}}, "a")
-        130
-    """
-    solved = arm.get("solved") or {}
-    steps: int = solved[task]["env_steps"] if task in solved else study["env_steps"]
-    return steps
-
-
-def reaches(metrics: Sequence[Mapping[str, Any]], env_steps: int) -> bool:
-    """Whether the last evaluation in `metrics` is at the end of a run of `env_steps`.
-
-    Example:
-        >>> reaches([{"kind": "evaluation", "env_steps": 500}], env_steps=1000)
-        False
-    """
-    evaluated = [record["env_steps"] for record in metrics if record["kind"] == "evaluation"]
-    return bool(evaluated) and evaluated[-1] >= env_steps

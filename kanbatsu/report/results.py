@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from kanbatsu.files.store import RunFolder, StudyFolder, ends_at, reaches
+from kanbatsu.files.shape import ends_at, reaches
+from kanbatsu.files.store import RunFolder, StudyFolder
 
 Series = Mapping[int, float]
 """Values by env steps, in rising order; NaN where a measurement was not finite."""

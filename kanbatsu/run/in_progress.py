@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from kanbatsu.agents import AGENTS
-from kanbatsu.agents.pqn import over_training
+from kanbatsu.agents.schedule import over_training
 from kanbatsu.envs.functional import functional_of
 from kanbatsu.envs.vector import VectorEnvironment
 from kanbatsu.files.store import RunFolder

@@ -11,9 +11,9 @@ import optax
 import pytest
 
 from kanbatsu.agents import AGENTS
-from kanbatsu.agents.pqn import PQN, PQNConfig, lambda_returns, over_training
+from kanbatsu.agents.pqn import PQN, PQNConfig, lambda_returns
 from kanbatsu.agents.sac import SACConfig
-from kanbatsu.agents.schedule import RolloutTrainConfig
+from kanbatsu.agents.schedule import RolloutTrainConfig, over_training
 from kanbatsu.nn.normed import NormedNetworkConfig
 from kanbatsu.run.check import check
 from kanbatsu.run.record import Run
