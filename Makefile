@@ -22,7 +22,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: lint browser  ## everything that CI runs
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 browser:  ## headless Chromium, which the tests open the report in; they skip where it cannot be had
 	@command -v chromium > /dev/null \
