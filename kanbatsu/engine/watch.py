@@ -11,7 +11,8 @@ from kanbatsu.engine.glance import Glance
 from kanbatsu.engine.progress import Display, make_display
 from kanbatsu.engine.track import Tracker, TrackerName
 from kanbatsu.files.lock import StudyError, is_owned
-from kanbatsu.files.store import StudyFolder, ends_at
+from kanbatsu.files.shape import ends_at
+from kanbatsu.files.store import StudyFolder
 
 
 def watch(
