@@ -122,8 +122,13 @@ def draw_masks(
     the masks that it would get alone.
 
     Raises:
-        ValueError: if the key is not one, or its value is not known.
+        ValueError: if there is something to draw, and the key is not one or its value unknown.
     """
+    if all(kept[kernel.path] == math.prod(kernel.shape) for kernel in kernels):  # no draw at all
+        return {
+            kernel.path: kernel.to_layout(np.ones((*kernel.members, *kernel.shape), bool))
+            for kernel in kernels
+        }
     with jax.ensure_compile_time_eval():  # the caller may be compiling something
         return _draw_masks(kernels, kept, pruning, check_key(key))
 
