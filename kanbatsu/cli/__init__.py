@@ -13,6 +13,7 @@ from rich.table import Table
 
 from kanbatsu.cli.estimating import estimate
 from kanbatsu.cli.machine import bench, doctor
+from kanbatsu.cli.plasticity import plasticity
 from kanbatsu.cli.proof import poc
 from kanbatsu.cli.results import archive, report, watch
 from kanbatsu.cli.saying import INTERRUPTED, USAGE, say_error
@@ -58,6 +59,7 @@ COMMANDS = {
     "train": Command(train, "train one agent on one task"),
     "study": Command(study, "train arms x tasks x seeds from a study file, and report"),
     "estimate": Command(estimate, "time a few seconds of a study, and say what it would take"),
+    "plasticity": Command(plasticity, "train classifiers on relabelled tasks, and report"),
     "poc": Command(poc, "a proof of concept from a plan to a verdict: poc init, poc run"),
     "watch": Command(watch, "show how far a study is, from its files"),
     "report": Command(report, "write the report of a study again"),

@@ -18,24 +18,13 @@ from kanbatsu.files.tables import (
     parse_override,
     to_dict,
 )
+from kanbatsu.plasticity.arm import LabelArm, read_arm
 from kanbatsu.plasticity.classifier import plan
-from kanbatsu.plasticity.config import ClassifierConfig, LabelConfig, LabelRun, LabelStream
+from kanbatsu.plasticity.config import LabelConfig, LabelRun, LabelStream
 from kanbatsu.ranges import check_ranges
 from kanbatsu.run.record import refuse_seed
-from kanbatsu.study.budget import WIDEST, nearest
-from kanbatsu.study.file import ARM_NAME, load
-from kanbatsu.study.match import Match
+from kanbatsu.study.file import load
 from kanbatsu.study.rule import DecisionRule, rule_problems
-
-
-@dataclass(frozen=True)
-class LabelArm:
-    """One classifier, at every learning rate."""
-
-    classifier: ClassifierConfig
-    """The network."""
-    match: Match | None = None
-    """The match to another arm's kept weights, if there is one; it is solved already."""
 
 
 class PlannedLabelRun(NamedTuple):
@@ -71,6 +60,17 @@ class Bench:
     def tasks(self) -> tuple[str, ...]:
         """Return the name of each learning rate, as reports show it."""
         return tuple(f"labels/{rate:g}" for rate in self.learning_rates)
+
+    def matches(self) -> Iterator[str]:
+        """Say what every match came to, a line each."""
+        for name, arm in self.arms.items():
+            if arm.match is not None:
+                kept = plan(arm.classifier, self.stream)[0].kept
+                goal = plan(self.arms[arm.match.to].classifier, self.stream)[0].kept
+                yield (
+                    f"{name} is matched to {arm.match.to} in kept: width {arm.classifier.width}, "
+                    f"sparsity {arm.classifier.sparsity:.6g}, {kept:,} weights kept ({goal:,})"
+                )
 
     def groups(self) -> Iterator[list[PlannedLabelRun]]:
         """Yield the runs that go side by side: all seeds of an arm at a learning rate."""
@@ -133,7 +133,7 @@ def bench_from_dict(table: Mapping[str, Any]) -> Bench:
     # What is matched comes after what it is matched to.
     for name in sorted(arms, key=lambda name: "match" in dict(arms[name] or {})):
         try:
-            read[name] = _arm(name, arms[name], table.get("classifier", {}), bench.stream, read)
+            read[name] = read_arm(name, arms[name], table.get("classifier", {}), bench.stream, read)
         except ValueError as error:
             problems += [f"arm.{name}: {line}" for line in str(error).splitlines()]
     if bench.control is not None and bench.control not in arms:
@@ -144,67 +144,6 @@ def bench_from_dict(table: Mapping[str, Any]) -> Bench:
     if problems:
         raise RecordError("\n".join(problems))
     return replace(bench, arms={name: read[name] for name in arms})
-
-
-def _arm(
-    name: str,
-    table: Any,
-    defaults: Any,
-    stream: LabelStream,
-    read: Mapping[str, LabelArm],
-) -> LabelArm:
-    """Read one arm, and solve its match.
-
-    Raises:
-        ValueError: It cannot work.
-    """
-    if not ARM_NAME.fullmatch(name):
-        raise ValueError("arms name files; use at most 64 letters, digits, '-' and '_'")
-    if not isinstance(table, Mapping) or not isinstance(defaults, Mapping):
-        raise ValueError("must be a table such as classifier = { width = 64 }")
-    unknown = sorted(set(table) - {"classifier", "match"})
-    if unknown:
-        raise ValueError(f"{unknown[0]}: unknown setting. Choose from: classifier, match.")
-    own = table.get("classifier", {})
-    config = from_dict(ClassifierConfig, merge(defaults, own), "classifier")
-    check_ranges(config, "classifier.")
-    if "match" not in table:
-        plan(config, stream)
-        return LabelArm(config)
-    match = from_dict(Match, table["match"], "match")
-    if match.what != "kept":
-        raise ValueError(f"match.what: arms of the bench are matched in kept, not in {match.what}")
-    if match.to not in read or read[match.to].match is not None:
-        unmatched = [other for other, arm in read.items() if arm.match is None]
-        raise ValueError(
-            f"match.to: {match.to!r} must be an arm without a match. "
-            f"{did_you_mean(match.to, unmatched)}"
-        )
-    goal = plan(read[match.to].classifier, stream)[0].kept
-    return LabelArm(_matched(config, own, goal, stream), match)
-
-
-def _matched(
-    config: ClassifierConfig, own: Mapping[str, Any], goal: int, stream: LabelStream
-) -> ClassifierConfig:
-    """Return the configuration with the number solved for that the arm itself leaves out."""
-    if ("width" in own) == ("sparsity" in own):
-        raise ValueError("match: give the classifier a width or a sparsity; the other is solved")
-
-    def kept(width: int) -> int:
-        try:
-            return plan(replace(config, width=width), stream)[0].kept
-        except ValueError:  # too narrow for its sparsity: some layer would be empty
-            return 0
-
-    if "sparsity" in own:
-        return replace(config, width=nearest(kept, goal, most=WIDEST))
-    total = plan(replace(config, sparsity=0.0), stream)[0].total
-    if goal > total:
-        raise ValueError(f"match: {goal:,} weights are to be kept, and there are only {total:,}")
-    solved = replace(config, sparsity=1.0 - goal / total)
-    plan(solved, stream)
-    return solved
 
 
 def _header_problems(bench: Bench) -> Iterator[str]:

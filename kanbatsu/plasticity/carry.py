@@ -96,6 +96,18 @@ def work(out: Path, say: Say = print, on_task: Callable[[int], None] = lambda ta
                     say(f"{name} on {task}: {len(runs)} seeds in {seconds:.1f} s")
 
 
+def missing(out: Path) -> int:
+    """Return how many runs of a folder are not finished."""
+    folder = StudyFolder(out)
+    ids = [
+        run_id
+        for arm in folder.read_study()["arms"].values()
+        for runs in arm["runs"].values()
+        for run_id in runs.values()
+    ]
+    return sum(not folder.run_folder(run_id).finished for run_id in ids)
+
+
 def _train(folders: list[RunFolder], on_task: Callable[[int], None]) -> None:
     """Train the runs of a group from their records alone."""
     runs = [from_dict(LabelRun, folder.read_config()) for folder in folders]
