@@ -10,6 +10,6 @@ except ModuleNotFoundError as error:
     ) from error
 
 from kanbatsu.torch.probing import probe
-from kanbatsu.torch.pruning import apply_masks, count, masks, prune, unprune
+from kanbatsu.torch.pruning import apply_masks, count, masks, prune, prune_like, unprune
 
-__all__ = ["apply_masks", "count", "masks", "probe", "prune", "unprune"]
+__all__ = ["apply_masks", "count", "masks", "probe", "prune", "prune_like", "unprune"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from kanbatsu.sparsity.kernel import Kernel, Paths, check_globs, choose
@@ -13,7 +15,10 @@ from kanbatsu.torch.layers import KINDS, MASK, PRUNED, Pruned
 
 
 def find_kernels(
-    module: nn.Module, include: Paths | None = None, exclude: Paths | None = None
+    module: nn.Module,
+    include: Paths | None = None,
+    exclude: Paths | None = None,
+    with_copies: bool = False,
 ) -> list[Kernel]:
     """Find the weights that are meant, in the order in which the module registers its layers.
 
@@ -21,6 +26,8 @@ def find_kernels(
         module: any torch module.
         include: globs (`*` and `?`) of layers or of their weights; all by default.
         exclude: globs of what to leave out.
+        with_copies: take copies of a weight that is meant, such as those in a target network, for
+            the same kernel, unless they are excluded.
 
     Returns:
         One kernel for each weight, with several paths where layers share it.
@@ -51,6 +58,13 @@ def find_kernels(
             "this module is already pruned; prune a fresh one (see kanbatsu.torch.count for what "
             "it keeps), or undo it with kanbatsu.torch.unprune"
         )
+    originals: dict[str, str] = {}
+    if with_copies:
+        free = [kernel.path for kernel in choose(every, None, exclude)]
+        free = [p for p in free if not isinstance(layers[p], Pruned) and not _why_not(layers[p])]
+        originals = copies({path: layers[path].weight for path in free})  # type: ignore[misc]
+        followed = {originals.get(path, path) for path in meant}
+        meant = [p for p in layers if p in meant or originals.get(p) in followed or p in followed]
     refused = [f"{path} ({why})" for path in meant if (why := _why_not(layers[path]))]
     refused += list(_shared_elsewhere(module, [layers[path] for path in meant]))
     if refused:
@@ -60,19 +74,71 @@ def find_kernels(
         )
     by_weight: dict[int, list[str]] = {}
     for path in meant:
-        by_weight.setdefault(id(layers[path].weight), []).append(path)
+        weight = layers[originals.get(path, path)].weight
+        by_weight.setdefault(id(weight), []).append(path)
     return [
         replace(kernel_of(paths[0], layers[paths[0]]), paths=tuple(paths))
         for paths in by_weight.values()
     ]
 
 
+def copies(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """Find weights that are, or are copies of, others, such as those of a target network.
+
+    Equal weights are copies. A weight of one value throughout, such as zeros, says nothing by
+    itself: it is a copy where other weights of the two parts of the module are.
+
+    Args:
+        weights: by path, in order.
+
+    Returns:
+        For each such weight the path of the first that is equal.
+
+    Example:
+        >>> copies({"q.0": torch.eye(2), "target.0": torch.eye(2), "actor.0": torch.ones(2, 2)})
+        {'target.0': 'q.0'}
+    """
+    found: dict[str, str] = {}
+    first: dict[tuple[Any, ...], list[str]] = {}
+    constant: list[str] = []
+    parts: set[tuple[str, str]] = set()
+    for path, weight in weights.items():
+        value = weight.detach()
+        alike = first.setdefault((value.shape, value.dtype, float(value.sum())), [])
+        same = (p for p in alike if weights[p] is weight or torch.equal(weights[p], value))
+        source = next(same, None)
+        if source is None:
+            alike.append(path)
+        elif weights[source] is weight or bool((value != value.flatten()[0]).any()):
+            found[path] = source
+            parts |= _parts(source, path)
+        else:
+            constant.append(path)
+    for path in constant:
+        for source, copy in parts:
+            behind = path.removeprefix(copy)
+            original = weights.get(source + behind) if path.startswith(copy) else None
+            if original is not None and torch.equal(original, weights[path]):
+                found[path] = source + behind
+    return {path: found.get(source, source) for path, source in found.items()}
+
+
+def _parts(source: str, copy: str) -> set[tuple[str, str]]:
+    """Say which part of the module is a copy of which other: what stands before a common end."""
+    ours, theirs = source.split("."), copy.split(".")
+    while ours and theirs and ours[-1] == theirs[-1]:
+        ours.pop()
+        theirs.pop()
+    return {(".".join([*ours, ""]) if ours else "", ".".join([*theirs, ""]) if theirs else "")}
+
+
 def kernel_of(path: str, layer: nn.Module) -> Kernel:
     """Say how the axes of a layer's weight read: `[outputs, inputs, *window]`, or transposed."""
+    weight: Any = layer.weight_mask if isinstance(layer, Pruned) else layer.weight
     groups = int(layer.groups) if getattr(layer, "transposed", False) else 0  # type: ignore[arg-type]
     return replace(
         _named(path),
-        stored=tuple(layer.weight.shape),  # type: ignore[arg-type]
+        stored=tuple(weight.shape),
         outputs_first=True,
         transposed_groups=groups,
     )

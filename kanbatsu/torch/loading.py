@@ -49,10 +49,10 @@ def check_state_dict(
     pruned = {path: layer for path, layer in paths.items() if isinstance(layer, Pruned)}
     for path, layer in pruned.items():
         for name in (path, path.removesuffix("weight") + MASK):
-            if name in state_dict and state_dict[name].shape != layer.weight.shape:
+            if name in state_dict and state_dict[name].shape != layer.weight_mask.shape:
                 raise ValueError(
                     f"{name} is {tuple(state_dict[name].shape)} in the state_dict, and the weight "
-                    f"is {tuple(layer.weight.shape)} here; nothing was loaded"
+                    f"is {tuple(layer.weight_mask.shape)} here; nothing was loaded"
                 )
     masked = {
         name.removesuffix("_mask")

@@ -24,7 +24,7 @@ from kanbatsu.sparsity.draw import (
 )
 from kanbatsu.sparsity.kernel import Kernel, Paths
 from kanbatsu.torch.find import find_kernels, kernel_of, layers_by_path
-from kanbatsu.torch.layers import MASK, PRUNED, Pruned, put_mask
+from kanbatsu.torch.layers import MASK, PRUNED, Pruned, is_computed, put_mask
 from kanbatsu.torch.loading import check_when_loading, forget_check
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -53,7 +53,10 @@ def prune(
     The masks are those that `kanbatsu.make_masks` draws with `key=jax.random.key(seed)` for the
     same layers in the same order, bit for bit.
 
-    Prune before the first training step, and before you copy the module into a target network.
+    Prune before the first training step, and before you copy the module into a target network. One
+    that the module holds already is pruned as what it is a copy of, with the same masks, unless it
+    is excluded: layers whose weights are equal share a mask, and one share of the sparsity. To one
+    beside the module, `prune_like` gives the masks.
     On a CPU give Adam `fused=True`: PyTorch's other implementation is slow where moments are zero
     (measured in benchmarks/torch_step.py).
 
@@ -62,7 +65,7 @@ def prune(
         sparsity: share of the weights to remove, in [0, 1); or one share for each glob,
             such as `{"actor.*": 0.8, "critic.*": 0.9}`: each glob's layers share out their own
             sparsity, and layers that no glob names stay dense.
-        seed: decides which weights go.
+        seed: decides which weights go; a whole number below 2**32.
         distribution: how the sparsity is spread over layers: `uniform`, `er` or `erk`.
         pattern: `element` (any weight), `grouped` (`group_size` neighbouring outputs lose the
             same inputs), or `bernoulli` (any weight, counts exact on average only).
@@ -72,8 +75,9 @@ def prune(
         exclude: globs of layers to leave dense.
         compute: how pruned linear layers multiply. `packed`: on CPUs by kept weights only, in
             kanbatsu's kernels; `masked`: as dense layers, on any device; `auto` and `mixed`: packed
-            where that trains faster (layers of at least 16,384 weights of which groups, or at least
-            six tenths of the single weights, were removed), else masked. All are the same function
+            where that was measured to train faster (layers of at least 65,536 weights of which
+            groups were removed, or of 262,144 that lost at least six tenths one by one, on batches
+            of at least 128 samples), else masked. All are the same function
             up to rounding. Parameters, gradients and moments are dense tensors in any case, and
             whatever the kernels cannot take (other types and devices, autocast, `torch.compile`,
             `torch.func`) is multiplied masked.
@@ -82,10 +86,10 @@ def prune(
         The same module.
 
     Raises:
-        ValueError: for a sparsity outside [0, 1) or too high to leave every layer a weight, a
-            module that is already pruned or has nothing to prune, a glob that matches
-            nothing, an unknown `compute`, or a layer that cannot be kept pruned. The module is then
-            as it was.
+        ValueError: for a sparsity outside [0, 1) or too high to leave every layer a weight, a seed
+            outside [0, 2**32), a module that is already pruned or has nothing to prune, a glob that
+            matches nothing, an unknown `compute`, or a layer that cannot be kept pruned. The module
+            is then as it was.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2))
@@ -105,15 +109,26 @@ def prune(
 
 def prune_as(module: Module, pruning: Pruning, seed: int, scope: Scope = EVERYWHERE) -> Module:
     """Prune a torch module in place as a record says: see `prune`."""
-    kernels = find_kernels(module, scope.included, scope.exclude)
+    kernels = find_kernels(module, scope.included, scope.exclude, with_copies=True)
     if scope.shares is not None:
         kernels = check_shares(kernels, scope.shares)
     kept = kept_by_path(kernels, pruning, scope.shares)
     # A JAX that owns a GPU would take most of its memory from torch, for masks drawn on the host.
     with jax.default_device("cpu"):
-        drawn = draw_masks(kernels, kept, pruning, jax.random.key(seed))
+        drawn = draw_masks(kernels, kept, pruning, jax.random.key(_checked(seed)))
     masks = [(kernel, _tensor(drawn[kernel.path])) for kernel in kernels]
     return _thin(module, masks, pruning.compute)
+
+
+def _checked(seed: int) -> int:
+    """Refuse a seed that would draw what another one draws."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise ValueError(f"seed must be a whole number: got {seed!r}")
+    if not 0 <= seed < 1 << 32:
+        raise ValueError(
+            f"seed must lie in [0, 2**32), or it would draw the masks of another one: got {seed}"
+        )
+    return int(seed)
 
 
 def apply_masks(module: Module, masks: Mapping[str, Any], compute: str = "auto") -> Module:
@@ -157,6 +172,35 @@ def apply_masks(module: Module, masks: Mapping[str, Any], compute: str = "auto")
             raise ValueError(f"{' and '.join(kernel.paths)} are one weight: give them one mask")
         chosen.append((kernel, mask))
     return _thin(module, chosen, compute)
+
+
+def prune_like(target: Module, source: nn.Module) -> Module:
+    """Prune a torch module in place with the masks of another one, as target networks need.
+
+    A target network that draws masks of its own is another function than the network it follows,
+    even right after it was updated.
+
+    Args:
+        target: a module of the same layers as the source, not pruned yet. Its values stay.
+        source: a pruned module.
+
+    Returns:
+        The target.
+
+    Raises:
+        ValueError: if the source is not pruned, or the target is already, or lacks one of the
+            source's pruned layers. The target is then as it was.
+
+    Example:
+        >>> critic = prune(nn.Linear(8, 4), 0.75)
+        >>> target = prune_like(nn.Linear(8, 4), critic)
+        >>> bool((target.weight_mask == critic.weight_mask).all())
+        True
+    """
+    layers = [layer for layer in layers_by_path(source).values() if isinstance(layer, Pruned)]
+    if not layers:
+        raise ValueError("the source is not pruned: prune it first, then give the target its masks")
+    return apply_masks(target, masks(source), compute=layers[0].compute)
 
 
 def masks(source: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
@@ -207,7 +251,8 @@ def count(module: nn.Module) -> Count:
         if type(layer) in PRUNED or isinstance(layer, Pruned):
             kernel, pruned = kernel_of(path, layer), isinstance(layer, Pruned)
             kept = int(layer.weight_mask.count_nonzero()) if pruned else kernel.size  # type: ignore
-            rows.setdefault(id(layer.weight), kernel_count(kernel, kept))
+            key = id(layer if is_computed(layer) else layer.weight)
+            rows.setdefault(key, kernel_count(kernel, kept))
     if not rows:
         raise ValueError(NOTHING_TO_COUNT)
     return Count(tuple(rows.values()))
@@ -220,7 +265,8 @@ def unprune(module: Module) -> Module:
     densely.
 
     Raises:
-        ValueError: if the module is not pruned.
+        ValueError: if the module is not pruned, or the weight of a pruned layer has become one that
+            is computed from others, by a parametrization.
 
     Example:
         >>> unprune(prune(nn.Linear(8, 4), 0.75))
@@ -229,6 +275,17 @@ def unprune(module: Module) -> Module:
     pruned = [layer for layer in module.modules() if isinstance(layer, Pruned)]
     if not pruned:
         raise ValueError("this module is not pruned: no layer has a mask")
+    computed = [
+        path
+        for path, layer in layers_by_path(module).items()
+        if isinstance(layer, Pruned) and is_computed(layer)
+    ]
+    if computed:
+        raise ValueError(
+            f"{', '.join(computed)} is computed from other parameters, by weight_norm or "
+            "spectral_norm say, and nothing was changed: take that off first (torch.nn.utils."
+            "parametrize.remove_parametrizations, remove_spectral_norm, remove_weight_norm)"
+        )
     for layer in pruned:
         layer.take_mask()
     forget_check(module)

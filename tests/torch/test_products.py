@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import kanbatsu.torch
 from kanbatsu.kernels.shared import shared_library
-from kanbatsu.sparsity.compute import SMALLEST
 from kanbatsu.torch import layers, products
+from kanbatsu.torch.layers import FEWEST, SMALLEST, SMALLEST_GROUPED
 
 pytestmark = pytest.mark.skipif(shared_library() is None, reason="built without kernels")
 
@@ -161,15 +161,19 @@ def test_another_mask_has_another_layout():
 @pytest.mark.parametrize(
     ("inputs", "pattern", "sparsity", "packed"),
     [
-        (256, "grouped 16", 0.3, True),
-        (256, "element", 0.7, True),
-        (256, "element", 0.5, False),
-        (SMALLEST // 64 - 1, "grouped 16", 0.9, False),
+        (SMALLEST_GROUPED // 64, "grouped 16", 0.3, True),
+        (SMALLEST_GROUPED // 64 - 1, "grouped 16", 0.9, False),
+        (SMALLEST // 64, "element", 0.7, True),
+        (SMALLEST // 64, "element", 0.5, False),
+        (SMALLEST // 64 - 1, "element", 0.9, False),
     ],
 )
 def test_auto_packs_where_that_is_faster(inputs, pattern, sparsity, packed):
     module = layer(inputs, 64, pattern, sparsity, compute="auto")
-    assert is_packed(module, torch.randn(3, inputs)) == packed
+    assert is_packed(module, torch.randn(FEWEST, inputs)) == packed
+    assert not is_packed(module, torch.randn(FEWEST - 1, inputs))
+    with torch.no_grad():
+        assert (module._layout_for(torch.randn(1, inputs)) is not None) == packed
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")

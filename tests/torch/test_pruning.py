@@ -315,3 +315,14 @@ def test_attention_can_be_left_out():
         with torch.random.fork_rng():
             expected = plain(x)
         torch.testing.assert_close(module(x), expected)
+
+
+def test_seeds_that_would_draw_what_others_draw_are_refused():
+    drawn = [
+        kanbatsu.torch.masks(kanbatsu.torch.prune(nn.Linear(64, 64), 0.8, seed=seed))["weight"]
+        for seed in (1, 2**32 - 1)
+    ]
+    assert not torch.equal(*drawn)
+    for seed in (2**32, 2**32 + 1, 2**63, -1):
+        with pytest.raises(ValueError, match=r"seed must lie in \[0, 2\*\*32\)"):
+            kanbatsu.torch.prune(nn.Linear(64, 64), 0.8, seed=seed)
