@@ -29,6 +29,10 @@ Kept = Mapping[str, Mapping[str, Count]]
 """Counts of what each network of each arm keeps, on the first task."""
 
 
+class ReportError(RuntimeError):
+    """A report that could not be written after the runs; the message says what is stored."""
+
+
 @dataclass(frozen=True)
 class StudyOutcome:
     """How a call of `carry_out` ended."""
@@ -82,6 +86,7 @@ def carry_out(
         RecordError: A match cannot be met, or a run cannot work; nothing was trained.
         StudyError: The place cannot be had, the folder holds a different study, or another engine
             works in it.
+        ReportError: The report could not be written; the runs are stored.
         KeyboardInterrupt: After the runs were stopped; the same call continues.
 
     Example:
@@ -99,7 +104,14 @@ def carry_out(
     kept = check_study(study)
     on_checked(kept)
     complete = run_study(study, out, place, command, shown, tracker, population)
-    page = write_report(out, lang)
+    try:
+        page = write_report(out, lang)
+    except OSError as error:
+        done = "every run is finished and" if complete else "what was trained is"
+        raise ReportError(
+            f"{done} stored in {out}, but the report could not be written ({error}): make room "
+            f"there, and call `kanbatsu report {out}`"
+        ) from error
     timed = tuple(came_out(study, read_json(out / "timing.json")["arms"]))
     return StudyOutcome(complete, study, kept, page, tuple(matches(study)), timed)
 

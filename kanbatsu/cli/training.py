@@ -119,20 +119,24 @@ def study(words: list[str]) -> int:
 
 def _carry_out(study: Study, out: Path, command: Sequence[str], **how: Any) -> int:
     """Carry out a study; print what it keeps, where its report is and how its times came out."""
-    from kanbatsu.conduct import carry_out
+    from kanbatsu.conduct import ReportError, carry_out
     from kanbatsu.engine.progress import make_display
 
     plan_on_cpu()
     console = Console()
-    with refusing():
-        outcome = carry_out(
-            study,
-            out,
-            command=shlex.join(command),
-            display=make_display(console),
-            on_checked=lambda kept: console.print(_kept_table(kept)),
-            **how,
-        )
+    try:
+        with refusing():
+            outcome = carry_out(
+                study,
+                out,
+                command=shlex.join(command),
+                display=make_display(console),
+                on_checked=lambda kept: console.print(_kept_table(kept)),
+                **how,
+            )
+    except ReportError as error:
+        say_error(str(error))
+        return FAILED
     for line in (f"report: {outcome.page}", *outcome.timed):
         say(line)
     if not outcome.complete:

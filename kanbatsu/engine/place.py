@@ -21,8 +21,9 @@ class PlaceConfig:
     """Runs at the same time. On this machine the cores are divided among them, and there are as
     many as cores by default; elsewhere the scheduler decides by default."""
     run_timeout: float | None = None
-    """Seconds without any progress after which a run is ended and stored as failed; longer than
-    its longest evaluation or compilation. Never by default."""
+    """Seconds without progress after which a run is ended and stored as failed. Steps, updates,
+    evaluations and probes count; imports and compilation do not. Longer than the longest
+    evaluation; never by default."""
     retries: int = 2
     """Times that a worker is started again after it died, by a crash or for want of memory."""
     cpus: int = 1

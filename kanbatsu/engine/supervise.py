@@ -92,7 +92,7 @@ class Supervised:
         if worker.messages > self._heard:
             self._heard, self._moved_at = worker.messages, time.monotonic()
         if code is None:
-            if limit is None or time.monotonic() - self._moved_at < limit:
+            if limit is None or not worker.begun or time.monotonic() - self._moved_at < limit:
                 return None
             worker.kill()
             return self._fail(_how_it_hung(limit, worker.env_steps))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 from kanbatsu.engine.glance import Glance
 from kanbatsu.engine.progress import Display, make_display
 from kanbatsu.engine.track import Tracker, TrackerName
+from kanbatsu.files.disk import DamagedFile
 from kanbatsu.files.lock import StudyError, is_owned
 from kanbatsu.files.shape import ends_at
-from kanbatsu.files.store import StudyFolder
+from kanbatsu.files.store import RunFolder, StudyFolder
 
 
 def watch(
@@ -68,8 +68,7 @@ def watch(
                 break
             time.sleep(every)
         for run_id in sorted(glance.failed):
-            error = (folder.run_folder(run_id).read_status() or {}).get("error")
-            shown.say(f"FAILED    {run_id}: {error}")
+            shown.say(f"FAILED    {run_id}: {_error_of(folder.run_folder(run_id))}")
         shown.say(", ".join(f"{count[state]} {state}" for state in STATES if count[state]))
 
 
@@ -81,13 +80,22 @@ def state_of(folder: StudyFolder, run_id: str) -> str:
     """Return the state of a run, from its files alone."""
     files = folder.run_folder(run_id)
     try:
-        status = files.read_status()
-    except json.JSONDecodeError:
-        status = None
+        status, finished = files.read_status(), files.finished
+    except (DamagedFile, OSError):
+        return "running" if is_owned(files.path) else "failed"
     if status is None:
         return "running" if is_owned(files.path) else "waiting"
-    if status["state"] == "finished" and files.finished:
+    if status["state"] == "finished" and finished:
         return "finished"
     if is_owned(files.path):
         return "running"
     return "failed" if status["state"] == "failed" else "stopped"
+
+
+def _error_of(files: RunFolder) -> str | None:
+    """Return why a run failed, or what is wrong with its files."""
+    try:
+        status, _ = files.read_status() or {}, files.finished
+    except (DamagedFile, OSError) as error:
+        return str(error)
+    return status.get("error")

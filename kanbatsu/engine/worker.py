@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +28,17 @@ REPORT_SECONDS = 0.2
 
 TAIL_BYTES = 8_000
 """Bytes of what a worker printed last that are kept with its failure."""
+
+PREPARING = (
+    "<frozen importlib._bootstrap>",
+    "jax/_src/interpreters/partial_eval.py",
+    "jax/_src/interpreters/mlir.py",
+    "jax/_src/compiler.py",
+)
+"""Files that are at work while a module is imported, or a program traced, lowered and compiled."""
+
+PREPARING_SECONDS = 0.5
+"""Seconds between two looks at whether a run is preparing."""
 
 CONFESS = signal.SIGUSR1
 """Makes a worker print where each of its threads is, also one that hangs outside of Python."""
@@ -52,6 +63,8 @@ class Worker:
     ) -> None:
         self.messages = 0
         """Number of messages of the worker; it grows as long as the run moves."""
+        self.begun = False
+        """True once the worker has imported all that it needs."""
         self.env_steps: int | None = None
         """Env steps that are done; None before the worker's first message."""
         self.error: str | None = None
@@ -90,6 +103,7 @@ class Worker:
         self.messages += len(lines)
         for line in lines:
             message = json.loads(line)
+            self.begun = self.begun or "begun" in message
             self.env_steps = message.get("env_steps", self.env_steps)
             self.error = message.get("error", self.error)
             self.warnings += [message["warning"]] if "warning" in message else []
@@ -187,15 +201,20 @@ def main() -> int:
     os.dup2(2, 1)  # what the run prints is no report
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_engine, daemon=True).start()
+    writing = threading.Lock()
 
     def tell(**message: Any) -> None:
-        reports.write(json.dumps(message) + "\n")
+        with writing:
+            reports.write(json.dumps(message) + "\n")
+
+    threading.Thread(target=_tell_of_preparing, args=[tell], daemon=True).start()
 
     # Here and not above: the engine needs this module, but none of what a run needs.
     from kanbatsu.files.lock import own
     from kanbatsu.run.carry import run_side_by_side
     from kanbatsu.run.record import run_from_dict
 
+    tell(begun=True)
     last = 0.0
 
     def on_progress(env_steps: int) -> None:
@@ -217,6 +236,18 @@ def main() -> int:
         tell(error=f"{type(error).__name__}: {error}")
         raise
     return 0
+
+
+def _tell_of_preparing(tell: Callable[..., None]) -> None:
+    """Tell again and again that the run is alive while it imports, traces or compiles."""
+    main_thread = threading.main_thread().ident
+    while True:
+        time.sleep(PREPARING_SECONDS)
+        frame = sys._current_frames().get(main_thread or 0)
+        while frame is not None and not frame.f_code.co_filename.endswith(PREPARING):
+            frame = frame.f_back
+        if frame is not None:
+            tell(preparing=True)
 
 
 def _end_with_the_engine() -> None:

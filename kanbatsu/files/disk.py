@@ -62,9 +62,14 @@ def read_json(
     return value
 
 
-def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
-    """Do what `write_json` does, with a checksum in the file, which `read_json` compares."""
-    write_json(path, {**value, SEAL: canonical_hash(value)})
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object with its checksum, which `read_json` compares and takes out again.
+
+    Example:
+        >>> sealed({"a": 1})[SEAL] == canonical_hash({"a": 1})
+        True
+    """
+    return {**value, SEAL: canonical_hash(value)}
 
 
 def finite(value: Any) -> Any:

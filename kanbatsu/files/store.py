@@ -23,8 +23,8 @@ from kanbatsu.files.disk import (
     read_json,
     read_lines,
     replace,
+    sealed,
     write_json,
-    write_sealed,
 )
 from kanbatsu.files.shape import CONFIG, STATUS, STUDY, TIMES, line_misfit, misfit, reaches
 
@@ -63,7 +63,7 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Store the `Run` record, as nested dicts: all that the run is a function of."""
-        write_sealed(self.path / "config.json", config)
+        write_json(self.path / "config.json", sealed(config))
 
     def read_config(self) -> dict[str, Any]:
         """Return the `Run` record.
@@ -90,7 +90,7 @@ class RunFolder:
         status = {"state": state, "error": error, "traceback": traceback}
         if state == "finished":
             status[RESULTS] = self.digest()
-        write_sealed(self.path / STATUS_FILE, status)
+        write_json(self.path / STATUS_FILE, sealed(status))
 
     def read_status(self) -> dict[str, Any] | None:
         """Return `{"state", "error", "traceback"}`, or None where the run never started.
@@ -111,7 +111,7 @@ class RunFolder:
 
     def write_machine(self, machine: Mapping[str, Any]) -> None:
         """Store versions and hardware, which are kept apart from results."""
-        write_sealed(self.path / "machine.json", machine)
+        write_json(self.path / "machine.json", sealed(machine))
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         """Store what the environment is outside of the agent: its actuators, its action repeat."""
@@ -211,7 +211,7 @@ class StudyFolder:
 
     def write_study(self, study: Mapping[str, Any]) -> None:
         """Store the question, the arms and the id of each run."""
-        write_sealed(self.path / "study.json", study)
+        write_json(self.path / "study.json", sealed(study))
 
     def read_study(self) -> dict[str, Any]:
         """Return the question, the arms and the id of each run.

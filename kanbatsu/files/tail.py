@@ -8,15 +8,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kanbatsu.files.shape import line_misfit
 from kanbatsu.files.store import METRICS
 
 DORMANT = 0.5
 """Share of dormant units from which on a run is pointed out."""
 
 
+def _line(text: bytes) -> dict[str, Any] | None:
+    """Return a line of results; None where it is damaged."""
+    try:
+        line: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if line_misfit(line) is None else None
+
+
 @dataclass
 class Tail:
     """The latest results of a run, read on from where the last look ended.
+
+    It is for showing: a line that is damaged is passed over here, and named by
+    `RunFolder.metrics`.
 
     Example:
         >>> import tempfile
@@ -53,7 +66,7 @@ class Tail:
             file.seek(self._read)
             complete, newline, _ = file.read().rpartition(b"\n")
         self._read += len(complete) + len(newline)
-        lines = [json.loads(line) for line in complete.splitlines()]
+        lines = list(filter(None, map(_line, complete.splitlines())))
         self.lines += len(lines)
         for line in lines:
             self.env_steps = line["env_steps"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from kanbatsu.files.disk import DamagedFile
 from kanbatsu.files.shape import ends_at, reaches
 from kanbatsu.files.store import RunFolder, StudyFolder
 
@@ -151,8 +152,13 @@ def _read_run(
     folder: StudyFolder, run_id: str, arm: str, task: str, seed: int, env_steps: int
 ) -> RunResults:
     run: RunFolder = folder.run_folder(run_id)
-    metrics = run.metrics()
-    status = run.read_status() or {"state": "not started", "error": None}
+    status: Mapping[str, Any]
+    try:
+        metrics, timing, machine = run.metrics(), tuple(run.timing()), run.machine()
+        status = run.read_status() or {"state": "not started", "error": None}
+    except DamagedFile as error:  # of this run alone; the others are reported as they are
+        metrics, timing, machine = [], (), None
+        status = {"state": "failed", "error": f"OUT{str(error).removeprefix(str(folder.path))}"}
     finished = reaches(metrics, env_steps)
     probes: dict[str, dict[int, float]] = {}
     for record in metrics:
@@ -184,8 +190,8 @@ def _read_run(
             for record in metrics
             if record["kind"] == "evaluation" and "flops" in record
         },
-        timing=tuple(run.timing()),
-        machine=run.machine(),
+        timing=timing,
+        machine=machine,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from kanbatsu.files.disk import digest, read_json, write_sealed
+from kanbatsu.files.disk import digest, read_json, replace, sealed
 from kanbatsu.files.shape import Each
 from kanbatsu.tree import path_name
 
@@ -62,7 +63,8 @@ def save(folder: Path, name: str, checkpoint: Checkpoint, keep: int = KEEP) -> N
             path = draft / f"{group}.safetensors"
             safetensors.numpy.save_file(dict(arrays), path)
             digests[group] = _sync_and_digest(path)
-        write_sealed(draft / FACTS, {"facts": checkpoint.facts, "sha256": digests})
+        record = sealed({"facts": checkpoint.facts, "sha256": digests})
+        replace(draft / FACTS, json.dumps(record))
         for group in digests:  # safetensors lets nobody else read what it writes
             shutil.copymode(draft / FACTS, draft / f"{group}.safetensors")
         _forget(folder / name)

@@ -44,9 +44,9 @@ def test_a_run_that_hangs_is_stored_as_failed_and_says_where(
     tasks: Path, make_tiny_study: Callable[..., Study]
 ) -> None:
     study = make_tiny_study(("tricky:hangs",))
-    outcome, warnings, run = carry(study, tasks, timeout_seconds=30.0)
+    outcome, warnings, run = carry(study, tasks, timeout_seconds=8.0)
     assert outcome.error is not None
-    assert outcome.error.startswith("no progress for 30 seconds, before its first step")
+    assert outcome.error.startswith("no progress for 8 seconds, before its first step")
     assert not warnings
     status = run.read_status() or {}
     assert status["state"] == "failed"
