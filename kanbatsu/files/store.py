@@ -115,7 +115,7 @@ class RunFolder:
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         """Store what the environment is outside of the agent: its actuators, its action repeat."""
-        write_sealed(self.path / "environment.json", environment)
+        write_json(self.path / "environment.json", sealed(environment))
 
     def environment(self) -> dict[str, Any]:
         """Return what `write_environment` stored; of a run from before it was, nothing."""
