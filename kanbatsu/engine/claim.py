@@ -51,7 +51,9 @@ def _rule(record: Mapping[str, Any]) -> dict[str, Any]:
     rule = record.get("decision")
     if rule is None:
         return {}
-    return _flatten(rule, "decision.") | {"control": record.get("control")}
+    flat = _flatten(rule, "decision.") | {"control": record.get("control")}
+    # A key that older records do not have asks for nothing where it is None.
+    return {key: value for key, value in flat.items() if value is not None}
 
 
 def _run_ids(record: Mapping[str, Any]) -> set[str]:

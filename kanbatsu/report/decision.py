@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.report import effect as effects
+from kanbatsu.report.failures import Failures, failures
 from kanbatsu.report.flags import flags
 from kanbatsu.report.judge import Judged, amount, estimate, judge, number, scores
 from kanbatsu.report.results import ArmResults, StudyResults
@@ -54,6 +55,10 @@ def verdict(study: StudyResults) -> dict[str, Any] | None:
         "rule": {**rule, "control": control.name, "arms": [arm.name for arm in arms]},
         "effect": _effect(best, x, y, rule),
         "probability_of_improvement": estimate(best.improvement),
+        "failures": {
+            "arm": _failures(best.failures),
+            "control": _failures(failures(control, control, study.tasks, rule["confidence"])),
+        },
         "gains": _gains(best, control, x, y, study.tasks, rule),
         "probes": _probes(best.arm, control),
         "flags": [
@@ -70,6 +75,7 @@ def verdict(study: StudyResults) -> dict[str, Any] | None:
                 "decision": each.decision,
                 "effect": estimate(each.effect),
                 "probability_of_improvement": estimate(each.improvement),
+                "failures": _failures(each.failures),
                 "seeds": each.seeds,
                 "further_seeds": each.further_seeds,
             }
@@ -83,6 +89,17 @@ def _place(judged: Judged, rule: Mapping[str, Any]) -> tuple[Any, ...]:
     highest = -value if math.isfinite(value) else math.inf
     kept = amount(judged.arm, rule["saves"]) if rule["goal"] == "no_worse" else None
     return ORDER.index(judged.decision), math.inf if kept is None else kept, highest
+
+
+def _failures(counted: Failures | None) -> dict[str, Any] | None:
+    if counted is None:
+        return None
+    return {
+        "failed": counted.failed,
+        "runs": counted.runs,
+        "task": counted.task,
+        "interval": [counted.low, counted.high],
+    }
 
 
 def _effect(
@@ -111,13 +128,23 @@ def _gains(
     if best.seeds and (len(tasks) == 1 or all(task.startswith("dmc/") for task in tasks)):
         measure = rule["measure"].partition("_")[0] + "_difference"
         difference = number(effects.effect(x, y, measure, rule["confidence"]).value)
+    names = {name for side in (best.arm, control) for run in side.runs for name in run.networks}
     return {
         "return": difference,
+        "networks": {
+            name: {"arm": _kept(best.arm, name), "control": _kept(control, name)}
+            for name in sorted(names)
+        },
         **{
             what: {"arm": amount(best.arm, what), "control": amount(control, what)}
             for what in ("kept", "flops")
         },
     }
+
+
+def _kept(arm: ArmResults, network: str) -> float | None:
+    counts = [run.networks[network]["kept"] for run in arm.runs if network in run.networks]
+    return float(np.mean(counts)) if counts else None
 
 
 def _probes(arm: ArmResults, control: ArmResults) -> dict[str, dict[str, float | None]]:

@@ -27,6 +27,10 @@ MEASURES = ("iqm_difference", "iqm_relative", "mean_difference", "mean_relative"
 """Measures of an effect: a difference of IQMs or means, in the task's unit, or as a share of the
 control's."""
 
+ROUNDING = 1e-6
+"""Share of the returns below which a scatter counts as rounding: sums of single-precision rewards
+in another order differ by so much, and runs that do not differ say nothing about chance."""
+
 Numbers = np.ndarray | np.float64
 Seeds = Float[np.ndarray, "... _"]
 
@@ -92,7 +96,8 @@ def effect(x: Sequence[Seeds], y: Sequence[Seeds], measure: str, confidence: flo
         confidence: Confidence of the two-sided interval, such as 0.95.
 
     Returns:
-        The effect; NaN where a control of zero makes a relative effect meaningless.
+        The effect; NaN where a control of zero makes a relative effect meaningless, and NaN ends
+        where one run, or runs that differ by rounding alone, say nothing about chance.
 
     Example:
         >>> x, y = np.array([3.0, 4.0, 5.0]), np.array([1.0, 2.0, 3.0])
@@ -100,27 +105,31 @@ def effect(x: Sequence[Seeds], y: Sequence[Seeds], measure: str, confidence: flo
         >>> [round(float(number), 3) for number in estimate]
         [2.0, -0.267, 4.267]
     """
-    values, parts, freedoms = [], [], []
+    values, parts, freedoms, magnitudes = [], [], [], []
     for task_x, task_y in zip(x, y, strict=True):
         a, b = centre(task_x, measure), centre(task_y, measure)
+        magnitude = np.maximum(np.abs(task_x).max(axis=-1), np.abs(task_y).max(axis=-1))
         if measure.endswith("relative"):
             scale = np.abs(b.value)
             scale = np.where(scale > 0, scale, np.nan)
             values.append((a.value - b.value) / scale)
             parts += [a.variance / scale**2, b.variance * a.value**2 / scale**4]
+            magnitude = magnitude / scale
         else:
             values.append(a.value - b.value)
             parts += [a.variance, b.variance]
         freedoms += [a.freedom, b.freedom]
+        magnitudes.append(magnitude)
     value = np.mean(values, axis=0)
     if min(freedoms) < 1:
         unknown = np.full_like(value, np.nan)
         return Effect(value, unknown, unknown)
     shares = np.stack(parts, axis=-1) / len(values) ** 2
     variance = shares.sum(axis=-1)
-    # Where no run differs from another the ratio is 0 / 0, and any degrees of freedom will do.
-    squares = (shares**2 / np.array(freedoms)).sum(axis=-1)
-    nu = np.where(squares > 0, variance**2 / np.where(squares > 0, squares, 1.0), 1.0)
+    alike = np.sqrt(variance) <= ROUNDING * np.mean(magnitudes, axis=0)
+    shares = np.where(alike[..., None], np.nan, shares)
+    variance = shares.sum(axis=-1)
+    nu = variance**2 / (shares**2 / np.array(freedoms)).sum(axis=-1)
     reach = stdtrit(nu, 0.5 + confidence / 2) * np.sqrt(variance)
     return Effect(value, value - reach, value + reach)
 

@@ -31,9 +31,9 @@ def flags(arm: ArmResults, task: str) -> Iterator[dict[str, Any]]:
         return where | {"value": value, "threshold": threshold}
 
     runs = arm.on(task)
-    diverged = sum(_diverged(run) for run in runs)
-    if diverged:
-        yield flag("divergence", None, float(diverged), 0.0)
+    count = sum(diverged(run) for run in runs)
+    if count:
+        yield flag("divergence", None, float(count), 0.0)
     networks = sorted({name.partition("/")[0] for run in runs for name in run.probes})
     for network in networks:
         dormant = median(run.last_probe(f"{network}/dormant_0.1") for run in runs)
@@ -48,7 +48,7 @@ def flags(arm: ArmResults, task: str) -> Iterator[dict[str, Any]]:
             yield flag("gradient", network, growth, threshold)
 
 
-def _diverged(run: RunResults) -> bool:
+def diverged(run: RunResults) -> bool:
     """Whether a run met a number that is not finite, in its networks or in its action."""
     if run.state == "failed" and "finite" in (run.error or ""):
         return True

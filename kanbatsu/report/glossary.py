@@ -23,6 +23,7 @@ WORDS = {
     "iqm": "Agarwal et al. 2021, arXiv:2108.13264",
     "interval": "Agarwal et al. 2021, arXiv:2108.13264",
     "verdict": "Yuen 1974, Biometrika 61",
+    "collapse": "Clopper and Pearson 1934, Biometrika 26",
     "improvement": "Agarwal et al. 2021, arXiv:2108.13264",
     "dormant": "Sokar et al. 2023, arXiv:2302.12902",
     "srank": "Kumar et al. 2021, arXiv:2010.14498",

@@ -12,6 +12,7 @@ import numpy as np
 
 from kanbatsu.report import effect as effects
 from kanbatsu.report import power, stats
+from kanbatsu.report.failures import Failures, clean_seeds, failures, rate_bounds
 from kanbatsu.report.results import ArmResults
 
 Decision = Literal["adopt", "extend", "reject"]
@@ -29,6 +30,8 @@ class Judged:
     """Fewest finished runs on any task, of the arm or the control."""
     effect: effects.Effect
     improvement: stats.Estimate
+    failures: Failures | None
+    """Collapsed runs, with the failure rate that is not excluded; None where no run has ended."""
     further_seeds: int | None
     reasons: list[dict[str, Any]]
     """Reasons that keep the arm from being adopted, and those that would overturn the verdict."""
@@ -59,11 +62,13 @@ def judge(
         nothing = effects.Effect(nowhere, nowhere, nowhere)
         unknown = stats.Estimate(math.nan, math.nan, math.nan)
         reasons = [{"kind": "too_few_seeds", "seeds": 0, "needed": rule["seeds"]}]
-        return Judged(arm, "extend", 0, nothing, unknown, rule["seeds"], reasons)
+        return Judged(arm, "extend", 0, nothing, unknown, None, rule["seeds"], reasons)
     level = confidence_of_each(rule["confidence"], comparisons)
     between = functools.partial(effects.effect, measure=rule["measure"], confidence=level)
     effect = between(x, y)
+    collapsed = failures(arm, control, tasks, rule["confidence"])
     obstacles = list(_obstacles(arm, control, tasks, x, y, rule, seeds))
+    obstacles += _failure_obstacles(collapsed, rule)
     kinds = {reason["kind"] for reason in obstacles}
     decision = decide(effect, threshold, kinds)
     further = None
@@ -76,9 +81,12 @@ def judge(
             level,
             at_least=max(rule["seeds"], seeds),
         )
-        further = None if needed is None else max(needed - seeds, 0) or None
-    reasons = obstacles + list(_overturns(decision, kinds, between, threshold, x, y))
-    return Judged(arm, decision, seeds, effect, effects.improvement(x, y, level), further, reasons)
+        clean = _seeds_for_failures(collapsed, rule)
+        if needed is not None and clean is not None:
+            further = max(needed, clean) - seeds or None
+    reasons = obstacles + list(_overturns(decision, kinds, between, rule, x, y))
+    improvement = effects.improvement(x, y, level)
+    return Judged(arm, decision, seeds, effect, improvement, collapsed, further, reasons)
 
 
 def decide(effect: effects.Effect, threshold: float, obstacles: Iterable[str] = ()) -> Decision:
@@ -98,7 +106,7 @@ def decide(effect: effects.Effect, threshold: float, obstacles: Iterable[str] = 
     kinds = set(obstacles)
     if kinds & {"too_few_seeds", "missing_runs"}:
         return "extend"
-    if kinds & {"saves_nothing", "task_worse"} or effect.high < threshold:
+    if kinds & {"saves_nothing", "task_worse", "fails_too_often"} or effect.high < threshold:
         return "reject"
     return "adopt" if effect.low > threshold and not kinds else "extend"
 
@@ -163,32 +171,66 @@ def _obstacles(
                 yield {"kind": kind, "task": task, "value": value, "threshold": -margin}
 
 
+def _failure_obstacles(collapsed: Failures | None, rule: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Say whether the runs exclude a failure rate above the one that the rule allows."""
+    allowed = rule.get("max_failure_rate")
+    if allowed is None or collapsed is None or collapsed.high <= allowed:
+        return []
+    kind = "fails_too_often" if collapsed.low > allowed else "failure_rate"
+    bounds = {"low": collapsed.low, "high": collapsed.high, "threshold": allowed}
+    return [{"kind": kind, "failed": collapsed.failed, "runs": collapsed.runs, **bounds}]
+
+
+def _seeds_for_failures(collapsed: Failures | None, rule: Mapping[str, Any]) -> int | None:
+    """Return the seeds that exclude the rule's failure rate if no further one collapses."""
+    allowed, confidence = rule.get("max_failure_rate"), rule["confidence"]
+    if allowed is None or collapsed is None:
+        return 0
+    least = clean_seeds(allowed, confidence)
+    return next(
+        (
+            seeds
+            for seeds in range(max(least, collapsed.runs), power.MOST_SEEDS + 1)
+            if rate_bounds(collapsed.failed, seeds, confidence)[1] <= allowed
+        ),
+        None,
+    )
+
+
 def _overturns(
     decision: Decision,
     obstacles: set[str],
     between: Callable[[list[np.ndarray], list[np.ndarray]], effects.Effect],
-    threshold: float,
+    rule: Mapping[str, Any],
     x: list[np.ndarray],
     y: list[np.ndarray],
 ) -> Iterable[dict[str, Any]]:
     """Say what would overturn a verdict: in runs, wherever it can be counted."""
+    threshold = threshold_of(rule)
     value, low, high = map(number, between(x, y))
+    if decision == "extend" and low is None and min(task.size for task in [*x, *y]) > 1:
+        yield {"kind": "no_spread"}
+        return
     if decision == "extend":
         yield {"kind": "interval", "low": low, "high": high, "threshold": threshold}
         return
     if decision == "reject" and high is not None and high < threshold:
         yield {"kind": "effect_above", "value": value, "high": high, "threshold": threshold}
     if decision == "adopt":
-        # Further runs that return what the control does, until the adoption ends.
+        # Further runs until the adoption ends: such as the control's, or, where those would speak
+        # for it, such as lose twice what may be lost.
+        loss = max(0.0, -2 * threshold)
+        worth = [b.mean() - loss * _unit(b, rule["measure"]) for b in y]
         enough = next(
             (
                 more
                 for more in range(1, power.MOST_SEEDS + 1)
-                if not between(_longer(x, y, more), y).low > threshold
+                if not between(_longer(x, worth, more), y).low > threshold
             ),
             None,
         )
-        yield {"kind": "seeds_like_control", "seeds": enough, "decision": "extend"}
+        kind = {"kind": "seeds_losing", "loss": loss} if loss else {"kind": "seeds_like_control"}
+        yield {**kind, "seeds": enough, "decision": "extend"}
     if min(task.size for task in [*x, *y]) > FEWEST:
         without = [between(*sides) for sides in _with_one_run_less(x, y)]
         changed = sum(decide(each, threshold, obstacles) != decision for each in without)
@@ -196,9 +238,14 @@ def _overturns(
             yield {"kind": "one_run", "runs": changed, "of": len(without)}
 
 
-def _longer(x: list[np.ndarray], y: list[np.ndarray], more: int) -> list[np.ndarray]:
-    """Return an arm's runs with further ones that return what the control does."""
-    return [np.append(a, np.full(more, b.mean())) for a, b in zip(x, y, strict=True)]
+def _unit(control: np.ndarray, measure: str) -> float:
+    """Return how much return one unit of a measure is."""
+    return abs(float(control.mean())) if measure.endswith("relative") else 1.0
+
+
+def _longer(x: list[np.ndarray], worth: list[float], more: int) -> list[np.ndarray]:
+    """Return an arm's runs with further ones that return what is given for each task."""
+    return [np.append(a, np.full(more, value)) for a, value in zip(x, worth, strict=True)]
 
 
 def _with_one_run_less(

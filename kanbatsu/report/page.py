@@ -104,7 +104,7 @@ def render(
         glossary=[
             (t(f"word.{word}.title"), t(f"word.{word}.text"), source)
             for word, source in WORDS.items()
-            if verdict_words is not None or word != "verdict"
+            if verdict_words is not None or word not in ("verdict", "collapse")
         ],
     )
 

@@ -10,6 +10,15 @@ from kanbatsu.report import words
 from kanbatsu.report.glossary import PROBES
 from kanbatsu.report.judge import threshold_of
 from kanbatsu.report.language import Texts
+from kanbatsu.report.reasons import (
+    beside_the_point,
+    flag_text,
+    named,
+    overturn_text,
+    percent,
+    quantity,
+    size,
+)
 
 Pair = Mapping[str, Any]
 """Amounts of something that the arm and the control have, under `arm` and `control`."""
@@ -37,6 +46,8 @@ class VerdictWords:
     title: str
     lines: tuple[tuple[str, str], ...]
     """Three lines for executives, each with its name."""
+    then: str
+    """What to do next."""
     rule: tuple[str, ...]
     """The question that was to be decided, in sentences."""
     found: tuple[str, ...]
@@ -59,29 +70,34 @@ def in_words(verdict: Mapping[str, Any], timing: Mapping[str, Any], t: Texts) ->
     names = {"arm": verdict["arm"], "control": verdict["control"]}
     gains = {"kept": verdict["gains"].get("kept"), "flops": verdict["gains"].get("flops")}
     gains |= _measured(timing, names) | (timing.get("gains") or {})
+    acts_alike = _same_actor(verdict)
+    if acts_alike:
+        # Two times of one and the same network differ by chance alone.
+        gains.pop("act_milliseconds", None)
     return VerdictWords(
         decision=verdict["decision"],
         title=t(f"decision.{verdict['decision']}", **names),
         lines=(
             (t("summary.found"), _found(verdict, t)),
-            (t("summary.gained"), _gained(gains, names, t)),
+            (t("summary.gained"), _gained(gains, names, acts_alike, t)),
             (t("summary.next"), _certainty(verdict, t)),
         ),
+        then=t(f"then.{verdict['decision']}", **names),
         rule=_rule(verdict, t),
         found=_evidence(verdict, t),
         gained=tuple(
-            _amount(_named(t, f"gain.{name}"), pair) for name, pair in gains.items() if _known(pair)
+            _amount(named(t, f"gain.{name}"), pair) for name, pair in gains.items() if _known(pair)
         ),
         probes=tuple(
             _amount(_probe_name(name, t), pair)
             for name, pair in verdict["probes"].items()
             if _known(pair) and name.partition("/")[2] in SHOWN
         ),
-        flags=tuple(_flag(flag, t) for flag in verdict["flags"]),
+        flags=tuple(flag_text(flag, t) for flag in verdict["flags"]),
         overturned_by=tuple(
-            _overturn(reason, verdict, t)
+            overturn_text(reason, verdict, t)
             for reason in verdict["overturned_by"]
-            if not _beside_the_point(reason)
+            if not beside_the_point(reason)
         ),
         matched=t(f"matched.{verdict['budget']['matched']}", **names),
     )
@@ -93,13 +109,13 @@ def _found(verdict: Mapping[str, Any], t: Texts) -> str:
     measure, value, interval = effect["measure"], effect["value"], effect["interval"]
     if value is None or interval is None:
         return t("summary.no_interval", **names)
-    sign = 1 if value >= 0 else -1
-    low, high = sorted(sign * end for end in interval)
+    low, high = interval
     sentence = t(
-        "summary.more" if sign > 0 else "summary.less",
+        "summary.more" if value >= 0 else "summary.less",
         **names,
         how=t(f"summary.{measure.partition('_')[0]}"),
-        size=size(sign * value, measure, t),
+        size=size(abs(value), measure, t),
+        value=size(value, measure, t),
         low=size(low, measure, t),
         high=size(high, measure, t),
         confidence=_confidence(verdict["rule"]),
@@ -108,22 +124,30 @@ def _found(verdict: Mapping[str, Any], t: Texts) -> str:
     share = verdict["probability_of_improvement"]["value"]
     if share is not None:
         parts.append(t("summary.pairs", percent=f"{100 * share:.0f}"))
-    if verdict["decision"] != "adopt":
-        parts.append(t("summary.asked", threshold=size(threshold_of(verdict["rule"]), measure, t)))
+    rule = verdict["rule"]
+    if rule["goal"] == "no_worse":
+        allowed = size(rule["maximal_regression"], measure, t)
+        parts.append(t("summary.allowed", threshold=allowed))
+    elif verdict["decision"] != "adopt":
+        parts.append(t("summary.asked", threshold=size(threshold_of(rule), measure, t)))
     return t("list.sentences").join(parts)
 
 
-def _gained(gains: Mapping[str, Pair | None], names: Mapping[str, str], t: Texts) -> str:
+def _gained(
+    gains: Mapping[str, Pair | None], names: Mapping[str, str], acts_alike: bool, t: Texts
+) -> str:
     parts = []
     if (kept := gains["kept"]) and _known(kept):
-        counts = {"kept": _number(kept["arm"]), "of": _number(kept["control"])}
+        counts = {"kept": quantity(kept["arm"]), "of": quantity(kept["control"])}
         key = "summary.keeps_same" if kept["arm"] == kept["control"] else "summary.keeps"
         parts.append(t(key, **names, **counts, share=_share(kept)))
     if (flops := gains["flops"]) and _known(flops) and _differ(flops):
         parts.append(t("summary.computes", share=_share(flops)))
     if (updates := gains.get("update_milliseconds")) and _known(updates) and _differ(updates):
-        both = {f"{side}_value": _number(updates[side]) for side in ("arm", "control")}
+        both = {f"{side}_value": quantity(updates[side]) for side in ("arm", "control")}
         parts.append(t("summary.updates", **both))
+    if acts_alike:
+        parts.append(t("summary.acts_alike"))
     return t("list.sentences").join(parts) if parts else t("summary.nothing_known")
 
 
@@ -136,10 +160,21 @@ def _measured(timing: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, 
     }
 
 
+def _same_actor(verdict: Mapping[str, Any]) -> bool:
+    """Whether the network that acts keeps as many weights in both arms, and another does not."""
+    networks = {
+        name: pair["arm"] == pair["control"]
+        for name, pair in (verdict["gains"].get("networks") or {}).items()
+        if _known(pair)
+    }
+    return networks.get("actor", False) and not all(networks.values())
+
+
 def _certainty(verdict: Mapping[str, Any], t: Texts) -> str:
     parts = [t("summary.behind", seeds=t.count("seeds", verdict["seeds"]))]
     if verdict["comparisons"] > 1:
         parts.append(t("summary.corrected", count=verdict["comparisons"]))
+    parts += _failures(verdict, t)
     if verdict["decision"] == "extend":
         further = verdict["further_seeds"]
         parts.append(
@@ -151,6 +186,23 @@ def _certainty(verdict: Mapping[str, Any], t: Texts) -> str:
         count = len(verdict["flags"])
         parts.append(t.number("summary.flags", count, count=count))
     return t("list.sentences").join(parts)
+
+
+def _failures(verdict: Mapping[str, Any], t: Texts) -> list[str]:
+    """Say which failure rate the arm's runs leave open, and which one the rule allows."""
+    counted = (verdict.get("failures") or {}).get("arm")
+    if counted is None:
+        return []
+    sentence = t(
+        "summary.collapsed" if counted["failed"] else "summary.clean",
+        arm=verdict["arm"],
+        task=counted["task"],
+        failed=counted["failed"],
+        runs=t.count("runs", counted["runs"]),
+        high=percent(counted["interval"][1]),
+    )
+    allowed = verdict["rule"].get("max_failure_rate")
+    return [sentence] + ([t("summary.may_fail", threshold=percent(allowed))] if allowed else [])
 
 
 def _rule(verdict: Mapping[str, Any], t: Texts) -> tuple[str, ...]:
@@ -170,6 +222,8 @@ def _rule(verdict: Mapping[str, Any], t: Texts) -> tuple[str, ...]:
     if rule.get("maximal_regression") is not None:
         margin = size(rule["maximal_regression"], measure, t)
         sentences.append(t("rule.regression", threshold=margin))
+    if rule.get("max_failure_rate") is not None:
+        sentences.append(t("rule.failure_rate", threshold=percent(rule["max_failure_rate"])))
     return tuple(sentences)
 
 
@@ -188,77 +242,22 @@ def _evidence(verdict: Mapping[str, Any], t: Texts) -> tuple[str, ...]:
             )
         )
         if effect.get("relative") is not None and not effect["measure"].endswith("relative"):
-            percent = f"{100 * effect['relative']:+.1f}"
-            sentences.append(t("team.relative", percent=percent, control=verdict["control"]))
+            share = f"{100 * effect['relative']:+.1f}"
+            sentences.append(t("team.relative", percent=share, control=verdict["control"]))
     if improvement["value"] is not None and improvement["interval"] is not None:
         low, high = (words.round_to(end) for end in improvement["interval"])
         value = words.round_to(improvement["value"])
         values = {"value": value, "low": low, "high": high, "control": verdict["control"]}
         sentences.append(t("team.improvement", **values))
+    for side, counted in (verdict.get("failures") or {}).items():
+        if counted is not None:
+            low, high = map(percent, counted["interval"])
+            values = {"failed": str(counted["failed"]), "low": low, "high": high}
+            values |= {"arm": verdict[side], "task": counted["task"]}
+            runs = t.count("runs", counted["runs"])
+            confidence = _confidence(verdict["rule"])
+            sentences.append(t("team.failures", **values, runs=runs, confidence=confidence))
     return tuple(sentences) or (_found(verdict, t),)
-
-
-def _flag(flag: Mapping[str, Any], t: Texts) -> str:
-    kind, value, threshold = flag["kind"], flag["value"], flag["threshold"]
-    if kind == "divergence":
-        shown = {"value": t.count("runs", int(value))}
-    elif kind == "gradient":
-        shown = {"value": f"{value:.2g}", "threshold": f"{max(threshold, 1 / threshold):.3g}"}
-    else:
-        shown = {"value": f"{100 * value:.0f}", "threshold": f"{100 * threshold:.0f}"}
-    if flag["network"]:
-        shown["network"] = _named(t, f"network.{flag['network']}")
-    return t(f"flag.{kind}", arm=flag["arm"], task=flag["task"], **shown)
-
-
-def _beside_the_point(reason: Mapping[str, Any]) -> bool:
-    """Whether an interval leaves out the threshold: then it is not what keeps a verdict open."""
-    low, high = reason.get("low"), reason.get("high")
-    if reason["kind"] != "interval" or low is None or high is None:
-        return False
-    return not low <= reason["threshold"] <= high
-
-
-def _overturn(reason: Mapping[str, Any], verdict: Mapping[str, Any], t: Texts) -> str:
-    kind, measure = reason["kind"], verdict["effect"]["measure"]
-    sizes = {
-        name: size(reason[name], measure, t)
-        for name in ("low", "high", "threshold", "value")
-        if reason.get(name) is not None
-    }
-    control = verdict["control"]
-    if kind == "too_few_seeds":
-        seeds, needed = (t.count("seeds", reason[name]) for name in ("seeds", "needed"))
-        return t("overturn.too_few_seeds", seeds=seeds, needed=needed)
-    if kind == "missing_runs":
-        return t("overturn.missing_runs", runs=t.count("runs", reason["runs"]))
-    if kind == "saves_nothing":
-        both = {f"{side}_value": _number(reason[side]) for side in ("arm", "control")}
-        return t("overturn.saves_nothing", what=t(f"rule.saves_{reason['what']}"), **both)
-    if kind == "seeds_like_control":
-        decision = t(f"decision.{reason['decision']}_short")
-        if reason["seeds"] is None:
-            return t("overturn.seeds_like_control_never", control=control, decision=decision)
-        seeds = t.count("seeds", reason["seeds"])
-        return t("overturn.seeds_like_control", seeds=seeds, control=control, decision=decision)
-    if kind == "one_run":
-        return t("overturn.one_run", runs=reason["runs"], of=reason["of"])
-    if None in (reason.get("low", 0), reason.get("high", 0), reason.get("value", 0)):
-        return t("overturn.no_interval")
-    return t(f"overturn.{kind}", task=reason.get("task", ""), **sizes)
-
-
-def size(value: float | int, measure: str, t: Texts) -> str:
-    """Write an effect in the unit of its measure.
-
-    Example:
-        >>> from kanbatsu.report.language import texts
-        >>> size(0.125, "mean_relative", texts("en")), size(12.5, "mean_difference", texts("en"))
-        ('12.5 %', '12.5')
-    """
-    if measure.endswith("relative"):
-        return t("measure.percent", value=f"{100 * value:.1f}")
-    return words.round_to(value)
 
 
 def _confidence(rule: Mapping[str, Any]) -> str:
@@ -267,13 +266,7 @@ def _confidence(rule: Mapping[str, Any]) -> str:
 
 def _amount(name: str, pair: Pair) -> Amount:
     ratio = f"{pair['arm'] / pair['control']:.2f}" if pair["control"] else words.DASH
-    return Amount(name, _number(pair["arm"]), _number(pair["control"]), ratio)
-
-
-def _number(value: float | int) -> str:
-    if 0 < abs(value) < 0.1:
-        return f"{value:.2g}"
-    return words.compact(value) if abs(value) >= 1e7 else words.round_to(value)
+    return Amount(name, quantity(pair["arm"]), quantity(pair["control"]), ratio)
 
 
 def _share(pair: Pair) -> str:
@@ -289,11 +282,7 @@ def _known(pair: Pair | None) -> bool:
     return bool(pair) and None not in (pair.get("arm"), pair.get("control"))  # type: ignore[union-attr]
 
 
-def _named(t: Texts, key: str) -> str:
-    return t(key) if t.has(key) else key.partition(".")[2]
-
-
 def _probe_name(name: str, t: Texts) -> str:
     network, _, probe = name.partition("/")
     title = t(f"probe.{probe}.title") if probe in PROBES else probe
-    return t("team.probe_of", probe=title, network=_named(t, f"network.{network}"))
+    return t("team.probe_of", probe=title, network=named(t, f"network.{network}"))

@@ -249,7 +249,9 @@ def _study_problems(study: Study) -> Iterable[str]:
         except ValueError as error:
             yield str(error)
     if study.decision is not None:
-        yield from rule_problems(study.decision, study.control, study.arms, study.tasks)
+        yield from rule_problems(
+            study.decision, study.control, study.arms, study.tasks, len(study.seeds)
+        )
 
 
 def _match_problems(arms: Mapping[str, Arm]) -> Iterable[str]:

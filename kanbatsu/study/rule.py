@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kanbatsu.files.tables import did_you_mean
+from kanbatsu.report.failures import clean_seeds
 
 Measure = Literal["mean_difference", "mean_relative", "iqm_difference", "iqm_relative"]
 
@@ -30,6 +31,9 @@ class DecisionRule:
     """What an arm that is no worse must have less of: kept weights, or operations of a run."""
     confidence: float = 0.95
     """Confidence of the two-sided interval of all arms together: each arm's own is wider."""
+    max_failure_rate: float | None = None
+    """Highest share of collapsed runs that an arm may have on any task: it is adopted only where
+    its runs exclude a higher one. None asks for no bound, and the report says what is excluded."""
     seeds: int = 5
     """Fewest seeds per task to decide on; at least 3."""
     control: str | None = None
@@ -39,7 +43,11 @@ class DecisionRule:
 
 
 def rule_problems(
-    rule: DecisionRule, control: str | None, arms: Iterable[str], tasks: Sequence[str]
+    rule: DecisionRule,
+    control: str | None,
+    arms: Iterable[str],
+    tasks: Sequence[str],
+    seeds: int | None = None,
 ) -> list[str]:
     """Say what is wrong with a rule, one line per mistake.
 
@@ -48,6 +56,7 @@ def rule_problems(
         control: The study's.
         arms: Names of the study's arms.
         tasks: The study's.
+        seeds: Number of the study's seeds; not held against the rule where None.
 
     Example:
         >>> rule_problems(DecisionRule(arms=("sparze",)), "dense", ["dense", "sparse"], ["a"])
@@ -90,6 +99,7 @@ def rule_problems(
         problems.append(
             f"decision.confidence: must lie in [0.5, 1), such as 0.95, not {rule.confidence}"
         )
+    problems += _failure_rate_problems(rule, seeds)
     if rule.seeds < 3:
         problems.append(f"decision.seeds: must be at least 3, not {rule.seeds}")
     shared_unit = len(tasks) < 2 or all(task.startswith("dmc/") for task in tasks)
@@ -99,3 +109,19 @@ def rule_problems(
             f"{len(tasks)} tasks; use {rule.measure.partition('_')[0]}_relative"
         )
     return problems
+
+
+def _failure_rate_problems(rule: DecisionRule, seeds: int | None) -> list[str]:
+    rate = rule.max_failure_rate
+    if rate is None:
+        return []
+    if not 0.0 < rate < 1.0:
+        return [f"decision.max_failure_rate: must lie in (0, 1), such as 0.3, not {rate}"]
+    needed = clean_seeds(rate, rule.confidence)
+    if seeds is None or seeds >= needed:
+        return []
+    return [
+        f"decision.max_failure_rate: {rate:g} is excluded by {needed} seeds without a collapse, "
+        f"and there are {seeds}, so that nothing could ever be adopted; give at least {needed} "
+        "seeds, or a higher rate"
+    ]

@@ -65,7 +65,6 @@ def write_study(
                     continue
                 run = folder.run_folder(run_id)
                 run.write_config({"task": task, "seed": seed, "env_steps": env_steps})
-                run.write_status(state, error)
                 run.append(networks_record(shape))
                 for step in range(round(10 * reached) + 1):
                     at = env_steps * step // 10
@@ -73,6 +72,7 @@ def write_study(
                     run.append(evaluation(at, value))
                     if probes:
                         run.append(probe(at, seed, step / 10))
+                run.write_status(state, error)
                 run.append_timing(timing_line(env_steps, milliseconds))
                 run.append_timing(timing_line(env_steps, milliseconds + 2))
                 run.append_timing(timing_line(env_steps, 100 * milliseconds))

@@ -13,7 +13,7 @@ from kanbatsu.report.flags import flags
 from kanbatsu.report.power import imagine, power, seeds_needed
 from kanbatsu.report.results import read_study
 from kanbatsu.report.summary import summarise
-from kanbatsu.study.rule import DecisionRule
+from kanbatsu.study.rule import DecisionRule, rule_problems
 
 NOISE = [0.0, 3.0, -2.0, 1.0, -4.0, 2.0, -1.0, 4.0, -3.0, 0.5]
 
@@ -238,3 +238,58 @@ def test_equal_results_give_an_equal_verdict(make_study, tmp_path):
     ]
     assert json.dumps(found[0]["verdict"], allow_nan=False) == json.dumps(found[1]["verdict"])
     assert found[0]["verdict"]["candidates"]
+
+
+def collapsing(dead):
+    """Return returns in which the seeds given of the sparse arm collapse, and it is better else."""
+
+    def returns(arm, task, seed, share):
+        value = 100.0 + NOISE[seed] + (20.0 if arm != "dense-64" else 0.0)
+        return share * (5.0 if arm != "dense-64" and seed in dead else value)
+
+    return returns
+
+
+@pytest.mark.parametrize(("seeds", "open_rate"), [(5, 0.45), (10, 0.26)])
+def test_every_verdict_says_which_failure_rate_clean_seeds_do_not_exclude(judged, seeds, open_rate):
+    found = judged(20.0, seeds=seeds)
+    assert found["decision"] == "adopt"
+    for side in ("arm", "control"):
+        counted = found["failures"][side]
+        assert (counted["failed"], counted["runs"]) == (0, seeds)
+        assert counted["interval"] == pytest.approx([0.0, open_rate], abs=0.005)
+    assert found["candidates"][0]["failures"] == found["failures"]["arm"]
+
+
+def test_a_failure_rate_that_the_rule_forbids_must_be_excluded(judged):
+    strict = rule(max_failure_rate=0.3)
+    found = judged(20.0, rule=strict, seeds=5)
+    assert (found["decision"], found["further_seeds"]) == ("extend", 4)
+    assert found["overturned_by"][0]["kind"] == "failure_rate"
+    assert judged(20.0, rule=strict, seeds=9)["decision"] == "adopt"
+    # One collapse among ten leaves a rate of 39 % open; nine among ten are more than may be.
+    found = judged(rule=strict, returns=collapsing({3}))
+    assert (found["decision"], found["failures"]["arm"]["failed"]) == ("extend", 1)
+    found = judged(rule=strict, returns=collapsing(range(9)))
+    assert found["decision"] == "reject"
+    assert found["overturned_by"][0]["kind"] == "fails_too_often"
+
+
+def test_runs_that_do_not_differ_never_decide(judged):
+    def constant(arm, task, seed, share):
+        return share * (60.00000000000058 if arm == "dense-64" else 60.00000000000031)
+
+    for goal in ({}, {"goal": "no_worse", "maximal_regression": 8.0}):
+        found = judged(rule=rule(**goal), returns=constant)
+        assert (found["decision"], found["further_seeds"]) == ("extend", None)
+        assert kinds(found) == ["no_spread"]
+
+
+def test_a_plan_that_can_never_exclude_its_failure_rate_is_refused():
+    asked = DecisionRule(max_failure_rate=0.1)
+    given = ("a", ["a", "b"], ["t"])
+    (problem,) = rule_problems(asked, *given, 28)
+    assert problem.startswith("decision.max_failure_rate: 0.1 is excluded by 29 seeds")
+    assert rule_problems(asked, *given, 29) == []
+    (problem,) = rule_problems(DecisionRule(max_failure_rate=1.0), *given, 29)
+    assert "must lie in (0, 1)" in problem

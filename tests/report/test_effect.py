@@ -43,9 +43,22 @@ def test_what_cannot_be_known_is_nan():
     assert np.isnan(improvement([X[:1]], [Y], 0.95).low)
 
 
-def test_runs_that_do_not_differ_give_an_interval_of_one_point():
-    found = effect([np.full(5, 7.0)], [np.full(5, 6.0)], "mean_difference", 0.95)
-    assert [float(number) for number in found] == [1.0, 1.0, 1.0]
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (np.full(5, 7.0), np.full(5, 6.0)),
+        (np.full(5, 0.1 + 0.2), np.full(5, 0.3)),
+        (60.0 + 1e-13 * np.arange(5), 59.0 - 1e-13 * np.arange(5)),
+        (np.float32(0.1) * np.arange(595, 605) / np.arange(595, 605), np.full(5, 0.1)),
+    ],
+)
+def test_runs_that_differ_by_rounding_alone_say_nothing_about_chance(measure, x, y):
+    found = effect([x], [y], measure, 0.95)
+    assert np.isfinite(found.value)
+    assert np.isnan([found.low, found.high]).all()
+    one_differs = effect([np.append(x[:-1], 2 * x[-1])], [y], "mean_difference", 0.95)
+    assert np.isfinite(one_differs.low)
 
 
 @pytest.mark.parametrize("measure", MEASURES)

@@ -40,10 +40,10 @@ def test_the_same_in_japanese(make_verdict: MakeVerdict) -> None:
     said = in_words(make_verdict(), {}, JA)
     assert said.title == "sparse-256 を採用する"
     assert said.lines[0][1] == (
-        "sparse-256 の収益は dense-64 を平均で 20.0 上回りました（95 % 区間 17.1～22.9）。"
-        "実行どうしの組のうち 100 % で上回っています。"
+        "sparse-256 の累積報酬は dense-64 を平均で 20.0 上回りました（95 % 区間 17.1～22.9）。"
+        "総当たり比較の 100 % で上回っています。"
     )
-    assert said.lines[2][1].startswith("アームとタスクの組ごとに 5 シードに基づく判定です。")
+    assert said.lines[2][1].startswith("条件とタスクの組ごとに 5 シードに基づく判定です。")
 
 
 def test_a_lower_return_is_said_to_be_lower(make_verdict: MakeVerdict) -> None:
@@ -52,7 +52,7 @@ def test_a_lower_return_is_said_to_be_lower(make_verdict: MakeVerdict) -> None:
     assert said.title == "Keep dense-64"
     assert said.lines[0][1].startswith(
         "sparse-256 returned 10.0 % less than dense-64 in the interquartile mean "
-        "(95 % interval -2.0 % to 30.0 %)."
+        "(difference -10.0 %, 95 % interval -30.0 % to 2.0 %)."
     )
     assert said.lines[0][1].endswith("The rule asks for an effect above 500.0 %.")
 
@@ -123,6 +123,38 @@ REASONS = [
     ({"kind": "effect_above", "value": 1.0, "high": 2.0, "threshold": 5.0}, "now 2.00"),
     ({"kind": "seeds_like_control", "seeds": 1, "decision": "extend"}, "1 seed more that return"),
     ({"kind": "seeds_like_control", "seeds": None, "decision": "extend"}, "Not even 200"),
+    (
+        {"kind": "seeds_losing", "seeds": 4, "loss": 40.0, "decision": "extend"},
+        "4 seeds more that return 40.0 less than dense-64",
+    ),
+    (
+        {"kind": "seeds_losing", "seeds": None, "loss": 40.0, "decision": "extend"},
+        "Not even 200 more seeds that return 40.0 less",
+    ),
+    ({"kind": "no_spread"}, "nothing shows how much is chance"),
+    (
+        {
+            "kind": "failure_rate",
+            "failed": 0,
+            "runs": 5,
+            "low": 0.0,
+            "high": 0.4507,
+            "threshold": 0.3,
+        },
+        "0 of 5 runs collapsed: a failure rate of up to 45 % is not excluded, and the rule allows "
+        "30 %",
+    ),
+    (
+        {
+            "kind": "fails_too_often",
+            "failed": 4,
+            "runs": 5,
+            "low": 0.34,
+            "high": 0.99,
+            "threshold": 0.3,
+        },
+        "the failure rate is at least 34 %",
+    ),
     ({"kind": "one_run", "runs": 1, "of": 10}, "in 1 of 10 cases"),
 ]
 
@@ -196,3 +228,47 @@ def test_amounts_stand_beside_the_controls(make_verdict: MakeVerdict) -> None:
         ("FLOPs of a run", "1.2T", "2.4T", "0.50"),
     ]
     assert said.probes[0].name == "Dormant ratio, τ = 0.1, critic"
+
+
+@pytest.mark.parametrize(
+    ("failed", "high", "english", "japanese"),
+    [
+        (0, 0.4507, "does not exclude a failure rate of up to 45 %", "最大 45 % の失敗率"),
+        (1, 0.657, "1 of 5 runs of sparse-256 on t collapsed", "5 回の実行のうち 1 回が崩壊"),
+    ],
+)
+def test_the_first_screen_says_which_failure_rate_is_open(
+    make_verdict: MakeVerdict, failed: int, high: float, english: str, japanese: str
+) -> None:
+    counted = {"failed": failed, "runs": 5, "task": "t", "interval": [0.0, high]}
+    rule = make_verdict()["rule"] | {"max_failure_rate": 0.7}
+    verdict = make_verdict(failures={"arm": counted, "control": None}, rule=rule)
+    for texts_, sentence in ((EN, english), (JA, japanese)):
+        said = in_words(verdict, {}, texts_)
+        assert sentence in said.lines[2][1]
+        assert "70 %" in said.lines[2][1]
+        assert any("70 %" in line for line in said.rule)
+    assert "0 % and" in in_words(verdict, {}, EN).found[-1]
+
+
+def test_one_network_that_acts_has_one_time(make_verdict: MakeVerdict) -> None:
+    same, less = {"arm": 9.0, "control": 9.0}, {"arm": 1.0, "control": 9.0}
+    timing = {"gains": {"act_milliseconds": {"arm": 0.28, "control": 0.16}}}
+    gains = make_verdict()["gains"] | {"networks": {"actor": same, "critic": less}}
+    said = in_words(make_verdict(gains=gains), timing, EN)
+    assert "the network that acts in service is as large as before" in said.lines[1][1]
+    assert "Milliseconds per action" not in [row.name for row in said.gained]
+    gains = gains | {"networks": {"actor": less, "critic": same}}
+    said = in_words(make_verdict(gains=gains), timing, EN)
+    assert "Milliseconds per action" in [row.name for row in said.gained]
+
+
+def test_a_smaller_network_that_may_lose_says_how_much(make_verdict: MakeVerdict) -> None:
+    rule = make_verdict()["rule"] | {"goal": "no_worse", "maximal_regression": 40.0}
+    effect = {"measure": "mean_difference", "value": -0.46, "interval": [-10.1, 9.14]}
+    said = in_words(make_verdict(rule=rule, effect=effect), {}, EN)
+    assert (
+        "0.46 less than dense-64 on average (difference -0.46, 95 % interval -10.1 to 9.14)"
+        in (said.lines[0][1])
+    )
+    assert said.lines[0][1].endswith("The rule allows a return that is lower by up to 40.0.")
