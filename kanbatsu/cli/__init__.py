@@ -17,6 +17,7 @@ from kanbatsu.cli.plasticity import plasticity
 from kanbatsu.cli.proof import poc
 from kanbatsu.cli.results import archive, report, watch
 from kanbatsu.cli.saying import INTERRUPTED, USAGE, say_error
+from kanbatsu.cli.terminal import make_lenient
 from kanbatsu.cli.training import study, train
 
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 if a run failed; 2 if the user must change something first.
     """
+    make_lenient()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         _print_help()

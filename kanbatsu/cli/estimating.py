@@ -12,7 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kanbatsu.cli.saying import plan_on_cpu, refusing, say
+from kanbatsu.cli.saying import (
+    forbid_own_code,
+    plan_on_cpu,
+    refuse_plan,
+    refuse_settings,
+    refusing,
+    say,
+)
 
 if TYPE_CHECKING:
     from kanbatsu.forecast.estimate import Estimate, Range
@@ -50,10 +57,14 @@ class EstimateArguments:
     cluster is planned from one of its machines."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
     """A file for the estimate and the speeds."""
+    own_code: bool = True
+    """Tasks that import modules by name (package.module:factory) are run. A file from somebody else
+    can name any code: with --no-own-code such a task is refused."""
 
 
 def estimate(words: list[str]) -> int:
     """Print what a study would take; refuse one that does not fit."""
+    refuse_settings(words, "kanbatsu estimate")
     given = tyro.cli(EstimateArguments, args=words, prog="kanbatsu estimate")
     from kanbatsu.files.tables import RecordError
     from kanbatsu.forecast.estimate import Limits
@@ -62,9 +73,12 @@ def estimate(words: list[str]) -> int:
     from kanbatsu.study.file import load_study
 
     plan_on_cpu()
+    if not given.own_code:
+        forbid_own_code()
     console = Console()
     timing = console.status("timing a few seconds of every arm ...")
     with refusing():
+        refuse_plan(given.file)
         study = load_study(given.file, given.overrides)
         with contextlib.nullcontext() if given.measured else timing:
             result = forecast(

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from kanbatsu.cli.saying import USAGE, plan_on_cpu, refusing, say
+from kanbatsu.cli.saying import USAGE, forbid_own_code, plan_on_cpu, refusing, say
+from kanbatsu.cli.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class InitArguments:
     """Write a commented plan for a proof of concept on a task."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """dmc/<domain>-<task>, gym/<id>, inventory/<name>, or package.module:factory."""
+    """Task to find out about: dmc/<domain>-<task>, gym/<id>, inventory/<name>, or package.module:factory."""
     file: Path = Path("poc.toml")
     """File to write; one that is there already is left as it is."""
 
@@ -34,6 +35,9 @@ class RunArguments:
     """Folder for all stages; out/<name of the file> by default."""
     lang: Literal["en", "ja"] = "en"
     """Language of the reports."""
+    own_code: bool = True
+    """Tasks that import modules by name (package.module:factory) are run. A file from somebody else
+    can name any code: with --no-own-code such a task is refused."""
 
 
 def poc(words: list[str]) -> int:
@@ -56,9 +60,12 @@ def poc(words: list[str]) -> int:
 
 
 def init(given: InitArguments) -> None:
-    """Write a plan, and say what comes next."""
+    """Write a plan for a task that can be trained on, and say what comes next."""
+    from kanbatsu.envs.make import make
     from kanbatsu.poc.template import write_template
 
+    plan_on_cpu()
+    make(given.task).close()
     write_template(given.task, given.file)
     command = shlex.join(["kanbatsu", "poc", "run", str(given.file)])
     say(f"{given.file} is written: read it, change it, then: {command}")
@@ -71,8 +78,11 @@ def run(given: RunArguments) -> None:
     from kanbatsu.poc.stages import run_poc
 
     plan_on_cpu()
+    if not given.own_code:
+        forbid_own_code()
     out = given.out or Path("out") / given.file.stem
-    command = shlex.join(["kanbatsu", "poc", "run", str(given.file), "--out", str(out)])
+    words = ["kanbatsu", "poc", "run", str(given.file), "--out", str(out)]
+    command = printable(shlex.join(words))
     end = run_poc(load_poc(given.file), out, command, say, given.lang)
     say(f"\n{describe(end)}")
     if end["stage"] == "confirm":

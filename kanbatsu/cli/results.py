@@ -18,7 +18,8 @@ class WatchArguments:
     """Show how far a study is: runs by state, speed, time left, returns, warnings of probes."""
 
     out: Out
-    """A study's folder: what kanbatsu study or kanbatsu train has as --out."""
+    """Folder of a study, the --out of kanbatsu study or train; of a proof of concept, its stage that
+    was begun last is shown."""
     every: float = 2.0
     """Seconds between two looks."""
     once: bool = False
@@ -32,7 +33,8 @@ class ReportArguments:
     """Write the report, summary.json and timing.json again, from the files of a study alone."""
 
     out: Out
-    """A study's folder: what kanbatsu study or kanbatsu train had as --out."""
+    """Folder of a study, the --out of kanbatsu study or train; of a proof of concept, the reports of
+    all its stages are written."""
     lang: Literal["en", "ja"] = "en"
     """Language of the page: report.html in English, report.ja.html in Japanese."""
 
@@ -42,7 +44,7 @@ class ArchiveArguments:
     """Copy the finished runs of a study without checkpoints, losses and training episodes."""
 
     out: Out
-    """A study's folder: what kanbatsu study or kanbatsu train had as --out."""
+    """Folder of a study, the --out of kanbatsu study or train."""
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     """Folder of the copy; runs that are there already stay."""
 
@@ -53,7 +55,8 @@ def watch(words: list[str]) -> int:
     from kanbatsu.engine.watch import watch as look
 
     with refusing():
-        look(given.out, given.every, given.once, given.tracker)
+        *_, latest = studies_in(given.out)
+        look(latest, given.every, given.once, given.tracker)
     return 0
 
 
@@ -63,8 +66,22 @@ def report(words: list[str]) -> int:
     from kanbatsu.report.page import write_report
 
     with refusing():
-        say(f"report: {write_report(given.out, given.lang)}")
+        for folder in studies_in(given.out):
+            say(f"report: {write_report(folder, given.lang)}")
     return 0
+
+
+def studies_in(out: Path) -> list[Path]:
+    """Return the study in a folder, or those of a proof of concept, the one begun last at the end.
+
+    Example:
+        >>> studies_in(Path("nowhere"))
+        [PosixPath('nowhere')]
+    """
+    if (out / "study.json").exists():
+        return [out]
+    stages = sorted(out.glob("*/study.json"), key=lambda path: path.stat().st_mtime)
+    return [path.parent for path in stages] or [out]
 
 
 def archive(words: list[str]) -> int:

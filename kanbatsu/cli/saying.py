@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+import shlex
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: the user must change something; a run failed; Ctrl-C."""
+
+
+SETTINGS = ("tasks", "task", "env_steps", "seeds", "agent", "control", "question", "note")
+"""Keys of a study file that people give as options."""
 
 
 @contextlib.contextmanager
@@ -42,6 +50,40 @@ def say_error(message: str) -> None:
 def say(line: str) -> None:
     """Print a line as it is."""
     Console(soft_wrap=True).print(escape(line), highlight=False)
+
+
+def refuse_settings(words: Sequence[str], command: str) -> None:
+    """Refuse settings of a study file that are given as options; say how they are given."""
+    for at, word in enumerate(words):
+        name, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and (key := name.replace("-", "_")) in SETTINGS:
+            value = value if equals else "".join(words[at + 1 : at + 2])
+            say_error(f"{word} is a setting of the file: {command} FILE.toml {key}={value}")
+            raise SystemExit(USAGE)
+
+
+def refuse_plan(file: Path) -> None:
+    """Refuse the plan of a proof of concept where a study is wanted.
+
+    Raises:
+        RecordError: it is one; the message says what carries it out.
+    """
+    from kanbatsu.files.tables import RecordError
+
+    with contextlib.suppress(OSError, ValueError):  # whoever reads the study says it better
+        if {"search", "confirm", "budget"} & tomllib.loads(file.read_text("utf-8-sig")).keys():
+            command = shlex.join(["kanbatsu", "poc", "run", str(file)])
+            raise RecordError(
+                f"{file} is the plan of a proof of concept, not a study: {command} times it in a "
+                "pilot, says what it would take, and carries it out"
+            )
+
+
+def forbid_own_code() -> None:
+    """Let no task of this process and its workers import modules that are named in a file."""
+    from kanbatsu.envs.make import NO_OWN_CODE
+
+    os.environ[NO_OWN_CODE] = "1"
 
 
 def plan_on_cpu() -> None:

@@ -13,7 +13,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kanbatsu.cli.saying import FAILED, USAGE, plan_on_cpu, refusing, say, say_error
+from kanbatsu.cli.saying import (
+    FAILED,
+    USAGE,
+    forbid_own_code,
+    plan_on_cpu,
+    refuse_plan,
+    refuse_settings,
+    refusing,
+    say,
+    say_error,
+)
+from kanbatsu.cli.terminal import printable
 from kanbatsu.engine.place import PlaceConfig
 
 if TYPE_CHECKING:
@@ -68,6 +79,9 @@ class StudyArguments:
     shape (auto), or the seeds of one arm after the other (arm)."""
     lang: Literal["en", "ja"] = "en"
     """Language of the report."""
+    own_code: bool = True
+    """Tasks that import modules by name (package.module:factory) are run. A file from somebody else
+    can name any code: with --no-own-code such a task is refused."""
 
 
 def train(words: list[str]) -> int:
@@ -104,14 +118,19 @@ def train(words: list[str]) -> int:
 
 def study(words: list[str]) -> int:
     """Carry out a study file."""
+    refuse_settings(words, "kanbatsu study")
     given = tyro.cli(StudyArguments, args=words, prog="kanbatsu study")
     from kanbatsu.study.file import load_study
+
+    if not given.own_code:
+        forbid_own_code()
 
     out = given.out or Path("out") / given.file.stem
     command = ["kanbatsu", "study", str(given.file), "--out", str(out), *given.overrides]
     if given.population is not None:  # changes results by rounding
         command += ["--population", given.population]
     with refusing():
+        refuse_plan(given.file)
         planned = load_study(given.file, given.overrides)
     how = {name: getattr(given, name) for name in ("place", "population", "tracker", "lang")}
     return _carry_out(planned, out, command, **how)
@@ -129,7 +148,7 @@ def _carry_out(study: Study, out: Path, command: Sequence[str], **how: Any) -> i
             outcome = carry_out(
                 study,
                 out,
-                command=shlex.join(command),
+                command=printable(shlex.join(command)),
                 display=make_display(console),
                 on_checked=lambda kept: console.print(_kept_table(kept)),
                 **how,

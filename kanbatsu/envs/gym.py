@@ -11,9 +11,16 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 from jaxtyping import Float, Float32
 
+from kanbatsu.envs.own import where
 from kanbatsu.envs.spec import TaskError, Timestep, bounds, refuse_actions, rescale, unknown_task
 from kanbatsu.types import Spec
 
+RESULTS = {
+    "reset": "It must return two values: return observation, {}, where {} is info, a dict.",
+    "step": "It must return five values: return observation, reward, terminated, truncated, info, "
+    "where terminated means that the world ended and truncated that time ran out.",
+}
+"""What Gymnasium's methods return, for those who return something else."""
 SUCCESS_KEYS = ("is_success", "success")
 """Where an info dict may report success: Gymnasium-Robotics and SB3 use one, Meta-World the other.
 """
@@ -83,7 +90,7 @@ class GymEnvironment:
         *,
         discrete: bool = False,
     ) -> None:
-        self._environment = environment
+        self._environment, self._name = environment, name
         actions = environment.action_space
         self._control = (_choice_of if discrete else _control_of)(actions, name)
         boxes = _boxes(environment.observation_space, name)
@@ -100,8 +107,18 @@ class GymEnvironment:
 
     def reset(self, seed: int) -> Float32[np.ndarray, " obs_dim"]:
         """Start the episode that belongs to `seed` and return its first observation."""
-        observation, _ = self._environment.reset(seed=seed)
-        return self._flatten(observation)
+        try:
+            result = self._environment.reset(seed=seed)
+        except (TypeError, ValueError) as error:
+            if "unexpected keyword argument 'seed'" in str(error):
+                raise TaskError(
+                    f"reset of {self._name} takes no seed, as in the old API of Gym. Give it "
+                    "Gymnasium's: reset(self, *, seed=None, options=None)."
+                ) from error
+            raise self._old_api("reset", error) or error from error
+        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], Mapping):
+            raise self._wrong_result("reset")
+        return self._flatten(result[0])
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> Timestep:
         """Act once; the rewards of the repeated env steps add up.
@@ -111,12 +128,31 @@ class GymEnvironment:
         control = self._control(action)
         total = 0.0
         for _ in range(self.action_repeat):
-            observation, reward, terminated, truncated, info = self._environment.step(control)
+            try:
+                result = self._environment.step(control)
+            except (TypeError, ValueError) as error:
+                raise self._old_api("step", error) or error from error
+            if not isinstance(result, tuple) or len(result) != 5:
+                raise self._wrong_result("step")
+            observation, reward, terminated, truncated, info = result
+            if terminated and info.get("TimeLimit.truncated"):  # the old API's word for a cut-off
+                terminated, truncated = False, True
             total += float(reward)
             if terminated or truncated:
                 break
         return Timestep(
             self._flatten(observation), total, bool(terminated), bool(truncated), _success(info)
+        )
+
+    def _old_api(self, method: str, error: Exception) -> TaskError | None:
+        """Return the refusal where a wrapper of Gymnasium's could not unpack what it was given."""
+        unpacked = "unpack" in str(error) and "gymnasium" in where(error)
+        return self._wrong_result(method) if unpacked else None
+
+    def _wrong_result(self, method: str) -> TaskError:
+        return TaskError(
+            f"{method} of {self._name} does not return what Gymnasium's API asks for, but what the "
+            f"old API of Gym did, or something else. {RESULTS[method]}"
         )
 
     def close(self) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import importlib
-import sys
+import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import gymnasium
 
 from kanbatsu.envs import dmc, gym, inventory
 from kanbatsu.envs.functional import FunctionalEnvironment, HostedEnvironment
+from kanbatsu.envs.own import OwnEnvironment, Premises, call_factory
 from kanbatsu.envs.spec import Environment, TaskError, refuse_actions, unknown_task
 
+NO_OWN_CODE = "KANBATSU_NO_OWN_CODE"
+"""Variable that, where it is set, forbids tasks that import and run modules by name."""
 FUNCTIONAL = ("jax/", "gymnax/", "brax/", "playground/")
 """What names of tasks that are pure JAX functions begin with."""
 
@@ -50,9 +49,11 @@ def make(
     """
     if action_repeat is not None and action_repeat < 1:
         raise ValueError(f"action_repeat must be at least 1, not {action_repeat}")
-    made = _build(task, action_repeat, images)
+    premises = Premises(task)
+    made = _build(task, action_repeat, premises, images)
+    own = isinstance(made, gymnasium.Env) or ":" in task
     if isinstance(made, gymnasium.Env):
-        return gym.GymEnvironment(made, task, action_repeat or 1, discrete=discrete)
+        made = gym.GymEnvironment(made, task, action_repeat or 1, discrete=discrete)
     if action_repeat not in (None, made.action_repeat):
         steps = "1 env step" if made.action_repeat == 1 else f"{made.action_repeat} env steps"
         raise TaskError(
@@ -61,21 +62,31 @@ def make(
         )
     if made.spec.discrete != discrete:
         raise refuse_actions(task, made.spec.discrete)
-    return made
+    if not own or isinstance(made, HostedEnvironment):
+        return made
+    return OwnEnvironment(made, premises)
 
 
-def _build(task: str, action_repeat: int | None, images: bool) -> Environment | gymnasium.Env:
+def _build(
+    task: str, action_repeat: int | None, premises: Premises, images: bool
+) -> Environment | gymnasium.Env:
     """Build what a task names, as it is."""
+    if ":" in task and os.environ.get(NO_OWN_CODE):
+        raise TaskError(
+            f"{task} imports {task.removeprefix('gym/').partition(':')[0]} and runs what stands in "
+            "it, which --no-own-code forbids. Read it, and leave the option out if you trust it."
+        )
     if task.startswith("dmc/"):
         return dmc.DMCEnvironment(task, action_repeat or dmc.ACTION_REPEAT)
     if task.startswith("gym/"):
-        return gym.load(task)
+        with premises.entered():
+            return gym.load(task)
     if task.startswith(FUNCTIONAL):
         return HostedEnvironment(load_functional(task, images=images))
     if task.startswith("inventory/"):
         return inventory.load(task)
     if ":" in task.strip(":"):
-        return _from_factory(task)
+        return call_factory(task, premises)
     known = [*gym.tasks(), *inventory.CHAINS]
     # A missing dm_control must not hide that the name was wrong.
     with contextlib.suppress(TaskError):
@@ -106,38 +117,3 @@ def load_functional(task: str, *, images: bool = False) -> FunctionalEnvironment
     if task not in makers:
         raise unknown_task(task, makers)
     return makers[task]()
-
-
-def _from_factory(task: str) -> Environment | gymnasium.Env:
-    """Call the user's own factory."""
-    made = _find_factory(task)()
-    if not isinstance(made, Environment | gymnasium.Env):
-        raise TaskError(
-            f"{task} returned {type(made).__name__}. The factory must return a Gymnasium "
-            "environment (gymnasium.Env) or an object with spec, action_repeat, reset(seed), "
-            "step(action) and close() (kanbatsu.envs.spec.Environment)."
-        )
-    return made
-
-
-def _find_factory(task: str) -> Any:
-    """Import `package.module` and return its `factory`."""
-    module_name, _, name = task.partition(":")
-    # A console script does not look into the current folder, where the user's own file lies. It
-    # goes last, so that it hides nothing that is installed.
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise TaskError(
-            f"{task} cannot be loaded: {error}. Run kanbatsu from the folder that holds "
-            f"{module_name.partition('.')[0]}, or install the package that it comes from."
-        ) from error
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        close = difflib.get_close_matches(name, dir(module), n=3)
-        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise TaskError(f"{module_name} has no factory {name!r}.{hint}")
-    return factory

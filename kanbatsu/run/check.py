@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from kanbatsu.agents import AGENTS
+from kanbatsu.envs.functional import functional_of
 from kanbatsu.envs.make import make
+from kanbatsu.envs.own import described
 from kanbatsu.envs.spec import Environment, TaskError
 from kanbatsu.envs.timed import add_time
 from kanbatsu.kernels.constants import GROUP_SIZES
@@ -113,12 +115,16 @@ def _facts_of(task: str, *wishes: Any) -> tuple[Spec, int]:
     """Build a task's environment once, begin an episode, and ask what it looks like."""
     environment = _build(task, *wishes)
     try:
+        at = "reset"
         environment.reset(0)
+        at = "its first step"
+        if functional_of(environment) is None:  # others would compile first
+            environment.step(np.zeros(environment.spec.action_dim))
+    except TaskError:
+        raise
     except Exception as error:  # the user's own environment may raise anything
-        frame = traceback.extract_tb(error.__traceback__)[-1]
         raise TaskError(
-            f"{task} fails at reset, before anything is trained: {type(error).__name__}: {error} "
-            f"({frame.filename}, line {frame.lineno})"
+            f"{task} fails at {at}, before anything is trained: {described(error)}"
         ) from error
     finally:
         environment.close()

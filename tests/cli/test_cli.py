@@ -85,7 +85,7 @@ def test_the_help_of_train_has_the_options_of_its_agent(capsys: pytest.CaptureFi
         (["trian"], "unknown command 'trian': choose from train, study, estimate, poc, "),
         (["train", "gym/Pendulum-v1", "--agent", "scc"], "unknown agent 'scc'. Did you mean 'sac'"),
         (["train", "gym/Pendulum-v9"], "Did you mean 'gym/Pendulum-v1'"),
-        (["train", "gym/CartPole-v1"], "discrete"),
+        (["train", "gym/CartPole-v1"], "Use an agent for discrete actions, stream_q"),
         (["train", "gym/Pendulum-v1", "--critic.sparsity", "1"], "sparsity must lie in [0, 1)"),
         (["train", "gym/Pendulum-v1", "--critic.widht", "3"], "--critic.width INT"),
         (["train", "gym/Pendulum-v1", "--env-steps", "0"], "env_steps must be at least 1"),
@@ -94,11 +94,21 @@ def test_the_help_of_train_has_the_options_of_its_agent(capsys: pytest.CaptureFi
         (["study", "thin.toml", "critic.width"], "write KEY=VALUE"),
         (["study", "thin.toml", "--workers", "0"], "workers must be at least 1"),
         (["report", "nowhere"], "nowhere holds no study"),
+        (["study", "thin.toml", "--seeds", "3"], "kanbatsu study FILE.toml seeds=3"),
+        (["estimate", "thin.toml", "--env-steps=9"], "kanbatsu estimate FILE.toml env_steps=9"),
+        (["study", "thin.toml", "--no-own-code"], "imports kanbatsu.envs.probe and runs what"),
+        (["estimate", "thin.toml", "--no-own-code"], "which --no-own-code forbids"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(
-    study: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+    study: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
 ) -> None:
+    if "--no-own-code" in words:
+        monkeypatch.setenv("KANBATSU_NO_OWN_CODE", "")  # undone after the test
     assert refused(*words) == 2
     printed = "".join(capsys.readouterr())
     assert message in printed
@@ -305,12 +315,18 @@ def test_a_plan_is_written_once_and_refused_before_anything_runs(
 ) -> None:
     assert refused("poc", "--help") == 0
     assert refused("poc", "rnu") == 2
-    assert cli.main(["poc", "init", "gym/Pendulum-v9", "--file", "plan.toml"]) == 0
+    assert refused("poc", "init", "gym/Pendulum-v9", "--file", "plan.toml") == 2
+    assert "Did you mean 'gym/Pendulum-v1'" in capsys.readouterr().err
+    assert refused("poc", "init", "gym/CartPole-v1", "--file", "plan.toml") == 2
+    assert "has discrete actions" in capsys.readouterr().err
+    assert not Path("plan.toml").exists()
+    assert cli.main(["poc", "init", "gym/Pendulum-v1", "--file", "plan.toml"]) == 0
     assert "read it, change it, then: kanbatsu poc run plan.toml" in capsys.readouterr().out
     assert refused("poc", "init", "gym/Pendulum-v1", "--file", "plan.toml") == 2
     assert "plan.toml exists already" in capsys.readouterr().err
-    assert refused("poc", "run", "plan.toml", "--out", "out") == 2
-    assert "Did you mean 'gym/Pendulum-v1'" in capsys.readouterr().err
+    for command in ("study", "estimate"):
+        assert refused(command, "plan.toml") == 2
+        assert "plan.toml is the plan of a proof of concept" in capsys.readouterr().err
     Path("plan.toml").write_text(Path("plan.toml").read_text().replace("hours = 2.0", "hours = 0"))
     assert refused("poc", "run", "plan.toml", "--out", "out") == 2
     assert "budget.hours: must be greater than 0, not 0" in capsys.readouterr().err
