@@ -20,7 +20,8 @@ class InitArguments:
     """Write a commented plan for a proof of concept on a task."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """Task to find out about: dmc/<domain>-<task>, gym/<id>, inventory/<name>, or package.module:factory."""
+    """Task to find out about: dmc/<domain>-<task>, gym/<id>, inventory/<name>, or
+    package.module:factory."""
     file: Path = Path("poc.toml")
     """File to write; one that is there already is left as it is."""
 

@@ -18,8 +18,8 @@ class WatchArguments:
     """Show how far a study is: runs by state, speed, time left, returns, warnings of probes."""
 
     out: Out
-    """Folder of a study, the --out of kanbatsu study or train; of a proof of concept, its stage that
-    was begun last is shown."""
+    """Folder of a study, the --out of kanbatsu study or train; of a proof of concept, its newest
+    stage is shown."""
     every: float = 2.0
     """Seconds between two looks."""
     once: bool = False
@@ -33,8 +33,8 @@ class ReportArguments:
     """Write the report, summary.json and timing.json again, from the files of a study alone."""
 
     out: Out
-    """Folder of a study, the --out of kanbatsu study or train; of a proof of concept, the reports of
-    all its stages are written."""
+    """Folder of a study, the --out of kanbatsu study or train; of a proof of concept, all its
+    reports are written."""
     lang: Literal["en", "ja"] = "en"
     """Language of the page: report.html in English, report.ja.html in Japanese."""
 

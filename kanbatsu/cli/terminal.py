@@ -52,10 +52,10 @@ def make_lenient() -> None:
 
 
 def printable(text: str) -> str:
-    """Return text that UTF-8 can hold: a path that is none is shown with escapes.
+    r"""Return text that UTF-8 can hold: a path that is none is shown with escapes.
 
     Example:
-        >>> printable("out-\\udcff")
-        'out-\\\\xff'
+        >>> print(printable("out-\udcff"))
+        out-\xff
     """
     return os.fsencode(text).decode("utf-8", "backslashreplace")
