@@ -30,6 +30,13 @@ NEEDED = (
 )
 """Packages without which nothing works."""
 
+OPTIONAL = {
+    "torch": "for kanbatsu.torch",
+    "stable_baselines3": "for kanbatsu.integrations.sb3",
+    "onnx": "for policy.onnx",
+}
+"""Packages that parts of kanbatsu work with, and which."""
+
 PAIR = {"dm_control": "1.0.43", "mujoco": "3.10.0"}
 """Known to work together; each of the two works with one version of the other only."""
 
@@ -62,7 +69,7 @@ def examine() -> list[Fact]:
     Returns:
         The facts, in the order in which they are worth reading.
     """
-    installed = versions((*NEEDED, *PAIR))
+    installed = versions((*NEEDED, *OPTIONAL, *PAIR))
     return [
         *package_facts(installed),
         pair_fact(installed),
@@ -78,7 +85,7 @@ def healthy(facts: Iterable[Fact]) -> bool:
 
 
 def package_facts(installed: Mapping[str, str]) -> list[Fact]:
-    """Say which version of each needed package there is.
+    """Say which version of each package there is, needed or optional.
 
     Args:
         installed: versions by package.
@@ -94,6 +101,9 @@ def package_facts(installed: Mapping[str, str]) -> list[Fact]:
         else:
             advice = "pip install kanbatsu brings everything that is needed"
             facts.append(Fact("versions", name, "not installed", "broken", advice))
+    for name, use in OPTIONAL.items():
+        state: Literal["good", "absent"] = "good" if name in installed else "absent"
+        facts.append(Fact("versions", name, installed.get(name, f"not installed ({use})"), state))
     return facts
 
 
