@@ -1,7 +1,8 @@
 """Studies whose truth is known, through the code that decides: wrong adoptions and power.
 
 A synthetic agent returns a constant that depends on its arm, plus noise of one standard deviation:
-normal, skewed (lognormal), or of an agent that fails altogether with one seed in five.
+normal, skewed (lognormal), or of an agent that fails altogether with one seed in five. In unlike
+truths the arm scatters differently from the control, most of all by seeds that collapse.
 
     python benchmarks/planted.py
 
@@ -21,6 +22,7 @@ from kanbatsu.files.tables import to_dict
 from kanbatsu.report import power
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.effect import effect
+from kanbatsu.report.failures import rate_bounds
 from kanbatsu.report.judge import confidence_of_each
 from kanbatsu.report.results import ArmResults, RunResults, StudyResults
 from kanbatsu.study.rule import DecisionRule
@@ -32,6 +34,8 @@ MANY = 4_000
 """Of each kind, through the interval alone: a rate of 5 % is then known to within 0.7 %."""
 EFFECTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 SEEDS = (5, 7, 10, 15, 20, 30)
+UNLIKE_STUDIES = ((1, 5, None), (4, 5, None), (1, 10, None), (4, 10, None), (1, 29, 0.1))
+"""Arms, seeds and the rule's `max_failure_rate` of studies with unlike truths."""
 RESULTS = Path(__file__).parent / "results" / "planted.json"
 
 Noise = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -53,6 +57,30 @@ def failing(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     raw = 0.1 * rng.normal(size=shape) - (rng.random(shape) < 0.2)
     return (raw + 0.2) / np.sqrt(0.16 + 0.01)
 
+
+def collapsing(rate: float, spread: float) -> Noise:
+    """Return runs of which a share collapses to 10 below the others; their mean is zero."""
+
+    def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        collapsed = np.where(rng.random(shape) < rate, -10.0, 0.0)
+        return collapsed + 10.0 * rate + spread * rng.normal(size=shape)
+
+    return noise
+
+
+def lopsided(side: float) -> Noise:
+    """Return exponential runs with a long tail on one side; their mean is zero."""
+    return lambda rng, shape: side * (rng.exponential(size=shape) - 1.0)
+
+
+UNLIKE: dict[str, tuple[Noise, Noise]] = {
+    "one in ten seeds of the arm collapses": (collapsing(0.1, 0.01), collapsing(0.0, 0.01)),
+    "one in five seeds of the arm collapses": (collapsing(0.2, 0.01), collapsing(0.0, 0.01)),
+    "one in five, other runs scatter by 2": (collapsing(0.2, 2.0), collapsing(0.0, 2.0)),
+    "arm skewed down, control up": (lopsided(-1.0), lopsided(1.0)),
+}
+"""Truths of equal means in which arm and control scatter differently: noise of the arm, and of the
+control."""
 
 NOISES: dict[str, Noise] = {"normal": normal, "skewed": skewed, "failing": failing}
 
@@ -111,6 +139,31 @@ def decisions(
         assert judged is not None
         found[judged["decision"]] += 1
     return {name: count / studies for name, count in found.items()}
+
+
+def unlike_adoptions(
+    noises: tuple[Noise, Noise], arms: int, seeds: int, max_rate: float | None = None, seed: int = 0
+) -> dict[str, float]:
+    """Return how often one of some arms is adopted that are no better, but scatter differently.
+
+    `adopt`: by the interval alone; `bounded`: where the runs also exclude a share of collapses
+    above `max_rate`, a collapse being a run more than 5 below the others, as half of what the
+    control learned would be.
+    """
+    rng = np.random.default_rng(seed)
+    level = confidence_of_each(0.95, arms)
+    y = noises[1](rng, (MANY, seeds))
+    adopted, bounded = np.zeros(MANY, bool), np.zeros(MANY, bool)
+    for _ in range(arms):
+        x = noises[0](rng, (MANY, seeds))
+        above = effect([x], [y], "mean_difference", level).low > 0
+        adopted |= above
+        if max_rate is not None:
+            collapsed = (x < np.median(y, axis=-1, keepdims=True) - 5.0).sum(axis=-1)
+            highest = np.array([rate_bounds(n, seeds, 0.95)[1] for n in range(seeds + 1)])
+            bounded |= above & (highest[collapsed] <= max_rate)
+    shares = {"adopt": float(adopted.mean())}
+    return shares if max_rate is None else shares | {"bounded": float(bounded.mean())}
 
 
 def power_curve(noise: Noise, measure: str, seed: int = 0) -> list[dict[str, Any]]:
@@ -183,6 +236,12 @@ def main() -> None:
         }
         record["selection"][name] = by_selection(noise, candidates=6, seeds=5)
         print(name, record["selection"][name], flush=True)
+    record["unlike"] = [
+        {"truth": name, "arms": arms, "seeds": seeds, "max_failure_rate": rate}
+        | unlike_adoptions(noises, arms, seeds, rate)
+        for name, noises in UNLIKE.items()
+        for arms, seeds, rate in UNLIKE_STUDIES
+    ]
     record["bootstrap"] = {
         name: {str(seeds): by_bootstrap(noise, seeds) for seeds in (5, 10)}
         for name, noise in NOISES.items()

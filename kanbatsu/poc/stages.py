@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kanbatsu.conduct import carry_out
 from kanbatsu.engine.place import PlaceConfig
@@ -22,12 +22,17 @@ from kanbatsu.poc.search import Round, rank, rounds
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.effect import effect
 from kanbatsu.report.judge import interval, number, scores, threshold_of
+from kanbatsu.report.language import Language, flatten, texts
 from kanbatsu.report.results import ArmResults, read_study
+from kanbatsu.report.stages import PLAN, VERDICT, write_stages
 from kanbatsu.study.budget import matches, solve
 from kanbatsu.study.plan import Study, check_study, study_record
 
 DECIDES = ("tasks", "seeds", "env_steps", "arms", "control", "decision")
 """Keys of a study's record that a plan may not change."""
+
+SHOWN_CHANGES = 8
+"""Changes that are listed when a folder holds another plan."""
 
 PILOT_SECONDS = 1.0
 """Seconds for which each arm learns in the pilot, about."""
@@ -45,7 +50,7 @@ class Progress:
     out: Path
     command: str
     say: Callable[[str], Any]
-    lang: Literal["en", "ja"] = "en"
+    lang: Language = "en"
     chosen: list[dict[str, Any]] = field(default_factory=list)
     """What each round of the search ended with."""
 
@@ -76,7 +81,7 @@ def run_poc(
     out: Path,
     command: str,
     say: Callable[[str], Any],
-    lang: Literal["en", "ja"] = "en",
+    lang: Language = "en",
 ) -> dict[str, Any]:
     """Carry out what is missing of a proof of concept, up to its verdict.
 
@@ -114,7 +119,8 @@ def run_poc(
     finalists, x, y = _search(progress, planned)
     stopped = _hopeless(progress, finalists, x, y)
     end = stopped or _confirm(progress, finalists, planned)
-    write_json(out / "verdict.json", finite(end))
+    write_json(out / VERDICT, finite(end))
+    write_stages(out, lang)
     return end
 
 
@@ -137,14 +143,35 @@ def _claim(poc: Poc, study: Study, out: Path) -> None:
         "stop": to_dict(poc.stop),
         "seed": poc.seed,
     }
-    path = out / "poc.json"
+    path = out / PLAN
     plan = {"hash": canonical_hash(decides), "question": study.question, **decides}
-    if path.exists() and read_json(path)["hash"] != plan["hash"]:
+    if path.exists() and (changed := _changes(read_json(path), decides)):
+        shown = "".join(f"\n  {line}" for line in changed[:SHOWN_CHANGES])
+        more = len(changed) - SHOWN_CHANGES
         raise StudyError(
-            f"{out} holds another plan: what decides its results has changed. Give another --out, "
-            "or delete that folder if its results are not needed. (Hours and workers may change.)"
+            f"{out} holds another plan: what decides its results has changed.{shown}"
+            + (f"\n  and {more} more" if more > 0 else "")
+            + "\nGive another --out, or delete that folder if its results are not needed. "
+            "(Hours and workers may change.)"
         )
     write_json(path, plan)
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Say what decides and is not the same in two plans, a line each; run ids follow from it."""
+    before, after = (
+        {
+            key.removeprefix("study."): value
+            for key, value in flatten({name: plan.get(name) for name in new})
+            if ".runs." not in key
+        }
+        for plan in (old, new)
+    )
+    return [
+        f"{key}: {before.get(key)} there, {after.get(key)} here"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
 
 
 def _refuse_what_cannot_fit(progress: Progress, planned: Sequence[Round]) -> None:
@@ -242,10 +269,9 @@ def _confirm(progress: Progress, finalists: list[str], planned: Sequence[Round])
     study = _confirm_study(progress, finalists)
     tried, seeds = len(progress.poc.candidates), sum(len(each.seeds) for each in planned)
     if planned:
-        note = (
-            f"{', '.join(finalists)} came out of {tried} candidates, by up to {seeds} other seeds "
-            "each. The runs here have fresh seeds, which had no part in that choice."
-        )
+        t = texts(progress.lang)
+        names = t.listed(finalists)
+        note = t("stages.chosen", names=names, tried=tried, seeds=t.count("seeds", seeds))
         study = dataclasses.replace(study, note=" ".join(filter(None, [study.note, note])))
     results = read_study(progress.carry_out("confirm", study))
     return {"stage": "confirm", "verdict": verdict(results), "search": progress.chosen}

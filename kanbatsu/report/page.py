@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from kanbatsu.files.disk import finite
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.report import curves, figures, panels, words
 from kanbatsu.report.glossary import WORDS
 from kanbatsu.report.language import Language, Texts, flatten, texts
 from kanbatsu.report.results import StudyResults, read_study
+from kanbatsu.report.shell import environment, visible
+from kanbatsu.report.stages import PLAN, stages_in, write_stages
 from kanbatsu.report.summary import shared_unit, summarise, summarise_timing
 from kanbatsu.report.verdict import in_words
 
@@ -28,10 +28,11 @@ ONE_PAGE = 2
 def write_report(out: Path, lang: Language = "en") -> Path:
     """Write `summary.json`, `timing.json` and the page from the files of a study alone.
 
-    It may be called at any time: unfinished and failed runs are named as missing.
+    It may be called at any time: unfinished and failed runs are named as missing. In the folder of
+    a proof of concept it does so for each stage, and writes the page over all of them.
 
     Args:
-        out: The folder that `kanbatsu study --out` wrote.
+        out: The folder that `kanbatsu study --out` or `kanbatsu poc run --out` wrote.
         lang: The page's language; numbers and figures are the same in all.
 
     Returns:
@@ -40,6 +41,10 @@ def write_report(out: Path, lang: Language = "en") -> Path:
     Raises:
         FileNotFoundError: The folder holds no study.
     """
+    if (out / PLAN).exists() and not StudyFolder(out).holds_study:
+        for stage in stages_in(out):
+            write_report(stage, lang)
+        return write_stages(out, lang)
     study = read_study(out)
     summary, timing = finite(summarise(study)), finite(summarise_timing(study))
     folder = StudyFolder(out)
@@ -62,14 +67,6 @@ def render(
         timing: What `summarise_timing` made of them.
         lang: The page's language.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     t = texts(lang)
     looks = curves.styles(study)
     finished = len(study.runs) - len(summary["missing"])
@@ -78,8 +75,8 @@ def render(
     verdict_words = in_words(verdict, timing, t) if verdict else None
     matched = verdict["budget"]["matched"] if verdict else None
     compared = [words.compared(comparison, t) for comparison in summary["comparisons"]]
-    template = environment.get_template("report.html.j2")
-    return template.render(
+    template = environment().get_template("report.html.j2")
+    page = template.render(
         t=t,
         study=study,
         opening=_opening(study, finished, t),
@@ -107,6 +104,7 @@ def render(
             if verdict_words is not None or word not in ("verdict", "collapse")
         ],
     )
+    return visible(page)
 
 
 def _opening(study: StudyResults, finished: int, t: Texts) -> str:

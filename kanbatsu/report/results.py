@@ -13,8 +13,22 @@ import numpy as np
 from jaxtyping import Float
 
 from kanbatsu.files.disk import DamagedFile
-from kanbatsu.files.shape import ends_at, reaches
+from kanbatsu.files.shape import NUMBER, Maybe, ends_at, misfit, reaches
 from kanbatsu.files.store import RunFolder, StudyFolder
+
+RULE = {
+    "goal": str,
+    "measure": str,
+    "minimum_effect": (int, float),
+    "maximal_regression": Maybe(NUMBER),
+    "max_failure_rate": Maybe(NUMBER),
+    "saves": str,
+    "confidence": (int, float),
+    "seeds": int,
+    "control": Maybe(str),
+    "arms": [str],
+}
+"""Shape of a decision rule in study.json."""
 
 Series = Mapping[int, float]
 """Values by env steps, in rising order; NaN where a measurement was not finite."""
@@ -119,9 +133,16 @@ def read_study(out: Path) -> StudyResults:
 
     Raises:
         FileNotFoundError: The folder holds no study.
+        DamagedFile: Its study.json is not what was written; a damaged file of a run is named as
+            the failure of that run.
     """
     folder = StudyFolder(out)
     study = folder.read_study()
+    if problem := _problem(study):
+        raise DamagedFile(
+            f"{out / 'study.json'} is not what was written ({problem}); restore it, or delete it "
+            "and give the same command again: it is written anew"
+        )
     control = study.get("control")
     names = sorted(study["arms"], key=lambda name: (name != control, _natural(name)))
     return StudyResults(
@@ -131,10 +152,27 @@ def read_study(out: Path) -> StudyResults:
         tasks=tuple(study["tasks"]),
         seeds=tuple(study["seeds"]),
         env_steps=study["env_steps"],
-        command=study.get("command", ""),
+        command=study.get("command") or "",
         decision=study.get("decision"),
         arms=tuple(_read_arm(folder, name, study) for name in names),
     )
+
+
+def _problem(study: Mapping[str, Any]) -> str | None:
+    """Say what of a study's record does not fit together; None where all does."""
+    arms, rule = study["arms"], study.get("decision")
+    if not arms:
+        return "arms is empty"
+    for name, arm in arms.items():
+        seeds = [seed for by_seed in arm["runs"].values() for seed in by_seed]
+        if odd := [seed for seed in seeds if not seed.isdecimal()]:
+            return f"arms.{name}.runs: {odd[0]!r} is no seed"
+    if rule is None:
+        return None
+    control = rule.get("control") or study.get("control")
+    if problem := misfit(rule, RULE, "decision"):
+        return problem
+    return None if control in arms else f"decision.control: no arm is called {control!r}"
 
 
 def _read_arm(folder: StudyFolder, name: str, study: Mapping[str, Any]) -> ArmResults:
@@ -145,7 +183,9 @@ def _read_arm(folder: StudyFolder, name: str, study: Mapping[str, Any]) -> ArmRe
         for seed, run_id in sorted(arm["runs"].get(task, {}).items(), key=lambda item: int(item[0]))
     ]
     matched = (arm.get("match") or {}).get("what", "env_steps")
-    return ArmResults(name, arm["agent"], arm["config"], arm.get("train", {}), matched, tuple(runs))
+    return ArmResults(
+        name, arm["agent"], arm["config"], arm.get("train") or {}, matched, tuple(runs)
+    )
 
 
 def _read_run(

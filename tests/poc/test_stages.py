@@ -18,6 +18,7 @@ from kanbatsu.files.tables import RecordError, to_dict
 from kanbatsu.poc import stages
 from kanbatsu.poc.plan import poc_from_dict
 from kanbatsu.poc.search import rank
+from kanbatsu.report.page import write_report
 from kanbatsu.report.results import read_study
 from kanbatsu.study.plan import check_study, study_record
 
@@ -113,6 +114,13 @@ def test_the_best_candidate_is_adopted_on_fresh_seeds(carry_out, tmp_path):
     assert found["verdict"]["comparisons"] == 1
     assert json.loads((tmp_path / "out" / "verdict.json").read_text()) == found
     assert "came out of 3 candidates" in (tmp_path / "out/confirm/report.html").read_text()
+    page = write_report(tmp_path / "out", "ja")
+    assert page == tmp_path / "out" / "report.ja.html"
+    for stage in sorted(engine.seen):
+        assert f'href="{stage}/report.ja.html"' in page.read_text()
+        assert (tmp_path / "out" / stage / "report.ja.html").exists()
+    assert "critic-8-s50 を採用する" in page.read_text()
+    assert "Adopt critic-8-s50" in (tmp_path / "out" / "report.html").read_text()
     assert any("there are 1" in line for line in said)
 
 
@@ -193,7 +201,7 @@ def test_what_cannot_fit_is_refused_after_the_pilot(carry_out, tmp_path):
 def test_the_control_is_not_changed_after_the_runs(carry_out):
     arms = {"arm": {"dense": {}, "thin": {"critic": {"sparsity": 0.25}}}, "search": {}}
     carry_out(poc(**arms), Engine({"dense": 0.0, "thin": 9.0}))
-    with pytest.raises(StudyError, match="what decides its results has changed"):
+    with pytest.raises(StudyError, match=r"changed\.\n  control: dense there, thin here\n"):
         carry_out(poc(control="thin", **arms), Engine({"dense": 0.0, "thin": 9.0}))
 
 

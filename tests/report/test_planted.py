@@ -46,8 +46,18 @@ def test_wrong_adoptions_in_two_hundred_studies(planted, noise, seeds, effects):
     assert found["adopt"] <= 0.05
 
 
+def test_a_bound_on_the_failure_rate_stops_arms_whose_seeds_collapse(planted):
+    noises = planted.UNLIKE["one in five seeds of the arm collapses"]
+    found = planted.unlike_adoptions(noises, arms=1, seeds=5, max_rate=0.5)
+    # Five clean seeds exclude one half, and no interval sees what did not happen.
+    assert found["adopt"] > 0.2
+    strict = planted.unlike_adoptions(noises, arms=1, seeds=15, max_rate=0.19)
+    assert strict["bounded"] <= 0.05
+
+
 def test_stored_results_hold_what_the_pages_say():
     record = json.loads((BENCHMARKS / "results" / "planted.json").read_text())
     wrong = [row["adopt"] for row in record["verdicts"] if "effect" not in row["truth"]]
+    assert all(row["bounded"] <= 0.06 for row in record["unlike"] if "bounded" in row)
     assert len(wrong) == 24
     assert max(wrong) <= 0.05

@@ -1,0 +1,78 @@
+"""One page over all stages of a proof of concept: how it ended, and where their reports are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kanbatsu.files.disk import read_json, replace
+from kanbatsu.files.shape import Maybe
+from kanbatsu.files.store import StudyFolder
+from kanbatsu.report.language import Language, Texts, texts
+from kanbatsu.report.reasons import size
+from kanbatsu.report.shell import environment, visible
+
+PLAN, VERDICT = "poc.json", "verdict.json"
+"""Files of a proof of concept, beside the folders of its stages."""
+
+ENDED = {
+    "stage": str,
+    "verdict": {
+        "decision": str,
+        "arm": str,
+        "control": str,
+        "effect": {"measure": str, "value": Maybe(float), "interval": Maybe([float])},
+    },
+    "search": [{"stage": str, "order": [str], "go_on": [str]}],
+}
+"""Shape of `verdict.json`, as far as the page reads it."""
+
+
+def stages_in(out: Path) -> list[Path]:
+    """Return the folders of the stages that were begun, in the order in which they run."""
+    names = ["pilot", *sorted(path.name for path in out.glob("search-*")), "confirm"]
+    return [out / name for name in names if StudyFolder(out / name).holds_study]
+
+
+def write_stages(out: Path, lang: Language = "en") -> Path:
+    """Write the page over all stages that a folder of `kanbatsu poc run` holds.
+
+    Args:
+        out: The folder.
+        lang: The page's language.
+
+    Returns:
+        Where the page is.
+    """
+    t = texts(lang)
+    end = read_json(out / VERDICT, ENDED) if (out / VERDICT).exists() else None
+    rounds = {each["stage"]: each for each in end["search"]} if end else {}
+    rows = [
+        {
+            "name": t(f"stages.{path.name.partition('-')[0]}", stage=path.name),
+            "page": f"{path.name}/{StudyFolder(path).report(lang).name}",
+            "order": rounds[path.name]["order"] if path.name in rounds else [],
+            "go_on": rounds[path.name]["go_on"] if path.name in rounds else [],
+        }
+        for path in stages_in(out)
+    ]
+    page = environment().get_template("stages.html.j2")
+    question = read_json(out / PLAN, {"question": str})["question"]
+    ended = None if end is None else {**end["verdict"], "found": _found(end["verdict"], t)}
+    target = StudyFolder(out).report(lang)
+    replace(target, visible(page.render(t=t, question=question, verdict=ended, stages=rows)))
+    return target
+
+
+def _found(verdict: Mapping[str, Any], t: Texts) -> str:
+    """Write the effect and its interval, as far as they are known."""
+    effect = verdict["effect"]
+    names = {"arm": verdict["arm"], "control": verdict["control"]}
+    if effect["value"] is None or effect["interval"] is None:
+        return t("summary.no_interval", **names)
+    low, high = (size(end, effect["measure"], t) for end in effect["interval"])
+    value = size(effect["value"], effect["measure"], t)
+    return t(
+        "stages.effect", measure=t(f"measure.{effect['measure']}"), value=value, low=low, high=high
+    )
