@@ -55,12 +55,12 @@ def _check_wish(chosen: str) -> None:
     if wish in (None, chosen):
         return
     if wish in INSTRUCTION_SETS:
-        why = f"this processor, or this build of the kernels, has no {wish}"
+        why = f"this processor, or this build of the kernels, has no {wish}."
     else:
         near = difflib.get_close_matches(str(wish).lower(), INSTRUCTION_SETS, n=1)
-        why = "there is no such instruction set" + "".join(f": did you mean {n}?" for n in near)
+        why = "there is no such instruction set" + (f": did you mean {near[0]}?" if near else ".")
     raise ValueError(
-        f"KANBATSU_ISA={wish}: {why}. The names are {', '.join(INSTRUCTION_SETS)}; without the "
+        f"KANBATSU_ISA={wish}: {why} The names are {', '.join(INSTRUCTION_SETS)}; without the "
         "variable the best of this processor is taken"
     )
 

@@ -110,6 +110,19 @@ def test_the_tests_run_the_kernels():
     assert instruction_set() in NEEDS
 
 
+@needs_kernels
+def test_an_instruction_set_that_there_is_not_is_refused_by_name():
+    done = subprocess.run(
+        [sys.executable, "-c", "from kanbatsu.kernels.library import library; library()"],
+        env=os.environ | {"KANBATSU_ISA": "avx51"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "did you mean avx512? The names are avx512, avx2, portable" in done.stderr
+
+
 def test_a_negative_number_of_threads_is_refused():
     with pytest.raises(ValueError, match="at least 1, or 0 for no limit: got -1"):
         set_threads(-1)
