@@ -56,7 +56,11 @@ def define(
     def compiled(**parameters: Any) -> Callable[..., Array]:
         return jax.jit(functools.partial(primitive.bind, **parameters))
 
-    primitive.def_impl(lambda *arrays, **parameters: compiled(**parameters)(*arrays))
+    def run(*arrays: Array, **parameters: Any) -> Array:
+        with jax.disable_jit(False):  # with nothing compiled it would call itself for ever
+            return compiled(**parameters)(*arrays)
+
+    primitive.def_impl(run)
     primitive.def_abstract_eval(
         lambda *arrays, **parameters: jax.core.ShapedArray(
             result_shape(*arrays, **parameters), arrays[0].dtype
