@@ -9,7 +9,8 @@ except ModuleNotFoundError as error:
         "kanbatsu.torch needs PyTorch: pip install 'kanbatsu[torch]'", name="torch"
     ) from error
 
+from kanbatsu.torch.counting import count
 from kanbatsu.torch.probing import probe
-from kanbatsu.torch.pruning import apply_masks, count, masks, prune, prune_like, unprune
+from kanbatsu.torch.pruning import apply_masks, masks, prune, prune_like, unprune
 
 __all__ = ["apply_masks", "count", "masks", "probe", "prune", "prune_like", "unprune"]

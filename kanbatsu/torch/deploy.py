@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kanbatsu.deploy.layers import Layer, Linear, Normalise, Squash
 from kanbatsu.deploy.network import smallest
 from kanbatsu.deploy.write import Bound, write_policy
-from kanbatsu.torch.layers import Pruned
+from kanbatsu.torch.pruned import Pruned
 
 
 def export_policy(

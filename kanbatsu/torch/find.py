@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from kanbatsu.sparsity.kernel import Kernel, Paths, check_globs, choose
-from kanbatsu.torch.layers import KINDS, MASK, PRUNED, Pruned
+from kanbatsu.torch.layers import KINDS, PRUNED
+from kanbatsu.torch.pruned import MASK, Pruned
 
 
 def find_kernels(

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kanbatsu.torch.find import layers_by_path
-from kanbatsu.torch.layers import MASK, Pruned
+from kanbatsu.torch.pruned import MASK, Pruned
 
 
 def check_when_loading(module: nn.Module) -> None:

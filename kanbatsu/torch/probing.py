@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kanbatsu.probes.health import network_health
 from kanbatsu.torch.find import layers_by_path as kernels
-from kanbatsu.torch.layers import Pruned, is_computed
+from kanbatsu.torch.pruned import Pruned, is_computed
 from kanbatsu.torch.tape import Activations, recording
 
 _health = jax.jit(network_health)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from kanbatsu.sparsity.config import COMPUTE, Pruning, check_choice, pruning_of
-from kanbatsu.sparsity.count import NOTHING_TO_COUNT, Count, LayerCount, kernel_count
 from kanbatsu.sparsity.draw import (
     EVERYWHERE,
     Scope,
@@ -23,9 +22,10 @@ from kanbatsu.sparsity.draw import (
     split,
 )
 from kanbatsu.sparsity.kernel import Kernel, Paths
-from kanbatsu.torch.find import find_kernels, kernel_of, layers_by_path
-from kanbatsu.torch.layers import MASK, PRUNED, Pruned, is_computed, put_mask
+from kanbatsu.torch.find import find_kernels, layers_by_path
+from kanbatsu.torch.layers import put_mask
 from kanbatsu.torch.loading import check_when_loading, forget_check
+from kanbatsu.torch.pruned import MASK, Pruned, is_computed
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -93,6 +93,7 @@ def prune(
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2))
+        >>> from kanbatsu.torch import count
         >>> print(count(prune(network, 0.5)))
         layer     shape           kept        total  sparsity
         0.weight  (4, 64)           97          256    0.6211
@@ -226,36 +227,6 @@ def masks(source: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
         for path, layer in layers_by_path(source).items()
         if isinstance(layer, Pruned)
     }
-
-
-def count(module: nn.Module) -> Count:
-    """Count kept and total weights of every linear and convolution layer.
-
-    A weight that several layers share counts once.
-
-    Returns:
-        The table that `kanbatsu.count` returns too: `print` it, or read `kept`, `total`,
-        `sparsity` and `layers`. Shapes are `(*window, inputs, outputs)`.
-
-    Raises:
-        ValueError: if the module has no such layer.
-
-    Example:
-        >>> print(count(prune(nn.Sequential(nn.Linear(8, 4), nn.ReLU()), 0.75)))
-        layer     shape          kept        total  sparsity
-        0.weight  (8, 4)            8           32    0.7500
-        all                         8           32    0.7500
-    """
-    rows: dict[int, LayerCount] = {}
-    for path, layer in layers_by_path(module).items():
-        if type(layer) in PRUNED or isinstance(layer, Pruned):
-            kernel, pruned = kernel_of(path, layer), isinstance(layer, Pruned)
-            kept = int(layer.weight_mask.count_nonzero()) if pruned else kernel.size  # type: ignore
-            key = id(layer if is_computed(layer) else layer.weight)
-            rows.setdefault(key, kernel_count(kernel, kept))
-    if not rows:
-        raise ValueError(NOTHING_TO_COUNT)
-    return Count(tuple(rows.values()))
 
 
 def unprune(module: Module) -> Module:

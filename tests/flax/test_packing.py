@@ -1,6 +1,5 @@
 """Packed Flax layers are the dense ones with zeros: the same outputs and gradients, only faster."""
 
-import copy
 import pickle
 from functools import partial
 
@@ -365,53 +364,13 @@ def test_it_can_be_pickled_and_probed():
     assert record(module.apply, params, X)[0].shape == (37, 40)
 
 
-class Nnx(nnx.Module):
-    def __init__(self, rngs):
-        self.layers = nnx.List(
-            [nnx.Linear(24, 40, rngs=rngs), nnx.Linear(40, 16, use_bias=False, rngs=rngs)]
-        )
-        self.own = nnx.Linear(
-            16, 16, rngs=rngs, dot_general=lambda *a, **k: jax.lax.dot_general(*a, **k)
-        )
-
-    def __call__(self, x):
-        for layer in self.layers:
-            x = nnx.relu(layer(x))
-        return self.own(x)
-
-
-@pytest.mark.parametrize("pattern", ["element", "grouped 16"])
-def test_nnx_models_compute_and_train_as_before(pattern):
-    model = Nnx(nnx.Rngs(0))
-    params = nnx.state(model, nnx.Param)
-    masks = kanbatsu.make_masks(params, 0.7, key=KEY, pattern=pattern.split()[0])
-    nnx.update(model, kanbatsu.apply_masks(params, masks))
-
-    def loss(model, x):
-        return (model(x) ** 2).sum()
-
-    before = model(X), nnx.grad(loss)(model, X)
-    assert products_in(model, X) == 0
-    pack_nnx(model, masks, compute="packed")
-    assert products_in(model, X) == 2
-    close(model(X), before[0])
-    after = nnx.jit(nnx.grad(loss))(model, X)
-    for layer in (0, 1):
-        kernel = after["layers"][layer]["kernel"][...]
-        mask = masks["layers"][layer]["kernel"][...]
-        close(kernel, np.where(mask, before[1]["layers"][layer]["kernel"][...], 0.0))
-        assert not kernel[~mask].any()
-    for twin in (nnx.clone(model), copy.deepcopy(model)):
-        assert products_in(twin, X) == 2
-        close(twin(X), before[0])
-        jax.tree.map(jnp.add, nnx.split(model)[1], nnx.split(twin)[1])
-        assert nnx.split(model)[0] == nnx.split(twin)[0]
-    others = kanbatsu.make_masks(params, 0.7, key=jax.random.key(5), pattern=pattern.split()[0])
-    nnx.update(model, kanbatsu.apply_masks(params, others))
-    pack_nnx(model, others, compute="masked")
-    assert products_in(model, X) == 0
-    dense = model(X)
-    pack_nnx(model, masks, compute="packed")
-    pack_nnx(model, others, compute="packed")
-    assert products_in(model, X) == 2
-    close(model(X), dense)
+@pytest.mark.parametrize("samples", [(), (8,), (40,), (4, 10)], ids=str)
+def test_strict_ranks_and_types_are_as_good_as_for_a_dense_module(samples):
+    module = Value()
+    params, masks = pruned(module)
+    x = jax.random.normal(KEY, (*samples, 24))
+    apply = packed(module, masks, compute="packed")
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        close(apply(params, x), module.apply(params, x))
+        gradients = (jax.grad(squared(f))(params, x) for f in (apply, module.apply))
+        close(*(kanbatsu.apply_masks(tree, masks) for tree in gradients))

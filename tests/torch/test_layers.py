@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import kanbatsu.torch
-from kanbatsu.torch.layers import Pruned, PrunedLinear
+from kanbatsu.torch.layers import PrunedLinear
+from kanbatsu.torch.pruned import Pruned
 
 LOOKS = torch.arange(12.0).reshape(3, 4).cos()
 
