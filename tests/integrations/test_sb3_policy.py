@@ -240,3 +240,24 @@ def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'kanbatsu\[sb3\]'"):
         importlib.import_module("kanbatsu.integrations.sb3")
+
+
+def test_what_a_pruned_model_keeps_is_printed_and_counted(capsys):
+    model = make(SAC)
+    prune_policy(model)
+    assert capsys.readouterr().out == ""
+    loud = prune_policy(make(SAC, verbose=1))
+    table = kanbatsu.torch.count(loud)
+    assert str(table) in capsys.readouterr().out
+    assert table == kanbatsu.torch.count(loud.policy)
+    with pytest.raises(ValueError, match="only a torch module can be counted, and this is a dict"):
+        kanbatsu.torch.count({})
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3, DQN])
+def test_a_whole_policy_that_is_pruned_has_targets_that_follow(algorithm):
+    """As for the algorithms that prune_policy does not know."""
+    policy = kanbatsu.torch.prune(make(algorithm).policy, 0.8)
+    names = {SAC: ["critic"], TD3: ["actor", "critic"], DQN: ["q_net"]}[algorithm]
+    for name in names:
+        assert equal(getattr(policy, name), getattr(policy, f"{name}_target"))

@@ -46,7 +46,8 @@ class Networks:
         raise ValueError(
             f"{type(model).__module__}.{type(model).__name__} is none of Stable-Baselines3's SAC, "
             "TD3, DDPG, PPO and DQN. kanbatsu.torch.prune takes any torch module, such as "
-            "model.policy; models of SBX go to kanbatsu.integrations.sbx.prune_policy"
+            "model.policy, whose target networks then follow; models of SBX go to "
+            "kanbatsu.integrations.sbx.prune_policy"
         )
 
 

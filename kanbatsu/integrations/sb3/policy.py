@@ -13,6 +13,7 @@ from torch import nn
 
 from kanbatsu.integrations.sb3.networks import Networks
 from kanbatsu.sparsity.kernel import Paths
+from kanbatsu.torch.counting import count
 from kanbatsu.torch.layers import put_mask
 from kanbatsu.torch.loading import check_when_loading
 from kanbatsu.torch.pruning import apply_masks, masks, prune
@@ -80,18 +81,18 @@ def prune_policy(
         critic: the same for the value network, all critics together. For PPO it is of
             `mlp_extractor.value_net` and `value_net`, for DQN of `q_net`.
         features: the same for the feature extractors (the CNN of a `CnnPolicy`), all together.
-        seed: decides which weights go.
+        seed: decides which weights go; a whole number below 2**32.
         distribution: how a sparsity is spread over layers: `uniform`, `er` or `erk`.
         pattern: `element`, `grouped` or `bernoulli`; see `kanbatsu.torch.prune`.
         group_size: outputs per group, for `grouped`.
-        include: path patterns of the only layers to prune, such as `critic.*`. Paths are the
+        include: globs of the only layers to prune, such as `critic.*`. Paths are the
             names in `model.policy` behind `actor.`, `critic.` or `features.`; an error lists them.
-        exclude: path patterns of layers to leave dense, such as `actor.mu`.
+        exclude: globs of layers to leave dense, such as `actor.mu`.
         compute: how pruned layers multiply: `auto`, `masked` or `packed`; see
             `kanbatsu.torch.prune`.
 
     Returns:
-        The same model.
+        The same model. With `verbose` of at least 1 it has printed what each layer keeps.
 
     Raises:
         ValueError: for another algorithm, a sparsity outside [0, 1) or for a part that the model
@@ -133,6 +134,8 @@ def prune_policy(
     check_when_loading(model.policy)
     built_by: Any = PrunedPolicy(model.policy_class, tuple(masks(model.policy)), compute)
     model.policy_class = built_by
+    if model.verbose:
+        print(count(model.policy))  # noqa: T201 (as Stable-Baselines3 does when it is verbose)
     return model
 
 

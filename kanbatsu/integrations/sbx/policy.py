@@ -40,19 +40,19 @@ def prune_policy(
         model: an SBX model that has not trained: SAC, TD3, DDPG, TQC, CrossQ, DQN or PPO.
         actor: share of the actor's weights to remove, in [0, 1); 0 leaves it dense.
         critic: the same for the critics, the Q-network of DQN and the value network of PPO.
-        seed: decides which weights go.
+        seed: decides which weights go; a whole number below 2**32.
         distribution: how the sparsity is spread over layers: `uniform`, `er` or `erk`.
         pattern: `element`, `grouped` or `bernoulli`, as for `kanbatsu.prune`.
         group_size: outputs per group, for `grouped`.
-        include: path patterns of the only kernels to prune, such as `qf/*`; paths start with what
+        include: globs of the only kernels to prune, such as `qf/*`; paths start with what
             SBX calls the network (`actor`, `qf`, `vf`), and `count(model)` lists them.
-        exclude: path patterns of kernels to leave dense.
+        exclude: globs of kernels to leave dense.
         compute: `auto`, `masked`, `mixed` or `packed`, as for `kanbatsu.flax.packed`; the
             critics of TQC are always masked.
 
     Raises:
-        ValueError: for another `compute`, for a model that is no SBX model, is already pruned or
-            has trained, for a pattern that matches nothing, and as for `kanbatsu.make_masks`. The
+        ValueError: for another `compute`, a seed outside [0, 2**32), for a model that is no SBX model, is already pruned or
+            has trained, for a glob that matches nothing, and as for `kanbatsu.make_masks`. The
             model is then as it was.
 
     Example:
@@ -62,6 +62,10 @@ def prune_policy(
         >>> model.learn(10_000)  # doctest: +SKIP
     """
     compute = resolve(compute)
+    if not 0 <= seed < 1 << 32:
+        raise ValueError(
+            f"seed must lie in [0, 2**32), or it would draw the masks of another one: got {seed}"
+        )
     states = states_of(model)
     policy = model.policy
     if hasattr(policy, MASKS):
