@@ -131,7 +131,7 @@ def bench_from_dict(table: Mapping[str, Any]) -> Bench:
         raise RecordError("\n".join(problems))
     read: dict[str, LabelArm] = {}
     # What is matched comes after what it is matched to.
-    for name in sorted(arms, key=lambda name: "match" in dict(arms[name] or {})):
+    for name in sorted(arms, key=lambda name: "match" in _table(arms[name])):
         try:
             read[name] = read_arm(name, arms[name], table.get("classifier", {}), bench.stream, read)
         except ValueError as error:
@@ -160,6 +160,10 @@ def _header_problems(bench: Bench) -> Iterator[str]:
             check()
         except ValueError as error:
             yield str(error)
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _override(table: Mapping[str, Any], override: str) -> dict[str, Any]:

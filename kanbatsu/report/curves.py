@@ -123,6 +123,31 @@ def finals(summary: Mapping[str, Any], task: str, looks: Mapping[str, Style]) ->
     )
 
 
+def by_sparsity(summary: Mapping[str, Any], task: str) -> list[Interval]:
+    """Return the final returns on one task over the dense network's weights, by sparsity.
+
+    Arms of one sparsity, to the hundredth and over all networks, have one label and one look, and
+    stand in the order of their size.
+    """
+    sized = []
+    for arm in summary["arms"]:
+        networks = arm["tasks"][task]["networks"].values()
+        if all(network["total"] for network in networks):
+            total = sum(network["total"] for network in networks)
+            kept = sum(network["kept"] for network in networks)
+            sized.append((round(1 - kept / total, 2), total, arm))
+    sized.sort(key=lambda row: row[:2])
+    looks = dict(zip(dict.fromkeys(row[0] for row in sized), STYLES, strict=False))
+    rows = [
+        interval(
+            f"S = {sparsity:g}", arm["tasks"][task], {f"S = {sparsity:g}": looks[sparsity]}, x=total
+        )
+        for sparsity, total, arm in sized
+        if sparsity in looks
+    ]
+    return known(rows)
+
+
 def pooled(summary: Mapping[str, Any], looks: Mapping[str, Style]) -> list[Interval]:
     """Return the arms that have a result on every task, where tasks may be averaged at all."""
     return known(

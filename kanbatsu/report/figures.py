@@ -119,7 +119,13 @@ def lines(curves: Sequence[Line], *, x_label: str, prefix: str, label: str, empt
 
 
 def against(
-    points: Sequence[Interval], *, x_label: str, prefix: str, label: str, empty: str
+    points: Sequence[Interval],
+    *,
+    x_label: str,
+    prefix: str,
+    label: str,
+    empty: str,
+    joined: bool = False,
 ) -> str:
     """Draw values with their intervals over a logarithmic axis; pale dots are single seeds.
 
@@ -129,9 +135,17 @@ def against(
         prefix: Starts every id in the SVG.
         label: What a screen reader says.
         empty: Stands where there is nothing to draw.
+        joined: Flag of points that a line joins, in their order, where their label is the same; it
+            stands at the last of them.
     """
 
     def draw(axes: Axes) -> None:
+        series = {point.label: [p for p in points if p.label == point.label] for point in points}
+        for name, row in series.items() if joined else ():
+            last = row[-1]
+            x, y = [point.x for point in row], [point.value for point in row]
+            axes.plot(x, y, color=last.style.color, linestyle=last.style.dash, linewidth=1.8)
+            axes.annotate(name, (last.x, last.value), (4, 5), textcoords="offset points")
         for point in points:
             color = point.style.color
             axes.plot([point.x] * len(point.seeds), point.seeds, ".", color=color, alpha=0.4, mew=0)

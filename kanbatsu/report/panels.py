@@ -57,6 +57,7 @@ def budget_rows(
             "flops": _over(study, task, "flops_axis", "flops", curves.along_flops, index, t),
             "time": _over(study, task, "seconds_axis", "seconds", curves.along_seconds, index, t),
             "kept": _against_weights(finals, t("figure.final_return"), index, task, t),
+            "size": _against_size(summary, task, index, t),
         }
         shown = [replace(panel, matched=name == matched) for name, panel in panels.items() if panel]
         rows.append(Row(task if len(study.tasks) > 1 else "", "", tuple(shown)))
@@ -165,6 +166,18 @@ def _against_weights(
     rows = [row for row in rows if row.x > 0]
     names = ("weights", f"weights{index}", t("figure.kept_weights"))
     return _panel(figures.against, rows, names, t, measure=measure, where=where)
+
+
+def _against_size(summary: Mapping[str, Any], task: str, index: int, t: Texts) -> Panel | None:
+    """Draw one line per sparsity over the dense network's weights; None where there are not two."""
+    rows = curves.by_sparsity(summary, task)
+    sizes = {name: [row.x for row in rows if row.label == name] for name in {r.label for r in rows}}
+    lines = [x for x in sizes.values() if len(x) > 1]
+    if len(lines) < 2 or any(len(set(x)) < len(x) for x in sizes.values()):
+        return None
+    draw = functools.partial(figures.against, joined=True)
+    names = ("size", f"size{index}", t("figure.total_weights"))
+    return _panel(draw, rows, names, t, measure=t("figure.final_return"), where=task)
 
 
 def _panel(

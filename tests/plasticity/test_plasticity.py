@@ -196,7 +196,7 @@ def test_a_study_that_was_stopped_ends_with_the_same_bytes(tmp_path):
         ({"classifier": {"widht": 3}}, "classifier.widht: unknown setting. Did you mean 'width'?"),
         ({"classifier": {"norm": "batch"}}, "classifier.norm: must be one of 'none', 'layernorm'"),
         ({"classifier": {"compute": "packed"}}, "classifier.compute: must be one of 'masked'"),
-        ({"classifier": {"sparsity": 1.5}}, "arm.small: match"),
+        ({"classifier": {"sparsity": 1.5}}, "arm.dense: sparsity must"),
         (
             {"arm": {"dense": {"match": {"to": "x", "what": "kept"}}}},
             "match.to: 'x' must be an arm",
