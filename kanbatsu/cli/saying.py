@@ -70,13 +70,15 @@ def refuse_plan(file: Path) -> None:
     """
     from kanbatsu.files.tables import RecordError
 
+    keys: set[str] = set()
     with contextlib.suppress(OSError, ValueError):  # whoever reads the study says it better
-        if {"search", "confirm", "budget"} & tomllib.loads(file.read_text("utf-8-sig")).keys():
-            command = shlex.join(["kanbatsu", "poc", "run", str(file)])
-            raise RecordError(
-                f"{file} is the plan of a proof of concept, not a study: {command} times it in a "
-                "pilot, says what it would take, and carries it out"
-            )
+        keys = set(tomllib.loads(file.read_text("utf-8-sig")))
+    if keys & {"search", "confirm", "budget"}:
+        command = shlex.join(["kanbatsu", "poc", "run", str(file)])
+        raise RecordError(
+            f"{file} is the plan of a proof of concept, not a study: {command} times it in a "
+            "pilot, says what it would take, and carries it out"
+        )
 
 
 def forbid_own_code() -> None:
