@@ -3,6 +3,7 @@
 import resource
 import signal
 import warnings
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -82,3 +83,47 @@ def test_trees_that_do_not_fit_are_refused():
         from_arrays({"w": jnp.ones(2)}, arrays)
     with pytest.raises(ValueError, match=r"w is float32\(2,\) in the checkpoint, float32\(3,\)"):
         from_arrays({"w": jnp.ones(3), "b": jnp.ones(1)}, arrays)
+
+
+@pytest.mark.parametrize("place", ["Thumbs.db", "000000000400 (copy)/", "(old)/", ".nfs0001", "42"])
+def test_what_is_no_checkpoint_is_left_alone(tmp_path, place):
+    save(tmp_path, "000000000200", checkpoint(1))
+    other = tmp_path / place
+    other.mkdir() if place.endswith("/") else other.write_bytes(b"x")
+    for step in (400, 600):
+        save(tmp_path, f"{step:012d}", checkpoint(step), keep=1)
+    assert load_latest(tmp_path).facts == {"position": [600, 2]}
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([other.name, "000000000600"])
+
+
+@pytest.mark.parametrize("what", ["rename", "rmtree"])
+def test_a_checkpoint_that_cannot_be_removed_now_does_not_fail_the_run(tmp_path, monkeypatch, what):
+    def busy(path, *rest, **more):
+        raise OSError(16, "Device or resource busy")
+
+    save(tmp_path, "001", checkpoint(1))
+    with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        if what == "rename":
+            rename = Path.rename
+            patch.setattr(
+                Path,
+                "rename",
+                lambda path, to: busy(path) if path.name == "001" else rename(path, to),
+            )
+        else:
+            patch.setattr("kanbatsu.train.checkpoint.shutil.rmtree", busy)
+        save(tmp_path, "002", checkpoint(2), keep=1)
+    assert [str(w.message).endswith("the run goes on") for w in seen] == [True] * (what == "rename")
+    assert load_latest(tmp_path).facts == {"position": [2, 2]}
+    save(tmp_path, "003", checkpoint(3), keep=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["003"]
+
+
+def test_with_every_checkpoint_damaged_it_says_that_the_run_starts_over(tmp_path):
+    for step in (1, 2):
+        save(tmp_path, f"{step:03d}", checkpoint(step))
+        (tmp_path / f"{step:03d}" / "facts.json").write_text("[1]")
+    with pytest.warns(UserWarning, match="no other is whole, so a run starts over") as seen:
+        assert load_latest(tmp_path) is None
+    assert len(seen) == 2
