@@ -12,13 +12,12 @@ import numpy as np
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.envs.functional import functional_of
-from kanbatsu.envs.make import make
 from kanbatsu.envs.own import described
 from kanbatsu.envs.spec import Environment, TaskError
-from kanbatsu.envs.timed import add_time
 from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.ranges import check_ranges
 from kanbatsu.run.record import Run, refuse_seed
+from kanbatsu.run.trial import build, try_apart
 from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.prune import plan_as
 from kanbatsu.types import Spec
@@ -85,7 +84,7 @@ def environment_of(run: Run) -> Environment:
     Raises:
         TaskError: The task does not exist, or the agent cannot use it.
     """
-    return _build(run.task, *_wishes(run.agent, run.config, run.train))
+    return build(run.task, *_wishes(run.agent, run.config, run.train))
 
 
 def task_facts(task: str, agent: str, config: Any, train: Any) -> tuple[Spec, int]:
@@ -103,17 +102,11 @@ def _wishes(agent: str, config: Any, train: Any) -> tuple[int | None, bool, bool
     return train.action_repeat, entry.discrete, entry.images, getattr(config, "time", False)
 
 
-def _build(
-    task: str, action_repeat: int | None, discrete: bool, images: bool, timed: bool
-) -> Environment:
-    environment = make(task, action_repeat, discrete=discrete, images=images)
-    return add_time(environment) if timed else environment
-
-
 @functools.lru_cache(maxsize=64)  # a study asks once per arm and seed
 def _facts_of(task: str, *wishes: Any) -> tuple[Spec, int]:
     """Build a task's environment once, begin an episode, and ask what it looks like."""
-    environment = _build(task, *wishes)
+    try_apart(task, wishes)
+    environment = build(task, *wishes)
     try:
         at = "reset"
         environment.reset(0)

@@ -51,9 +51,9 @@ def prune_policy(
             critics of TQC are always masked.
 
     Raises:
-        ValueError: for another `compute`, a seed outside [0, 2**32), for a model that is no SBX model, is already pruned or
-            has trained, for a glob that matches nothing, and as for `kanbatsu.make_masks`. The
-            model is then as it was.
+        ValueError: for another `compute`, a seed outside [0, 2**32), a model that is no SBX model,
+            is already pruned or has trained, a glob that matches nothing, and as for
+            `kanbatsu.make_masks`. The model is then as it was.
 
     Example:
         >>> from sbx import SAC  # doctest: +SKIP
