@@ -151,7 +151,7 @@ def actor_critic_health(
     )
 
 
-def named_health(**health: Mapping[str, Array]) -> dict[str, Array]:
+def named_health(**health: Mapping[str, Any]) -> dict[str, Any]:
     """Put the name of a network before each of its probes.
 
     Example:
