@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kanbatsu.conduct import carry_out
 from kanbatsu.engine.place import PlaceConfig
-from kanbatsu.files.disk import finite, read_json, write_json
+from kanbatsu.files.disk import finite, write_json
 from kanbatsu.files.lock import StudyError
 from kanbatsu.files.store import StudyFolder
-from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
+from kanbatsu.files.tables import RecordError, to_dict
 from kanbatsu.forecast.estimate import Range, estimate
 from kanbatsu.forecast.pilot import Speeds, pilot, read_speeds
 from kanbatsu.machine import usable_cores
+from kanbatsu.poc.claim import claim
 from kanbatsu.poc.plan import Poc
 from kanbatsu.poc.search import Round, rank, rounds
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.effect import effect
 from kanbatsu.report.judge import interval, number, scores, threshold_of
-from kanbatsu.report.language import Language, flatten, texts
+from kanbatsu.report.language import Language, texts
 from kanbatsu.report.results import ArmResults, read_study
-from kanbatsu.report.stages import PLAN, VERDICT, write_stages
+from kanbatsu.report.stages import VERDICT, write_stages
 from kanbatsu.study.budget import matches, solve
-from kanbatsu.study.plan import Study, check_study, study_record
-
-DECIDES = ("tasks", "seeds", "env_steps", "arms", "control", "decision")
-"""Keys of a study's record that a plan may not change."""
-
-SHOWN_CHANGES = 8
-"""Changes that are listed when a folder holds another plan."""
+from kanbatsu.study.plan import Study, check_study
 
 PILOT_SECONDS = 1.0
 """Seconds for which each arm learns in the pilot, about."""
@@ -108,7 +103,7 @@ def run_poc(
         ends = dataclasses.replace(poc.study, env_steps=poc.search.env_steps)
         shorter = _solve(ends, out / "search-1")  # which has every candidate
     check_study(study)
-    _claim(poc, study, out)
+    claim(poc, study, out)
     for line in matches(study):
         say(line)
     progress = Progress(poc, study, shorter, out, command, say, lang)
@@ -128,50 +123,6 @@ def _solve(study: Study, out: Path) -> Study:
     """Solve every match, as the study in a folder has it where there is one."""
     old = StudyFolder(out)
     return solve(study, old.read_study() if old.holds_study else None)
-
-
-def _claim(poc: Poc, study: Study, out: Path) -> None:
-    """Write down which plan a folder holds; refuse another one.
-
-    Raises:
-        StudyError: It holds another plan.
-    """
-    record = study_record(study, "")
-    decides = {
-        "study": {key: record[key] for key in DECIDES},
-        "search": to_dict(poc.search),
-        "stop": to_dict(poc.stop),
-        "seed": poc.seed,
-    }
-    path = out / PLAN
-    plan = {"hash": canonical_hash(decides), "question": study.question, **decides}
-    if path.exists() and (changed := _changes(read_json(path), decides)):
-        shown = "".join(f"\n  {line}" for line in changed[:SHOWN_CHANGES])
-        more = len(changed) - SHOWN_CHANGES
-        raise StudyError(
-            f"{out} holds another plan: what decides its results has changed.{shown}"
-            + (f"\n  and {more} more" if more > 0 else "")
-            + "\nGive another --out, or delete that folder if its results are not needed. "
-            "(Hours and workers may change.)"
-        )
-    write_json(path, plan)
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Say what decides and is not the same in two plans, a line each; run ids follow from it."""
-    before, after = (
-        {
-            key.removeprefix("study."): value
-            for key, value in flatten({name: plan.get(name) for name in new})
-            if ".runs." not in key
-        }
-        for plan in (old, new)
-    )
-    return [
-        f"{key}: {before.get(key)} there, {after.get(key)} here"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
 
 
 def _refuse_what_cannot_fit(progress: Progress, planned: Sequence[Round]) -> None:
