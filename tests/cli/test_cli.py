@@ -85,10 +85,7 @@ def test_the_help_of_train_has_the_options_of_its_agent(capsys: pytest.CaptureFi
         (["trian"], "unknown command 'trian': choose from train, study, estimate, poc, "),
         (["train", "gym/Pendulum-v1", "--agent", "scc"], "unknown agent 'scc'. Did you mean 'sac'"),
         (["train", "gym/Pendulum-v9"], "Did you mean 'gym/Pendulum-v1'"),
-        (
-            ["train", "gym/CartPole-v1"],
-            "Use an agent for discrete actions, such as pqn or stream_q",
-        ),
+        (["train", "gym/CartPole-v1"], "discrete actions, such as pqn or stream_q"),
         (["train", "gym/Pendulum-v1", "--critic.sparsity", "1"], "sparsity must lie in [0, 1)"),
         (["train", "gym/Pendulum-v1", "--critic.widht", "3"], "--critic.width INT"),
         (["train", "gym/Pendulum-v1", "--env-steps", "0"], "env_steps must be at least 1"),
