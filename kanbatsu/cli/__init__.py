@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"kanbatsu {version('kanbatsu')}")  # noqa: T201
         return 0
     if words[0] not in COMMANDS:
-        say_error(f"unknown command {words[0]!r}: choose from {', '.join(COMMANDS)}")
+        from kanbatsu.files.tables import did_you_mean
+
+        say_error(f"unknown command {words[0]!r}. {did_you_mean(words[0], COMMANDS)}")
         return USAGE
     # Schedulers stop a job with SIGTERM: workers are then ended as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
