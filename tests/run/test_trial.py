@@ -30,7 +30,7 @@ def make():
         ("at_make", "os._exit(0)", r"ends the process .* \(exit code 0\).*no licence"),
         ("at_reset", "os.abort()", r"ends the process .* \(exit code -6\)"),
         ("at_make", "sys.exit(3)", r"sys.exit\(3\)"),
-        ("at_reset", "sys.exit(0)", "fails at reset.*SystemExit"),
+        ("at_reset", "sys.exit(0)", r"fails at reset.*called sys.exit\(0\)"),
     ],
 )
 def test_a_task_that_ends_its_process_is_refused(
