@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kanbatsu.cli.saying import (
-    forbid_own_code,
+    own_code,
     plan_on_cpu,
     refuse_plan,
     refuse_settings,
@@ -73,11 +73,9 @@ def estimate(words: list[str]) -> int:
     from kanbatsu.study.file import load_study
 
     plan_on_cpu()
-    if not given.own_code:
-        forbid_own_code()
     console = Console()
     timing = console.status("timing a few seconds of every arm ...")
-    with refusing():
+    with own_code(given.own_code), refusing():
         refuse_plan(given.file)
         study = load_study(given.file, given.overrides)
         with contextlib.nullcontext() if given.measured else timing:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from kanbatsu.cli.saying import USAGE, forbid_own_code, plan_on_cpu, refusing, say
+from kanbatsu.cli.saying import USAGE, own_code, plan_on_cpu, refusing, say
 from kanbatsu.cli.terminal import printable
 
 
@@ -79,12 +79,11 @@ def run(given: RunArguments) -> None:
     from kanbatsu.poc.stages import run_poc
 
     plan_on_cpu()
-    if not given.own_code:
-        forbid_own_code()
     out = given.out or Path("out") / given.file.stem
     words = ["kanbatsu", "poc", "run", str(given.file), "--out", str(out)]
     command = printable(shlex.join(words))
-    end = run_poc(load_poc(given.file), out, command, say, given.lang)
+    with own_code(given.own_code):
+        end = run_poc(load_poc(given.file), out, command, say, given.lang)
     say(f"\n{describe(end)}")
     if end["stage"] == "confirm":
         say(f"report: {StudyFolder(out / 'confirm').report(given.lang)}")

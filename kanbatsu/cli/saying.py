@@ -81,11 +81,20 @@ def refuse_plan(file: Path) -> None:
         )
 
 
-def forbid_own_code() -> None:
-    """Let no task of this process and its workers import modules that are named in a file."""
+@contextlib.contextmanager
+def own_code(allowed: bool) -> Iterator[None]:
+    """Let tasks of this process and its workers import modules that a file names, or not."""
     from kanbatsu.envs.make import NO_OWN_CODE
 
-    os.environ[NO_OWN_CODE] = "1"
+    before = os.environ.get(NO_OWN_CODE)
+    if not allowed:
+        os.environ[NO_OWN_CODE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(NO_OWN_CODE, None)
+        if before is not None:
+            os.environ[NO_OWN_CODE] = before
 
 
 def plan_on_cpu() -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 from kanbatsu.cli.saying import (
     FAILED,
     USAGE,
-    forbid_own_code,
+    own_code,
     plan_on_cpu,
     refuse_plan,
     refuse_settings,
@@ -122,9 +122,6 @@ def study(words: list[str]) -> int:
     given = tyro.cli(StudyArguments, args=words, prog="kanbatsu study")
     from kanbatsu.study.file import load_study
 
-    if not given.own_code:
-        forbid_own_code()
-
     out = given.out or Path("out") / given.file.stem
     command = ["kanbatsu", "study", str(given.file), "--out", str(out), *given.overrides]
     if given.population is not None:  # changes results by rounding
@@ -133,7 +130,8 @@ def study(words: list[str]) -> int:
         refuse_plan(given.file)
         planned = load_study(given.file, given.overrides)
     how = {name: getattr(given, name) for name in ("place", "population", "tracker", "lang")}
-    return _carry_out(planned, out, command, **how)
+    with own_code(given.own_code):
+        return _carry_out(planned, out, command, **how)
 
 
 def _carry_out(study: Study, out: Path, command: Sequence[str], **how: Any) -> int:

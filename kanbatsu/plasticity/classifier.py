@@ -94,6 +94,7 @@ def draw_task(stream: LabelStream, key: Key, task: Int[Any, ""]) -> tuple[Labels
         task: Number of the task, from 0.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> labels, rows = draw_task(LabelStream(), jax.random.key(0), jnp.int32(0))
         >>> labels.shape, rows.shape
         ((256,), (100, 32))
@@ -152,6 +153,7 @@ def accuracy(network: Any, inputs: Array, labels: Array) -> Scalar:
     """Share of inputs whose likeliest class is their label.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> logits = jnp.array([[2.0, 1.0], [0.0, 1.0]])
         >>> accuracy(lambda inputs: inputs, logits, jnp.array([0, 0]))
         Array(0.5, dtype=float32)

@@ -1,4 +1,4 @@
-"""The verdict in words: three lines for who decides, and what a team wants to see behind them."""
+"""The verdict in words: four lines for who decides, and what a team wants to see behind them."""
 
 from __future__ import annotations
 

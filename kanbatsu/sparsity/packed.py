@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Int32, UInt16
+from jaxtyping import Array, Bool, Float, Int, Int32, Shaped, UInt16
 
 from kanbatsu.kernels.constants import BLOCK, GROUP_SIZES
 from kanbatsu.kernels.layouts import LAYOUTS
@@ -79,12 +79,12 @@ class PackedWeight(PrunedWeight):
     def sizes(self) -> LayerSizes:
         """Layout and sizes, as the products want them."""
 
-    def multiply(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+    def multiply(self, x: Shaped[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         """Return `x W`."""
         return product(x, self.values, self.structure, self.sizes)
 
     def affine(
-        self, x: Float[Array, "*batch inputs"], bias: Float[Array, " outputs"], relu: bool
+        self, x: Shaped[Array, "*batch inputs"], bias: Float[Array, " outputs"], relu: bool
     ) -> Float[Array, "*batch outputs"]:
         """Return `x W + bias`, or its positive part."""
         return affine(x, self.values, bias, self.structure, self.sizes, relu)

@@ -89,6 +89,7 @@ def prune(
             nothing, or a kernel that may or may not hold an ensemble.
 
     Example:
+        >>> import equinox as eqx
         >>> model = eqx.nn.MLP(4, 2, 64, 2, key=jax.random.key(0))
         >>> pruned = prune(model, 0.9, key=jax.random.key(1))
         >>> from kanbatsu.sparsity.count import count

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from kanbatsu.files.store import StudyFolder
+from kanbatsu.files.store import RunFolder, StudyFolder
 from kanbatsu.report.archive import ArchiveError, archive
 from kanbatsu.report.page import write_report
 
@@ -17,6 +17,7 @@ def test_summary_and_times_are_those_of_the_whole_study(make_study, tmp_path):
         (run / "checkpoint" / "arrays").write_bytes(bytes(1000))
         with (run / "metrics.jsonl").open("a") as file:
             file.write('{"kind": "episode", "env_steps": 1000, "return": 3.0}\n')
+        RunFolder(run).write_status("finished")
     write_report(folder.path)
     assert archive(folder.path, tmp_path / "kept") == 15
     for name in ("study.json", "summary.json", "timing.json"):

@@ -93,7 +93,7 @@ def test_the_verdict_is_on_the_first_screen_and_nothing_sticks_out(
     title = page.locator("#verdict .decision")
     assert title.is_visible()
     assert title.inner_text() == texts(lang)("decision.adopt", arm="sparse-256")
-    assert page.locator("#verdict dl > div").count() == 3
+    assert page.locator("#verdict dl > div").count() == 4
     assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
     assert page.evaluate(STICKING_OUT) == []
 

@@ -125,7 +125,7 @@ def test_a_wrong_override_says_what_to_do(file: Path, override: str, message: st
         (HEADER + "agent = 'sca'" + ARMS, "agent: unknown agent 'sca'. Did you mean 'sac'?"),
         (
             HEADER + "[arm.x]\nagent = 'ppo'",
-            "arm.x.agent: unknown agent 'ppo'. Choose from: ddpg, sac, stream_ac, stream_q.",
+            "arm.x.agent: unknown agent 'ppo'. Choose from: ddpg, pqn, sac, stream_ac, stream_q.",
         ),
         (HEADER + "[arm.'a/b']", "arm.'a/b': arms name files; use at most 64 letters"),
         (HEADER + "[arm.critic]", "arm.critic: an arm cannot have the name of a setting"),

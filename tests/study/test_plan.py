@@ -137,7 +137,7 @@ def test_a_factory_that_raises_is_refused_with_its_place(
     with pytest.raises(RecordError) as caught:
         check_study(study(tasks=("broken_factory:make",)))
     assert str(caught.value) == (
-        "broken_factory:make cannot be built: ZeroDivisionError: division by zero "
+        "broken_factory:make fails when it is called: ZeroDivisionError: division by zero "
         f"({tmp_path / 'broken_factory.py'}, line 2)"
     )
 
