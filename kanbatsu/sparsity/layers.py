@@ -19,6 +19,9 @@ from kanbatsu.sparsity.fixed import OTHER_WEIGHTS, Fixed, Stamp, is_fixed
 from kanbatsu.sparsity.weight import is_pruned, to_dense
 from kanbatsu.types import Key
 
+Form = tuple[PyTreeDef, tuple[Any, ...]]
+"""Structure of a pruned weight, and shapes in the place of its values."""
+
 
 class _Form:
     """The field that prunes an array which stands where a pruned weight stood."""
@@ -26,10 +29,10 @@ class _Form:
     def __get__(self, layer: Any, owner: Any = None) -> Any:
         return self if layer is None else vars(layer)["form"]
 
-    def __set__(self, layer: Any, form: PyTreeDef | None) -> None:
+    def __set__(self, layer: Any, form: Form | None) -> None:
         fields = vars(layer)
         fields["form"] = form
-        if isinstance(fields["stamp"], Stamp) and fields["stamp"] != _stamp_of(form):
+        if form and isinstance(fields["stamp"], Stamp) and fields["stamp"] != _stamp_of(form):
             raise ValueError(OTHER_WEIGHTS)
         if form is not None and hasattr(fields["stamp"], "dtype"):
             fields["stamp"] = _stamp_of(form)
@@ -45,7 +48,7 @@ class _Form:
 class _Formed(eqx.Module):
     stamp: Any
     """A plain number that goes with the form into saved weights."""
-    form: PyTreeDef | None = eqx.field(static=True)
+    form: Form | None = eqx.field(static=True)
     """The weight without its values; None where an ensemble holds several."""
 
 
@@ -113,27 +116,35 @@ def stay_pruned(model: Any) -> Any:
     return jax.tree.map(wrap, model, is_leaf=is_layer)
 
 
-def _taken_apart(weight: Any) -> tuple[Any, Stamp | None, PyTreeDef | None]:
+def _taken_apart(weight: Any) -> tuple[Any, Stamp | None, Form | None]:
     """Return a weight without stamps, what it is without its values, and the stamp of that.
 
     `vmap` over the weight alone, as in `equinox.nn.WeightNorm`, then maps its values.
     """
     if not is_fixed(weight):
         return weight, None, None
-    form = jax.tree.structure(jax.tree.map(lambda _: None, weight))
+    leaves, structure = jax.tree.flatten(weight)
+    form = (
+        structure,
+        tuple(
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if eqx.is_array(leaf) else None
+            for leaf in leaves
+        ),
+    )
     return eqx.filter(weight, eqx.is_array), _stamp_of(form), form
 
 
-def _stamp_of(form: PyTreeDef) -> Stamp:
-    fixed = jax.tree.leaves(jax.tree.unflatten(form, ()), is_leaf=lambda x: isinstance(x, Fixed))
+def _stamp_of(form: Form) -> Stamp:
+    parts = jax.tree.leaves(jax.tree.unflatten(*form), is_leaf=lambda x: isinstance(x, Fixed))
+    fixed = [part for part in parts if isinstance(part, Fixed)]
     return Stamp(functools.reduce(operator.xor, (each.content.stamp for each in fixed)))
 
 
-def _pruned_alike(weight: Any, form: PyTreeDef | None) -> Any:
+def _pruned_alike(weight: Any, form: Form | None) -> Any:
     """Prune an array as a form says; whatever else a transformation left there stays what it is."""
     if form is None or not isinstance(weight, jax.Array):
         return weight
-    pruned = jax.tree.unflatten(form, ())
+    pruned = jax.tree.unflatten(*form)
     if weight.shape == pruned.shape and jnp.issubdtype(weight.dtype, jnp.inexact):
         return pruned.like(weight)
     if weight.ndim == pruned.ndim:
