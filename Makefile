@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint browser learn bench evidence rliable clean
+.PHONY: demo test lint browser learn bench evidence cases rliable clean
 
 KERNELS := CMakeLists.txt $(wildcard kanbatsu/kernels/csrc/*)
 
@@ -35,6 +35,11 @@ learn: $(READY)  ## slow: learning thresholds and published curves
 
 bench: $(READY)  ## milliseconds per update, beside Stable-Baselines3 and SBX
 	$(BIN)/python benchmarks/update.py
+
+cases: $(READY)  ## every script in the folder CASES=..., each of which exits 0 where the behaviour is right
+	@cd "$(CASES)"; failed=; for case in *.py; do \
+	  if "$(CURDIR)/$(BIN)/python" "$$case" > /dev/null 2>&1; then echo "ok      $$case"; \
+	  else echo "FAILED  $$case"; failed=1; fi; done; test -z "$$failed"
 
 evidence: $(READY)  ## write docs/evidence and docs/choosing-a-sparsity.md again, from the stored results alone
 	$(BIN)/python -m kanbatsu.report.evidence
