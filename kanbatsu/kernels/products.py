@@ -57,6 +57,14 @@ def _promoted(*arrays: Array) -> list[Array]:
     return [jnp.asarray(array, dtype) for array in arrays]
 
 
+def add_bias(y: Array, bias: Array) -> Array:
+    """Return `y + bias`, `[..., outputs]`, also where JAX is told not to promote ranks.
+
+    This is the very program that `y + bias` is by default: gradients sum in the same order.
+    """
+    return y + jax.lax.broadcast_to_rank(bias, y.ndim)
+
+
 def _dense(values: Array, structure: Structure, sizes: LayerSizes) -> Array:
     return LAYOUTS[sizes.layout].to_dense(values, structure, sizes.inputs, sizes.outputs)
 
@@ -77,8 +85,7 @@ def _weight_gradient(x: Array, dy: Array, *structure: Array, sizes: LayerSizes) 
 def _affine(
     x: Array, values: Array, bias: Array, *structure: Array, sizes: LayerSizes, relu: bool
 ) -> Array:
-    y = x @ _dense(values, structure, sizes)
-    y = y + jnp.broadcast_to(bias, y.shape)
+    y = add_bias(x @ _dense(values, structure, sizes), bias)
     return jax.nn.relu(y) if relu else y
 
 

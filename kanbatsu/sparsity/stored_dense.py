@@ -20,7 +20,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Bool, Float, Int
 
 from kanbatsu.kernels.layouts import LAYOUTS
-from kanbatsu.kernels.products import affine, product
+from kanbatsu.kernels.products import add_bias, affine, product
 from kanbatsu.sparsity.compute import is_worth_packing
 from kanbatsu.sparsity.packed import MOST_FEATURES, Grouped, Packed
 from kanbatsu.sparsity.pattern import group_size_of
@@ -129,7 +129,7 @@ def _multiply(x: Array, kernel: Array, *bias: Array, products: Products) -> Arra
     if len(products) == 1 and samples >= FEWEST_SAMPLES[products[0].weight.sizes.layout]:
         return products[0](x, kernel, *bias)
     y = x @ kernel
-    return y + jnp.broadcast_to(bias[0], y.shape) if bias else y
+    return add_bias(y, bias[0]) if bias else y
 
 
 def _differentiate(primals: Sequence[Array], tangents: Sequence[Any], *, products: Products) -> Any:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from kanbatsu.kernels.products import add_bias
 from kanbatsu.sparsity.fixed import Fixed, unfixed
 from kanbatsu.sparsity.packed import Grouped, Packed
 from kanbatsu.sparsity.pruned import PrunedWeight
@@ -190,8 +191,7 @@ def affine(
     """
     if isinstance(weight, Packed | Grouped):
         return weight.affine(x, bias, relu)
-    y = x @ to_dense(weight)
-    y = y + jnp.broadcast_to(bias, y.shape)
+    y = add_bias(x @ to_dense(weight), bias)
     return jax.nn.relu(y) if relu else y
 
 
