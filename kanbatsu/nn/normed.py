@@ -46,7 +46,7 @@ class NormedNetwork(eqx.Module):
     conv: Conv | None
     layers: tuple[Linear, ...]
     norms: tuple[LayerNorm, ...]
-    """Of the convolution, where there is one, and of each layer."""
+    """Normalisations of the convolution, where there is one, and of each layer."""
     head: Linear
 
     def __call__(self, obs: Num[Array, "*batch_and_obs"]) -> Float[Array, "*batch outputs"]:
