@@ -40,8 +40,9 @@ def test_every_kernel_stays_inside_its_buffers_and_is_right(tmp_path):
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("g++ was installed without its sanitizers (libasan and libubsan)")
     objects = []
-    for source in (HERE / "sanitize.cc", SOURCES / "dispatch.cc", SOURCES / "plain.cc"):
-        objects.append(tmp_path / f"{source.stem}.o")
+    drivers = sorted((HERE / "sanitize").glob("*.cc"))
+    for source in (*drivers, SOURCES / "dispatch.cc", SOURCES / "plain.cc"):
+        objects.append(tmp_path / f"{source.parent.name}-{source.stem}.o")
         run(COMPILER, *FLAGS, "-c", source, "-o", objects[-1])
     for isa, (width, flags) in WIDTHS.items():
         objects.append(tmp_path / f"{isa}.o")
