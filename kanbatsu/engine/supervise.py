@@ -96,7 +96,7 @@ class Supervised:
                 return None
             worker.kill()
             return self._fail(_how_it_hung(limit, worker.env_steps))
-        if code == 0 and all(map(is_finished, self._files)):
+        if all(map(is_finished, self._files)):  # whatever a library did as the process ended
             worker.close()
             return RunEnd(None)
         if worker.error is not None:  # stored by the run itself

@@ -197,7 +197,8 @@ def main() -> int:
     """Carry out the order that comes on standard input."""
     faulthandler.enable()
     faulthandler.register(CONFESS)
-    reports = os.fdopen(os.dup(1), "w", buffering=1)
+    # Unbuffered: the lock of a buffer, held by a thread that tells, aborts the process at its end.
+    reports = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what the run prints is no report
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_engine, daemon=True).start()
@@ -205,7 +206,7 @@ def main() -> int:
 
     def tell(**message: Any) -> None:
         with writing:
-            reports.write(json.dumps(message) + "\n")
+            reports.write(json.dumps(message).encode() + b"\n")
 
     threading.Thread(target=_tell_of_preparing, args=[tell], daemon=True).start()
 
@@ -243,11 +244,15 @@ def _tell_of_preparing(tell: Callable[..., None]) -> None:
     main_thread = threading.main_thread().ident
     while True:
         time.sleep(PREPARING_SECONDS)
-        frame = sys._current_frames().get(main_thread or 0)
-        while frame is not None and not frame.f_code.co_filename.endswith(PREPARING):
-            frame = frame.f_back
-        if frame is not None:
+        if _is_preparing(main_thread or 0):
             tell(preparing=True)
+
+
+def _is_preparing(thread: int) -> bool:
+    frame = sys._current_frames().get(thread)
+    while frame is not None and not frame.f_code.co_filename.endswith(PREPARING):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _end_with_the_engine() -> None:

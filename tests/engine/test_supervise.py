@@ -40,6 +40,15 @@ def test_a_worker_that_died_is_started_again(
     assert warning.endswith("starting it again (1 of 2)")
 
 
+def test_a_run_that_was_finished_stays_so_whatever_its_worker_dies_of_afterwards(
+    tasks: Path, make_tiny_study: Callable[..., Study]
+) -> None:
+    outcome, warnings, run = carry(make_tiny_study(("tricky:dies_at_the_end",)), tasks)
+    assert outcome == RunEnd(None)
+    assert run.finished
+    assert warnings == []
+
+
 def test_a_run_that_hangs_is_stored_as_failed_and_says_where(
     tasks: Path, make_tiny_study: Callable[..., Study]
 ) -> None:

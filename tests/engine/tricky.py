@@ -1,5 +1,6 @@
 """Tasks that go wrong in the ways in which a user's own environment can; workers import them."""
 
+import atexit
 import os
 import signal
 import time
@@ -66,6 +67,11 @@ def dies_once() -> Task:
         return step
 
     return Task(kill)
+
+
+def dies_at_the_end() -> Task:
+    atexit.register(os.kill, os.getpid(), signal.SIGKILL)
+    return Task(lambda step: step)
 
 
 def hangs() -> Task:
