@@ -11,7 +11,8 @@ LEVELS = {
     "inventory/serial": (4.125, 6.1875, 8.1875, 10.1875),
     "inventory/seasonal": (5.0625, 7.75, 10.3125, 12.75),
 }
-"""What `search` finds for each task from seed 0 with 256 episodes (benchmarks/inventory.py)."""
+"""Levels that `search` finds for each task from seed 0 with 256 episodes
+(benchmarks/inventory.py)."""
 
 
 def orders(
