@@ -30,6 +30,7 @@ ROOMS = (
     ("plasticity",),
     ("poc",),
     ("deploy",),
+    ("rollout",),
     ("torch", "flax"),
     ("integrations",),
     ("bench",),
