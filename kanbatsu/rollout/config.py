@@ -101,3 +101,94 @@ class CandidateSettings:
     """Whether the candidate's answer is a correction, which is added to the incumbent's action."""
     correction: tuple[float, ...] = field(default=())
     """Largest correction of each entry of an action, where the candidate is residual."""
+
+
+@dataclass(frozen=True)
+class ShadowRule:
+    """What a candidate must have shown in shadow before a person may let it act."""
+
+    answers: int = 10_000
+    """Least number of answers."""
+    violation_share: float = 0.0
+    """Largest share of answers at which the guard would have acted, for any one trigger."""
+    late_share: float = 0.001
+    """Largest share of answers that took longer than the guard's deadline."""
+    dropped_share: float = 0.01
+    """Largest share of observations that the candidate was not shown."""
+    failures: int = 0
+    """Largest number of failures: crashes, hangs, exceptions, answers that are no actions."""
+
+
+@dataclass(frozen=True)
+class CanaryRule:
+    """How many episodes the candidate acts in, what stops it, and what lets it go on.
+
+    Raises:
+        RolloutError: Numbers that contradict each other; the message names them.
+    """
+
+    return_low: float
+    """Return of an episode below which differences no longer matter: lower ones count as this."""
+    return_high: float
+    """Return of an episode above which differences no longer matter."""
+    worse_by: float
+    """Return by which the candidate may be worse and still go on to full service."""
+    share: float = 0.1
+    """Chance of an episode to be the candidate's."""
+    seed: int = 0
+    """Seed of the draw of every episode's arm."""
+    alpha: float = 0.05
+    """Chance at most that a candidate is stopped that is no worse than the incumbent."""
+    more_violations: float = 0.05
+    """Share of episodes with a violation by which the candidate may exceed the incumbent."""
+    episodes: int = 50
+    """Least number of the candidate's episodes before it may go on."""
+
+    def __post_init__(self) -> None:
+        if not self.return_low < self.return_high:
+            raise RolloutError("canary.return_low must be below canary.return_high")
+        for name in ("share", "alpha"):
+            if not 0.0 < getattr(self, name) < 1.0:
+                raise RolloutError(f"canary.{name} must lie between 0 and 1, exclusively")
+        if not 0.0 < self.worse_by <= self.return_high - self.return_low:
+            raise RolloutError(
+                "canary.worse_by must be positive, and at most canary.return_high - return_low: no "
+                "number of episodes shows a difference of exactly nothing"
+            )
+        if not 0.0 < self.more_violations <= 1.0 or self.episodes < 1:
+            raise RolloutError(
+                "canary.more_violations must be a positive share, and canary.episodes at least 1"
+            )
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """Everything that a rollout is told: the contents of `rollout.toml`.
+
+    Raises:
+        RolloutError: Settings that contradict each other; the message names them.
+    """
+
+    candidate: CandidateSettings
+    """The policy that is to come into service."""
+    guard: GuardSettings
+    """Limits of what may reach the actuators."""
+    canary: CanaryRule
+    """Rule of the second stage."""
+    shadow: ShadowRule = field(default_factory=ShadowRule)
+    """Rule of the first stage."""
+    incumbent: str = ""
+    """Folder of an exported policy or package.module:factory: what is in use now. Empty where the
+    service is given a function."""
+    incumbent_follows: bool = True
+    """Whether the incumbent is asked at every step of the candidate's episodes too, so that what it
+    remembers (a PID's integral, say) stays up to date."""
+    faulty_episodes: int = 3
+    """Episodes in a row with a fault of the candidate after which full service is rolled back."""
+
+    def __post_init__(self) -> None:
+        if self.candidate.residual and len(self.candidate.correction) != self.guard.action_dim:
+            raise RolloutError(
+                f"candidate.correction has {len(self.candidate.correction)} entries, and an action "
+                f"{self.guard.action_dim}: a residual candidate needs one bound for each"
+            )

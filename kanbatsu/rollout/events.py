@@ -20,6 +20,7 @@ shadow: one in `shadow_every` answers of the candidate, and every failure.
     candidate_latency_us  microseconds that the candidate took; None at a failure
     would_violate  names among TRIGGERS that the guard would have fired; may be empty
     failure     one of FAILURES, or None
+    detail      a sentence about the failure; empty without one
     answers     how many answers there were so far
     dropped     how many observations were not shown to the candidate so far: its queue was full
 episode: when an episode ends.
