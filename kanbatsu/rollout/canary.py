@@ -56,7 +56,7 @@ class Canary:
         ...     arm = canary.begin()
         ...     gate = canary.end(-80.0 if arm == "candidate" else -40.0, violations=0, steps=9)
         >>> gate.harm
-        'the candidate returns less than the incumbent, by at least 34.5'
+        'the candidate returns less than the incumbent, by at least 20'
     """
 
     def __init__(self, path: Path, rule: CanaryRule) -> None:

@@ -154,19 +154,22 @@ class Guard:
         assert safe is not None
         return safe, "fallback"
 
+    def note(self, finding: Finding, source: Source) -> None:
+        """Count a finding and tell it: one of `act`, or one made beside it.
+
+        Args:
+            finding: what was found.
+            source: where the action came from that was taken then.
+        """
+        trigger, detail = finding
+        self.counts[trigger] += 1
+        count = self.counts[trigger]
+        self._sink(event("guard", trigger=trigger, detail=detail, source=source, count=count))
+
     def _tell(self, taken: Taken) -> None:
         self._untold += 1
-        for trigger, detail in taken.findings:
-            self.counts[trigger] += 1
-            self._sink(
-                event(
-                    "guard",
-                    trigger=trigger,
-                    detail=detail,
-                    source=taken.source,
-                    count=self.counts[trigger],
-                )
-            )
+        for finding in taken.findings:
+            self.note(finding, taken.source)
         due = self._action_every and self._untold >= self._action_every
         if due or taken.findings:
             self._sink(

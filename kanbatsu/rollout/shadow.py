@@ -2,61 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from kanbatsu.rollout.config import CandidateSettings, GuardSettings
-from kanbatsu.rollout.events import FAILURES, Sink, event, silent
+from kanbatsu.rollout.events import Sink, event, silent
 from kanbatsu.rollout.limits import Finding, Limits
 from kanbatsu.rollout.remote import Remote
+from kanbatsu.rollout.tally import Tally
 from kanbatsu.rollout.wire import ANSWERED, RAISED, Reply
-
-DEADLINE = "deadline"
-
-
-@dataclass
-class Tally:
-    """What a candidate did in shadow, counted."""
-
-    action_dim: int
-    """Length of an action."""
-    shown: int = 0
-    """Observations that the candidate was shown."""
-    dropped: int = 0
-    """Observations that it was not shown: it was still loading, or its queue was full."""
-    answers: int = 0
-    """Usable actions that came back."""
-    late: int = 0
-    """Answers that took longer than the guard's deadline."""
-    longest_us: float = 0.0
-    """Microseconds of the slowest answer."""
-    would_violate: dict[str, int] = field(default_factory=dict)
-    """Answers at which the guard would have acted, by trigger."""
-    failures: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FAILURES, 0))
-    """Failures by name."""
-    total: np.ndarray = field(init=False)
-    """Sum of the differences, candidate less incumbent, `[action_dim]`."""
-    squares: np.ndarray = field(init=False)
-    """Sum of their squares."""
-
-    def __post_init__(self) -> None:
-        self.total, self.squares = np.zeros(self.action_dim), np.zeros(self.action_dim)
-
-    def numbers(self) -> dict[str, int | float]:
-        """Return the numbers that a gate holds against its rule."""
-        count = max(self.answers, 1)
-        root = np.sqrt(self.squares / count)
-        return {
-            "answers": self.answers,
-            "dropped": self.dropped,
-            "failures": sum(self.failures.values()),
-            "violation_share": max([0, *self.would_violate.values()]) / count,
-            "late_share": self.late / count,
-            "longest_us": self.longest_us,
-            "largest_difference": float(root.max()),
-        }
 
 
 class Shadow:
@@ -71,6 +26,7 @@ class Shadow:
         guard: limits that its answers are held against, and the deadline.
         sink: where events go.
         every: answers between two events of kind "shadow"; every failure has one.
+        tally: what was counted before, which is counted on.
 
     Raises:
         OSError: Its process cannot be started.
@@ -82,6 +38,7 @@ class Shadow:
         guard: GuardSettings,
         sink: Sink = silent,
         every: int = 1,
+        tally: Tally | None = None,
     ) -> None:
         self._settings, self._limits = candidate, Limits(guard)
         self._deadline_us = 1e6 * guard.deadline_s
@@ -90,8 +47,8 @@ class Shadow:
         self._taken: dict[int, np.ndarray] = {}
         self._correction = np.array(candidate.correction)
         self._known: Finding | None = None
-        self.tally = Tally(guard.action_dim)
-        """Everything counted since the shadow was made."""
+        self.tally = Tally.empty(guard.action_dim) if tally is None else tally
+        """Everything counted so far."""
         self.remote = Remote(candidate, candidate.nice)
         """The candidate's process."""
 
@@ -107,6 +64,7 @@ class Shadow:
         number = self.remote.send(obs) if waiting < self._settings.queue else None
         if number is None:
             self.tally.dropped += 1
+            self._last = None  # what comes next is more than one step away
         else:
             self.tally.shown += 1
             self._taken[number] = taken
@@ -144,27 +102,18 @@ class Shadow:
         if self._settings.residual and answer.shape == taken.shape:
             answer = taken + np.clip(answer, -self._correction, self._correction)
         action, findings = self._limits.action(answer, self._last)
-        violated = [finding.trigger for finding in findings]
-        latency_us = 1e6 * reply.seconds
-        if latency_us > self._deadline_us:
-            self.tally.late += 1
-            violated.append(DEADLINE)
-        for trigger in violated:
-            self.tally.would_violate[trigger] = self.tally.would_violate.get(trigger, 0) + 1
         if action is None:
             self._last = None
-            name = violated[0].removeprefix("action_")
-            self._fail(name, findings[0].detail)
+            self._fail(findings[0].trigger.removeprefix("action_"), findings[0].detail)
             return
         self._last = action
-        difference = answer - taken
-        tally = self.tally
-        tally.answers += 1
-        tally.longest_us = max(tally.longest_us, latency_us)
-        tally.total += difference
-        tally.squares += difference**2
-        if self._every and tally.answers % self._every == 0:
-            self._tell(difference.tolist(), latency_us, violated, None)
+        latency_us = 1e6 * reply.seconds
+        late = latency_us > self._deadline_us
+        violated = [finding.trigger for finding in findings] + ["deadline"] * late
+        difference = (answer - taken).tolist()
+        self.tally.answered(difference, latency_us, violated, late)
+        if self._every and self.tally.answers % self._every == 0:
+            self._tell(difference, latency_us, violated, None)
 
     def _fail(self, name: str, detail: str) -> None:
         self.tally.failures[name] += 1
