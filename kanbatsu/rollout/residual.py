@@ -37,6 +37,11 @@ class Once:
         self.asked = True
         """Whether it was asked at this step."""
 
+    def reset(self) -> None:
+        """Tell the incumbent that an episode begins, where it has a method for that."""
+        if hasattr(self._policy, "reset"):
+            self._policy.reset()
+
     def new_step(self, observation: Any) -> None:
         """Begin a step."""
         self._observation, self.asked = observation, False

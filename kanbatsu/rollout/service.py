@@ -39,7 +39,8 @@ class Service:
 
     Args:
         folder: of the rollout; `kanbatsu rollout init` makes it.
-        incumbent: function of an observation; by default the one that `rollout.toml` names.
+        incumbent: function of an observation; by default the one that `rollout.toml` names. Where
+            it has a method `reset`, that is called when an episode begins.
         sink: where events go, from a thread of its own.
         action_every: steps between two events of kind "action" without triggers; 0 for none.
         shadow_every: answers between two events of kind "shadow".
@@ -97,6 +98,7 @@ class Service:
             raise ValueError("an episode is under way: call end_episode() first")
         self._look()
         self._prepare()
+        self._incumbent.reset()
         self.guard.begin_episode()
         if self._shadow is not None:
             self._shadow.begin_episode()
