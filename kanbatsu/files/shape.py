@@ -38,6 +38,9 @@ STUDY = {
     "control": Maybe(str),
     "decision": Maybe(dict),
     "command": Maybe(str),
+    "text": Maybe(
+        Each({"question": Maybe(str), "note": Maybe(str), "arm": Maybe(Each(str))}),
+    ),
     "arms": Each(
         {
             "agent": str,

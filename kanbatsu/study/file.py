@@ -16,6 +16,7 @@ from kanbatsu.run.record import refuse_seed
 from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.rule import rule_problems
+from kanbatsu.study.wording import read_wordings
 
 Loaded = TypeVar("Loaded")
 
@@ -74,8 +75,8 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
 
     Args:
         table: `question`, `tasks`, `env_steps`, `seeds` and `[arm.NAME]` tables must be there;
-            `agent`, `control`, `note` and `[decision]` may; any other key is a default for all
-            arms.
+            `agent`, `control`, `note`, `[decision]` and `[text.LANGUAGE]` may; any other key is a
+            default for all arms.
 
     Raises:
         RecordError: One line per mistake.
@@ -89,11 +90,16 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
     named = {key: value for key, value in table.items() if key in _STUDY_KEYS}
     defaults = {key: value for key, value in table.items() if key not in _STUDY_KEYS}
     arms, seeds = named.pop("arm", {}), named.get("seeds")
+    text = named.pop("text", {})
     problems = _arm_problems(arms, defaults, named.get("agent", "sac"))
     if type(seeds) is int:
         named["seeds"] = list(range(min(seeds, MOST_SEEDS)))
         if seeds > MOST_SEEDS:
             problems.append(f"seeds: {seeds} of them are too many; one seed is seeds = [{seeds}]")
+    try:
+        wordings = read_wordings(text, arms if isinstance(arms, Mapping) else ())
+    except RecordError as error:
+        problems.append(str(error))
     try:
         study = from_dict(Study, named)
     except RecordError as error:
@@ -101,7 +107,7 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
     if problems:
         raise RecordError("\n".join(problems))
     read = {name: _arm(study.agent, defaults, arm, f"arm.{name}") for name, arm in arms.items()}
-    study = dataclasses.replace(study, arms=read)
+    study = dataclasses.replace(study, arms=read, text=wordings)
     problems = list(_study_problems(study))
     if problems:
         raise RecordError("\n".join(problems))
