@@ -32,7 +32,7 @@ assert jnp.allclose(jnp.exp(state.log_temperature), config.temperature)
 import jax.numpy as jnp
 from kanbatsu.probes.health import network_health
 x = jnp.diag(jnp.array([90.0, 5.0, 4.0, 1.0]))
-assert round(float(network_health(x, x, x, {"hidden": x})["stable_rank"]), 3) == 1.005
+assert float(network_health(x, x, x, {"hidden": x})["silent"]) == 0.75
 """,
     "adapter": """
 import doctest

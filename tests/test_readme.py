@@ -140,6 +140,10 @@ def test_every_setting_stands_in_its_table_with_its_default(page, config):
         first = found[1].split(" ")[0]
         if isinstance(item.default, str):
             assert first == f'`"{item.default}"`'
+        elif isinstance(item.default, bool):
+            assert first == str(item.default).lower()
+        elif item.default == ():
+            assert first == "none"
         elif item.default is not None:
             assert float(first.replace(",", "")) == item.default, item.name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from kanbatsu.nn.heads import ValueHead
 from kanbatsu.nn.network import Network, make_dense_network, make_network, make_network_masks
 from kanbatsu.nn.normaliser import Normaliser
 from kanbatsu.probes.health import network_health
+from kanbatsu.probes.subject import Subject
 from kanbatsu.sparsity.weight import with_masks
 from kanbatsu.types import Key, Spec, Transition
 
@@ -40,7 +42,10 @@ def draw_networks(
         drawn = _actor_and_critics(make_network, config, spec, actor_head, key)
     else:
         dense = _actor_and_critics(make_dense_network, config, spec, actor_head, key)
-        drawn = with_masks(dense, masks)
+        drawn = {
+            name: with_masks(own, masks[name], rescale=getattr(config, name).rescale)
+            for name, own in dense.items()
+        }
     return drawn["actor"], drawn["critic"]
 
 
@@ -83,6 +88,13 @@ def with_gradient(loss: Callable[..., Any]) -> Callable[..., Any]:
         A function that returns `((value, info), gradient)`.
     """
     return eqx.filter_value_and_grad(loss, has_aux=True)
+
+
+def adamw(config: Any, network: str) -> optax.GradientTransformation:
+    """Return the optimizer of an actor or a critic: with its own step size, or with both's."""
+    own = getattr(config, f"{network}_learning_rate")
+    rate = config.learning_rate if own is None else own
+    return optax.adamw(rate, weight_decay=config.weight_decay)
 
 
 def apply_gradient(
@@ -140,15 +152,19 @@ def in_turn(
     return state, {name: values[-1] for name, values in metrics.items()}
 
 
-def actor_critic_health(
-    actor: Network, critics: Critics, gradients: tuple[Any, Critics], obs: Array, action: Array
-) -> dict[str, Scalar]:
-    """Measure an actor and, of several critics, the first."""
-    critic, (actor_gradient, critic_gradients) = critics[0], gradients
+def health_of(subjects: Mapping[str, Subject]) -> dict[str, Scalar]:
+    """Measure networks, with the gradients of their losses."""
     return named_health(
-        actor=network_health(actor, actor_gradient, *actor.encode(obs)),
-        critic=network_health(critic, critic_gradients[0], *critic.encode(obs, action)),
+        **{
+            name: network_health(own.network, gradient_of(own), *own.network.encode(*own.inputs))
+            for name, own in subjects.items()
+        }
     )
+
+
+def gradient_of(subject: Subject) -> Any:
+    """Return the gradient of a network's loss, as its optimizer would receive it."""
+    return eqx.filter_grad(subject.loss)(subject.network)
 
 
 def named_health(**health: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,6 +175,34 @@ def named_health(**health: Mapping[str, Any]) -> dict[str, Any]:
         {'actor/srank': 3}
     """
     return {f"{name}/{probe}": x for name, own in health.items() for probe, x in own.items()}
+
+
+def with_dense_networks(config: Any) -> Any:
+    """Return an agent's configuration with networks that lose nothing, and draw the same weights.
+
+    Example:
+        >>> from kanbatsu.agents.sac import SACConfig
+        >>> from kanbatsu.nn.config import NetworkConfig
+        >>> with_dense_networks(SACConfig(NetworkConfig(sparsity=0.5))).actor.sparsity
+        0.0
+    """
+    named = {name: getattr(config, name, None) for name in ("actor", "critic")}
+    return replace(
+        config,
+        **{
+            name: replace(network, sparsity=0.0, pattern="element")
+            for name, network in named.items()
+            if network is not None
+        },
+    )
+
+
+def one_of_each(networks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return networks by name; of several critics, which are alike, the first."""
+    return {
+        name: network[0] if isinstance(network, tuple) else network
+        for name, network in networks.items()
+    }
 
 
 def normalised(normaliser: Normaliser, batch: Transition) -> Transition:

@@ -65,6 +65,12 @@ class Hooked:
         return self.agent.spec
 
     @property
+    def discount(self) -> float:
+        """Discount per interaction."""
+        discount: float = self.agent.discount
+        return discount
+
+    @property
     def passes(self) -> Any:
         """Products with each kernel of a network per update and sample."""
         return self.agent.passes
@@ -115,6 +121,14 @@ class Hooked:
     def probe(self, state: HookedState, batch: Transition, key: Key) -> Any:
         """Measure the health of the networks on one batch."""
         return self.agent.probe(state.inner, batch, key)
+
+    def subjects(self, state: HookedState, batch: Transition, key: Key) -> Any:
+        """Return the networks with their losses on one batch."""
+        return self.agent.subjects(state.inner, batch, key)
+
+    def value(self, state: HookedState, obs: Array) -> Any:
+        """Return the value of the greedy action, where the agent knows one."""
+        return self.agent.value(state.inner, obs)
 
     def networks(self, state: HookedState) -> Any:
         """Return the trained networks by name."""

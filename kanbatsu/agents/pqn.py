@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from kanbatsu.agents.common import apply_gradient, named_health, trainable, with_gradient
+from kanbatsu.agents.common import apply_gradient, health_of, trainable, with_gradient
 from kanbatsu.nn.normed import (
     NormedNetwork,
     NormedNetworkConfig,
     make_normed_masks,
     make_normed_network,
 )
-from kanbatsu.probes.health import network_health
 from kanbatsu.probes.norms import tree_norm
+from kanbatsu.probes.subject import Subject
 from kanbatsu.ranges import Natural, Positive, Share
 from kanbatsu.types import Key, Spec, Transition
 
@@ -161,11 +161,13 @@ class PQN:
 
     @property
     def passes(self) -> Mapping[str, int]:
-        """Products with each kernel per update and sample.
-
-        One for the successor's value; in each epoch forward, input and weight gradients.
-        """
+        """Products with each kernel per update and sample: one to begin with, three an epoch."""
         return {"critic": 1 + 3 * self.config.epochs}
+
+    @property
+    def discount(self) -> float:
+        """Discount per interaction."""
+        return self.config.discount
 
     @property
     def training_interactions(self) -> int:
@@ -237,7 +239,7 @@ class PQN:
             rollout.reward,
             rollout.terminated,
             rollout.truncated,
-            state.critic(rollout.next_obs).max(axis=-1),
+            self.value(state, rollout.next_obs),
             discount=config.discount,
             decay=config.return_decay,
         )
@@ -269,11 +271,21 @@ class PQN:
 
     def probe(self, state: PQNState, batch: Transition, key: Key) -> dict[str, Scalar]:
         """Measure the network on past transitions, with the gradient of one-step targets."""
-        value = jnp.where(batch.terminated, 0.0, state.critic(batch.next_obs).max(axis=-1))
-        target = batch.reward + self.config.discount * value
-        _, gradient = with_gradient(q_loss)(state.critic, batch.obs, batch.action, target)
-        health = network_health(state.critic, gradient, *state.critic.encode(batch.obs))
-        return named_health(critic=health)
+        return health_of(self.subjects(state, batch, key))
+
+    def subjects(self, state: PQNState, batch: Transition, key: Key) -> dict[str, Subject]:
+        """Return the network with its loss on past transitions, of one-step targets."""
+        value = jnp.where(batch.terminated, 0.0, self.value(state, batch.next_obs))
+        target = batch.reward + self.discount * value
+
+        def loss(critic: NormedNetwork) -> Scalar:
+            return q_loss(critic, batch.obs, batch.action, target)[0]
+
+        return {"critic": Subject(state.critic, (batch.obs,), loss)}
+
+    def value(self, state: PQNState, obs: Array) -> Float[Array, "*n"]:
+        """Return the value of the best action known."""
+        return state.critic(obs).max(axis=-1)
 
     def networks(self, state: PQNState) -> Mapping[str, Any]:
         """Return the network of action values."""
@@ -284,7 +296,5 @@ class PQN:
         config, rate = self.config, self.config.learning_rate
         steps = config.epochs * config.minibatches * self.training_interactions / samples
         schedule = optax.linear_schedule(rate, 0.0, max(round(steps), 1))
-        return optax.chain(
-            optax.clip_by_global_norm(config.gradient_clip),
-            optax.radam(schedule if config.decay_learning_rate else rate),
-        )
+        radam = optax.radam(schedule if config.decay_learning_rate else rate)
+        return optax.chain(optax.clip_by_global_norm(config.gradient_clip), radam)

@@ -15,11 +15,12 @@ from jaxtyping import Array, Float
 
 from kanbatsu.agents.common import (
     Critics,
-    actor_critic_health,
+    adamw,
     apply_gradient,
     discount_for,
     draw_masks,
     draw_networks,
+    health_of,
     in_turn,
     lowest,
     move_towards,
@@ -27,11 +28,13 @@ from kanbatsu.agents.common import (
     trainable,
     with_gradient,
 )
+from kanbatsu.files.tables import ADDED
 from kanbatsu.nn.config import CriticConfig, NetworkConfig
 from kanbatsu.nn.heads import GaussianHead, sample_tanh_normal
 from kanbatsu.nn.network import Network
 from kanbatsu.nn.normaliser import Normaliser
 from kanbatsu.probes.norms import tree_norm
+from kanbatsu.probes.subject import Subject
 from kanbatsu.ranges import NotNegative, Positive, Share, Within
 from kanbatsu.types import Key, Spec, Transition
 
@@ -48,6 +51,10 @@ class SACConfig:
     """The value network."""
     learning_rate: Positive = 1e-4
     """AdamW step size of actor and critic."""
+    actor_learning_rate: Positive | None = field(default=None, metadata=ADDED)
+    """AdamW step size of the actor, where it is to have its own."""
+    critic_learning_rate: Positive | None = field(default=None, metadata=ADDED)
+    """AdamW step size of the critic, where it is to have its own."""
     weight_decay: NotNegative = 1e-2
     """AdamW weight decay of actor and critic."""
     temperature: Positive = 0.01
@@ -166,8 +173,8 @@ class SAC:
             critics=critics,
             targets=jax.tree.map(jnp.copy, critics),
             log_temperature=log_temperature,
-            actor_moments=self._optimizer().init(trainable(actor)),
-            critic_moments=self._optimizer().init(trainable(critics)),
+            actor_moments=self._optimizer("actor").init(trainable(actor)),
+            critic_moments=self._optimizer("critic").init(trainable(critics)),
             temperature_moments=self._temperature_optimizer().init(log_temperature),
             normaliser=Normaliser.identity(self.spec.obs_dim),
         )
@@ -201,7 +208,7 @@ class SAC:
             state.actor, state.critics, temperature, batch.obs, noise.actor
         )
         actor, actor_moments = apply_gradient(
-            self._optimizer(), actor_gradient, state.actor_moments, state.actor
+            self._optimizer("actor"), actor_gradient, state.actor_moments, state.actor
         )
         loss_temperature, temperature_gradient = jax.value_and_grad(temperature_loss)(
             state.log_temperature, info["entropy"], self.target_entropy
@@ -219,7 +226,7 @@ class SAC:
             state.critics, batch.obs, batch.action, target
         )
         critics, critic_moments = apply_gradient(
-            self._optimizer(), critic_gradient, state.critic_moments, state.critics
+            self._optimizer("critic"), critic_gradient, state.critic_moments, state.critics
         )
         metrics = {
             "actor_loss": loss_actor,
@@ -245,27 +252,39 @@ class SAC:
 
     def probe(self, state: SACState, batch: Transition, key: Key) -> dict[str, Scalar]:
         """Measure actor and critics on one batch; of several critics, the first."""
+        return health_of(self.subjects(state, batch, key))
+
+    def subjects(self, state: SACState, batch: Transition, key: Key) -> dict[str, Subject]:
+        """Return the actor and, of several critics, the first, with their losses on one batch."""
         noise = self._draw_noise(key, batch)
         batch = normalised(state.normaliser, batch)
         temperature = jnp.exp(state.log_temperature)
-        _, actor_gradient = with_gradient(actor_loss)(
-            state.actor, state.critics, temperature, batch.obs, noise.actor
-        )
         target = td_target(
             batch, state.actor, state.targets, temperature, self.discount, noise.critic
         )
-        _, critic_gradient = with_gradient(critic_loss)(
-            state.critics, batch.obs, batch.action, target
-        )
-        gradients = actor_gradient, critic_gradient
-        return actor_critic_health(state.actor, state.critics, gradients, batch.obs, batch.action)
+
+        def of_actor(actor: Network) -> Scalar:
+            return actor_loss(actor, state.critics, temperature, batch.obs, noise.actor)[0]
+
+        def of_critic(critic: Network) -> Scalar:
+            return critic_loss((critic,), batch.obs, batch.action, target)[0]
+
+        return {
+            "actor": Subject(state.actor, (batch.obs,), of_actor),
+            "critic": Subject(state.critics[0], (batch.obs, batch.action), of_critic),
+        }
+
+    def value(self, state: SACState, obs: Array) -> Float[Array, " n"]:
+        """Return the value of the greedy action, by the most pessimistic critic."""
+        action = self.act_greedy(state, obs)
+        return lowest(state.critics, state.normaliser.normalise(obs), action)
 
     def networks(self, state: SACState) -> Mapping[str, Any]:
         """Return the actor and the critics."""
         return {"actor": state.actor, "critic": state.critics}
 
-    def _optimizer(self) -> optax.GradientTransformation:
-        return optax.adamw(self.config.learning_rate, weight_decay=self.config.weight_decay)
+    def _optimizer(self, network: str) -> optax.GradientTransformation:
+        return adamw(self.config, network)
 
     def _temperature_optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.config.temperature_learning_rate)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from kanbatsu.files.tables import ADDED
+from kanbatsu.probes.mechanism import Mechanism
 from kanbatsu.ranges import Natural, Whole
 
 
@@ -37,6 +39,14 @@ class TrainConfig:
     """Env steps between records of losses and speed."""
     checkpoint_every: Whole = 50_000
     """Env steps between checkpoints; none are written for 0."""
+    probes: tuple[Mechanism, ...] = field(default=(), metadata=ADDED)
+    """Probes of mechanism that are made beside those of health, each at a cost of its own."""
+    first_updates: Whole = field(default=0, metadata=ADDED)
+    """Gradient updates made at once when the warm-up is over, on its transitions (priming)."""
+    late_updates_per_interaction: Natural | None = field(default=None, metadata=ADDED)
+    """Gradient updates per interaction from `late_from_interaction` on; as before by default."""
+    late_from_interaction: Whole = field(default=0, metadata=ADDED)
+    """Interactions after which `late_updates_per_interaction` holds."""
 
     samples: ClassVar[str] = "batches from a replay"
     """Source of what an agent that runs by such a schedule learns from."""
@@ -55,10 +65,31 @@ class TrainConfig:
             >>> train = TrainConfig(warmup_interactions=3, updates_per_interaction=2)
             >>> train.counts(2), train.counts(3), train.counts(5)
             ((2, 0), (3, 2), (5, 6))
+            >>> primed = replace(train, first_updates=100)
+            >>> primed.counts(2), primed.counts(3)
+            ((2, 0), (3, 102))
+            >>> later = replace(train, late_updates_per_interaction=8, late_from_interaction=5)
+            >>> later.counts(4), later.counts(5), later.counts(6)
+            ((4, 4), (5, 12), (6, 20))
         """
-        before = max(math.ceil(self.warmup_interactions / self.environments) - 1, 0)
-        updates = max(turns - before, 0) * self.environments * self.updates_per_interaction
-        return turns * self.environments, updates
+        n = self.environments
+        learning = max(turns - _turns_before(self.warmup_interactions, n), 0)
+        late = min(max(turns - _turns_before(self.late_from_interaction, n), 0), learning)
+        rate = self.updates_per_interaction
+        updates = n * (
+            (learning - late) * rate + late * (self.late_updates_per_interaction or rate)
+        )
+        return turns * n, updates + (self.first_updates if learning else 0)
+
+    def is_primed_at(self, interactions: Any) -> Any:
+        """Whether the turn that ends at that many interactions is the first to learn in."""
+        before, warm = interactions - self.environments, self.warmup_interactions
+        return (before < max(warm, 1)) & (interactions >= warm)
+
+
+def _turns_before(interactions: int, environments: int) -> int:
+    """Return the turns that end before that many interactions are reached."""
+    return max(math.ceil(interactions / environments) - 1, 0)
 
 
 @dataclass(frozen=True)
@@ -79,6 +110,8 @@ class StreamTrainConfig:
     """Env steps between records of metrics and speed."""
     checkpoint_every: Whole = 50_000
     """Env steps between checkpoints; none are written for 0."""
+    probes: tuple[Mechanism, ...] = field(default=(), metadata=ADDED)
+    """Probes of mechanism that are made beside those of health, each at a cost of its own."""
 
     batch_size: ClassVar[int] = 1
     updates_per_interaction: ClassVar[int] = 1
@@ -127,6 +160,8 @@ class RolloutTrainConfig:
     """Env steps between records of losses and speed."""
     checkpoint_every: Whole = 200_000
     """Env steps between checkpoints; none are written for 0."""
+    probes: tuple[Mechanism, ...] = field(default=(), metadata=ADDED)
+    """Probes of mechanism that are made beside those of health, each at a cost of its own."""
 
     warmup_interactions: ClassVar[int] = 0
     replay_capacity: ClassVar[int] = 0

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from kanbatsu.agents.common import named_health, trainable
+from kanbatsu.agents.common import health_of, trainable
 from kanbatsu.agents.obgd import cut_trace, extend_trace
 from kanbatsu.agents.streaming import Outcome, Senses, average, bounded_move
 from kanbatsu.nn.heads import log_prob_and_entropy
@@ -24,7 +24,7 @@ from kanbatsu.nn.stream import (
     make_stream_masks,
     make_stream_network,
 )
-from kanbatsu.probes.health import network_health
+from kanbatsu.probes.subject import Subject
 from kanbatsu.ranges import NotNegative, Positive, Share
 from kanbatsu.types import Key, Spec, Transition
 
@@ -228,22 +228,27 @@ class StreamAC:
 
     def probe(self, state: StreamACState, batch: Transition, key: Key) -> dict[str, Scalar]:
         """Measure both networks on past transitions; gradients are averaged over them."""
+        return health_of(self.subjects(state, batch, key))
+
+    def subjects(self, state: StreamACState, batch: Transition, key: Key) -> dict[str, Subject]:
+        """Return both networks and what their traces would follow, averaged over transitions."""
         obs, next_obs = state.senses.scale(batch.obs), state.senses.scale(batch.next_obs)
         value = value_of(state.critic, obs)
         scale = jnp.sqrt(state.senses.reward_statistics.variance)
         next_value = jnp.where(batch.terminated, 0.0, value_of(state.critic, next_obs))
         td_error = batch.reward / scale + self.config.discount * next_value - value
-        critic_gradient = eqx.filter_grad(lambda c: (td_error * value_of(c, obs)).mean())(
-            state.critic
-        )
         weight = self.config.entropy_weight * jnp.sign(td_error)
-        actor_gradient = eqx.filter_grad(
-            lambda a: (td_error * policy_objective(a, obs, batch.action, weight)[0]).mean()
-        )(state.actor)
-        return named_health(
-            actor=network_health(state.actor, actor_gradient, *state.actor.encode(obs)),
-            critic=network_health(state.critic, critic_gradient, *state.critic.encode(obs)),
-        )
+
+        def of_actor(actor: StreamNetwork) -> Scalar:
+            return (td_error * policy_objective(actor, obs, batch.action, weight)[0]).mean()
+
+        def of_critic(critic: StreamNetwork) -> Scalar:
+            return (td_error * value_of(critic, obs)).mean()
+
+        return {
+            "actor": Subject(state.actor, (obs,), of_actor),
+            "critic": Subject(state.critic, (obs,), of_critic),
+        }
 
     def networks(self, state: StreamACState) -> Mapping[str, Any]:
         """Return the actor and the critic."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kanbatsu.agents.common import named_health, trainable
+from kanbatsu.agents.common import health_of, trainable
 from kanbatsu.agents.obgd import cut_trace, extend_trace
 from kanbatsu.agents.streaming import Outcome, Senses, average, bounded_move
 from kanbatsu.nn.layers import Linear
@@ -22,7 +22,8 @@ from kanbatsu.nn.stream import (
     make_stream_masks,
     make_stream_network,
 )
-from kanbatsu.probes.health import network_health
+from kanbatsu.nn.welford import STREAM_EPSILON
+from kanbatsu.probes.subject import Subject
 from kanbatsu.ranges import Natural, NotNegative, Positive, Share
 from kanbatsu.types import Key, Spec, Transition
 
@@ -124,6 +125,11 @@ class StreamQ:
     """Products with each kernel per interaction: the successor's values; forward, input and weight
     gradients; the values to act on."""
 
+    @property
+    def discount(self) -> float:
+        """Discount per interaction."""
+        return self.config.discount
+
     def masks(self, key: Key) -> dict[str, Any]:
         """Draw the masks that `init` draws for this key, on the host."""
         return {"critic": make_stream_masks(**self._recipe(key))}
@@ -217,6 +223,10 @@ class StreamQ:
 
     def probe(self, state: StreamQState, batch: Transition, key: Key) -> dict[str, Scalar]:
         """Measure the network on past transitions; the gradient is averaged over them."""
+        return health_of(self.subjects(state, batch, key))
+
+    def subjects(self, state: StreamQState, batch: Transition, key: Key) -> dict[str, Subject]:
+        """Return the network and what its traces would follow, averaged over past transitions."""
         obs, next_obs = state.senses.scale(batch.obs), state.senses.scale(batch.next_obs)
         scale = jnp.sqrt(state.senses.reward_statistics.variance)
         best = state.critic(next_obs).max(axis=-1)
@@ -224,12 +234,16 @@ class StreamQ:
             batch.terminated, 0.0, best
         )
         td_error = target - (state.critic(obs) * batch.action).sum(axis=-1)
-        gradient = eqx.filter_grad(
-            lambda critic: (td_error * (critic(obs) * batch.action).sum(axis=-1)).mean()
-        )(state.critic)
-        return named_health(
-            critic=network_health(state.critic, gradient, *state.critic.encode(obs))
-        )
+
+        def objective(critic: StreamNetwork) -> Scalar:
+            return (td_error * (critic(obs) * batch.action).sum(axis=-1)).mean()
+
+        return {"critic": Subject(state.critic, (obs,), objective)}
+
+    def value(self, state: StreamQState, obs: Array) -> Float[Array, " n"]:
+        """Return the value of the best action known, in units of the reward as it came."""
+        scale = jnp.sqrt(state.senses.reward_statistics.variance + STREAM_EPSILON)
+        return scale * state.critic(state.senses.scale(obs)).max(axis=-1)
 
     def networks(self, state: StreamQState) -> Mapping[str, Any]:
         """Return the network of action values."""

@@ -185,6 +185,11 @@ def _print_result(out: Path, run_id: str) -> None:
         f"final return {mean:.1f} at {last['env_steps']:,} env steps ({episodes} greedy episodes)\n"
         f"kept weights per layer: {layers}"
     )
+    ending = "_probe_seconds"
+    costs = {k: x for k, x in run.timing()[-1].items() if k.endswith(ending)}
+    if costs:
+        each = (f"{name.removesuffix(ending)} {cost:.1f} s" for name, cost in costs.items())
+        say(f"probes of mechanism took: {', '.join(each)}")
 
 
 def _value_of(flag: str, words: Sequence[str]) -> str | None:

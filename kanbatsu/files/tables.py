@@ -19,6 +19,14 @@ class RecordError(ValueError):
     """A table that does not describe what it should; the message has one line per mistake."""
 
 
+ADDED: Mapping[str, Any] = {"added": True}
+"""Metadata of a dataclass field that records leave out while it has its default.
+
+Runs are named by a digest of their record. A setting that came after records were stored leaves the
+names of all that do without it as they were, if its default does what was done before it came.
+"""
+
+
 def to_dict(record: Any) -> dict[str, Any]:
     """Return a dataclass as nested dicts and lists, as JSON and TOML know them.
 
@@ -26,8 +34,15 @@ def to_dict(record: Any) -> dict[str, Any]:
         >>> from kanbatsu.nn.config import NetworkConfig
         >>> to_dict(NetworkConfig(width=64))["width"]
         64
+        >>> "rescale" in to_dict(NetworkConfig()), "rescale" in to_dict(NetworkConfig(rescale=True))
+        (False, True)
     """
-    return {item.name: _plain(getattr(record, item.name)) for item in dataclasses.fields(record)}
+    values = ((item, getattr(record, item.name)) for item in dataclasses.fields(record))
+    return {
+        item.name: _plain(value)
+        for item, value in values
+        if not (item.metadata.get("added") and value == item.default)
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from kanbatsu.ranges import Natural
+from kanbatsu.files.tables import ADDED
+from kanbatsu.ranges import Natural, Positive
 from kanbatsu.sparsity.config import Pruning
 
 
@@ -19,6 +20,12 @@ class NetworkShape:
     """Features of the residual stream (SimBa) or of each hidden layer (MLP)."""
     blocks: Natural = 2
     """Residual blocks (SimBa) or hidden layers (MLP)."""
+    norm: Literal["none", "layernorm"] = field(default="none", metadata=ADDED)
+    """Normalisation before each ReLU of an MLP: none, or LayerNorm. SimBa has its own."""
+    residual: bool = field(default=False, metadata=ADDED)
+    """Flag of an MLP whose hidden layers after the first add their outputs to their inputs."""
+    first_scale: Positive = field(default=1.0, metadata=ADDED)
+    """Scale of the first weights of an MLP's hidden layers, beside the usual one."""
 
 
 # Of two bases a dataclass puts the last one's fields first: the shape, then the pruning.

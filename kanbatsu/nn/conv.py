@@ -61,9 +61,9 @@ class Conv(eqx.Module):
     ) -> Float[Array, "*batch rows columns outputs"]:
         """Convolve images."""
         flat = to_dense(self.weight).reshape(-1, self.bias.shape[-1])
-        return affine(self._patches(x), flat, self.bias)
+        return affine(self.patches(x), flat, self.bias)
 
-    def _patches(self, x: Array) -> Array:
+    def patches(self, x: Array) -> Array:
         """Lay the pixels under the kernel along the last axis, at each of its places."""
         window = self.weight.shape[0]
         height, width = (size - window + 1 for size in x.shape[-3:-1])

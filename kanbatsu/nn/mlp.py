@@ -16,7 +16,7 @@ class MLP(eqx.Module):
     """Linear and ReLU, `blocks` times; orthogonal kernels of gain sqrt(2), for the ReLU.
 
     With `norm`, a LayerNorm stands between the two; with `residual`, each layer after the first
-    adds its outputs to its inputs.
+    adds its outputs to its inputs. `scale` multiplies the kernels.
 
     Example:
         >>> import jax.numpy as jnp
@@ -38,9 +38,10 @@ class MLP(eqx.Module):
         *,
         norm: bool = False,
         residual: bool = False,
+        scale: float = 1.0,
         key: Key,
     ):
-        initializer = jax.nn.initializers.orthogonal(math.sqrt(2.0))
+        initializer = jax.nn.initializers.orthogonal(scale * math.sqrt(2.0))
         self.layers = tuple(
             Linear(inputs if index == 0 else width, width, initializer, key=layer_key)
             for index, layer_key in enumerate(jax.random.split(key, blocks))

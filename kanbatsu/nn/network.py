@@ -15,8 +15,6 @@ from kanbatsu.nn.simba import SimBa
 from kanbatsu.sparsity.prune import make_masks_as, prune_as
 from kanbatsu.types import Key
 
-ENCODERS: dict[str, type[SimBa | MLP]] = {"simba": SimBa, "mlp": MLP}
-
 
 class Network(eqx.Module):
     """A function from inputs to whatever its head returns."""
@@ -74,10 +72,33 @@ def make_dense_network(
     Args: as for `make_network`.
     """
     encoder_key, head_key, _ = jax.random.split(key, 3)
-    return Network(
-        ENCODERS[config.network](inputs, config.width, config.blocks, key=encoder_key),
-        make_head(config.width, key=head_key),
-    )
+    return Network(_encoder(config, inputs, encoder_key), make_head(config.width, key=head_key))
+
+
+def _encoder(config: NetworkConfig, inputs: int, key: Key) -> SimBa | MLP:
+    """Draw an encoder.
+
+    Raises:
+        ValueError: SimBa is asked for what only an MLP can be set to.
+    """
+    if config.network == "mlp":
+        return MLP(
+            inputs,
+            config.width,
+            config.blocks,
+            norm=config.norm == "layernorm",
+            residual=config.residual,
+            scale=config.first_scale,
+            key=key,
+        )
+    plain = NetworkConfig()
+    for name in ("norm", "residual", "first_scale"):
+        if getattr(config, name) != getattr(plain, name):
+            raise ValueError(
+                f'{name} is a setting of network = "mlp": SimBa has LayerNorm and residual blocks '
+                "of its own. Remove it, or choose the MLP"
+            )
+    return SimBa(inputs, config.width, config.blocks, key=key)
 
 
 def make_network_masks(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
+from kanbatsu.files.tables import ADDED
 from kanbatsu.nn.conv import Conv
 from kanbatsu.nn.layers import LayerNorm, Linear
 from kanbatsu.ranges import Natural
@@ -33,6 +34,8 @@ class NormedShape:
     """Hidden layers; of images, those after the convolution."""
     channels: Natural = 16
     """Channels of the convolution that images pass first; not read where there are no images."""
+    residual: bool = field(default=False, metadata=ADDED)
+    """Flag of hidden layers after the first that add their outputs to their inputs."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,17 @@ class NormedNetworkConfig(Pruning, NormedShape):
 
 
 class NormedNetwork(eqx.Module):
-    """Linear, LayerNorm, ReLU, `blocks` times; of images, after a convolution with the same."""
+    """Linear, LayerNorm, ReLU, `blocks` times; of images, after a convolution with the same.
+
+    With `residual`, each of the layers after the first adds its outputs to its inputs.
+    """
 
     conv: Conv | None
     layers: tuple[Linear, ...]
     norms: tuple[LayerNorm, ...]
     """Normalisations of the convolution, where there is one, and of each layer."""
     head: Linear
+    residual: bool = eqx.field(static=True, default=False)
 
     def __call__(self, obs: Num[Array, "*batch_and_obs"]) -> Float[Array, "*batch outputs"]:
         """Return the values of observations."""
@@ -69,7 +76,8 @@ class NormedNetwork(eqx.Module):
             x = jax.nn.relu(next(norms)(self.conv(x)))
             x = activations["conv"] = x.reshape(*x.shape[:-3], -1)
         for index, layer in enumerate(self.layers):
-            x = activations[f"hidden{index}"] = jax.nn.relu(next(norms)(layer(x)))
+            units = activations[f"hidden{index}"] = jax.nn.relu(next(norms)(layer(x)))
+            x = x + units if self.residual and index else units
         return x, activations
 
 
@@ -110,7 +118,7 @@ def make_normed_network(
     """
     network = _initial(config, obs_shape, outputs, key)
     if masks is not None:
-        return with_masks(network, masks)
+        return with_masks(network, masks, rescale=config.rescale)
     return prune_as(network, config, jax.random.split(key, 3)[2])
 
 
@@ -156,4 +164,4 @@ def _initial(
     )
     norms += [LayerNorm(config.width) for _ in layers]
     head = Linear(config.width, outputs, jax.nn.initializers.lecun_normal(), key=head_key)
-    return NormedNetwork(conv, layers, tuple(norms), head)
+    return NormedNetwork(conv, layers, tuple(norms), head, config.residual)

@@ -166,7 +166,7 @@ def make_stream_network(
     """
     network = _initial(config, inputs, make_head, key)
     if masks is not None:
-        return with_masks(network, masks)
+        return with_masks(network, masks, rescale=config.rescale)
     return prune_as(network, config, jax.random.split(key, 3)[2])
 
 

@@ -79,7 +79,8 @@ def begin(config: ClassifierConfig, stream: LabelStream, key: Key) -> Learner:
     """
     input_key, network_key, mask_key, _ = _keys(key)
     masks = make_masks_as(_shapes(config, stream), config, mask_key)
-    network = with_masks(dense_network(config, stream, network_key), masks)
+    dense = dense_network(config, stream, network_key)
+    network = with_masks(dense, masks, rescale=config.rescale)
     inputs = jax.random.normal(input_key, (stream.inputs, stream.features))
     moments = optax.adam(1.0).init(trainable(network))  # the same whatever the rate
     return Learner(network, moments, inputs)

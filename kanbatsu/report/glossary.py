@@ -6,9 +6,23 @@ PROBES = (
     "dormant_0.1",
     "dormant_0.025",
     "srank",
+    "erank",
+    "stable_rank",
     "gradient_norm",
     "weight_norm",
     "feature_norm",
+    "plasticity",
+    "plasticity_lifted",
+    "plasticity_fit",
+    "interference",
+    "interference_magnitude",
+    "interference_negative",
+    "simplicity",
+    "simplicity_score",
+    "overestimation",
+    "value",
+    "return_followed",
+    "overestimation_tail",
 )
 """Probes with a title and a meaning in texts/, under `probe.<name>`."""
 

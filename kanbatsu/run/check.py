@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +10,13 @@ import jax
 import numpy as np
 
 from kanbatsu.agents import AGENTS
+from kanbatsu.agents.common import one_of_each, with_dense_networks
 from kanbatsu.envs.functional import functional_of
 from kanbatsu.envs.own import described
 from kanbatsu.envs.spec import Environment, TaskError
 from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.ranges import check_ranges
+from kanbatsu.run.mechanism import refuse_probes
 from kanbatsu.run.record import Run, refuse_seed
 from kanbatsu.run.trial import build, try_apart
 from kanbatsu.sparsity.count import Count
@@ -49,6 +50,15 @@ def check(run: Run) -> dict[str, Count]:
     refuse_seed(run.seed)
     check_ranges(run.train, "train.")
     check_ranges(run.config)
+    refuse_probes(run.agent, run.train.probes)
+    if (
+        getattr(run.train, "late_from_interaction", 0)
+        and not run.train.late_updates_per_interaction
+    ):
+        raise ValueError(
+            "train.late_from_interaction says from when train.late_updates_per_interaction holds: "
+            "set that as well, or remove it"
+        )
     parts = getattr(run.config, "minibatches", 1)
     if run.train.batch_size % parts:
         raise ValueError(
@@ -126,16 +136,6 @@ def _facts_of(task: str, *wishes: Any) -> tuple[Spec, int]:
 
 def _dense_templates(run: Run, spec: Spec) -> Mapping[str, Any]:
     """Return the shapes of the run's networks, unpruned, without drawing a number."""
-    named = {name: getattr(run.config, name, None) for name in ("actor", "critic")}
-    dense = {
-        name: dataclasses.replace(network, sparsity=0.0, pattern="element")
-        for name, network in named.items()
-        if network is not None
-    }
-    agent = AGENTS[run.agent].agent(spec, dataclasses.replace(run.config, **dense))
+    agent = AGENTS[run.agent].agent(spec, with_dense_networks(run.config))
     networks = jax.eval_shape(lambda key: agent.networks(agent.init(key)), jax.random.key(0))
-    # Of several critics, the first: they are alike.
-    return {
-        name: network[0] if isinstance(network, tuple) else network
-        for name, network in networks.items()
-    }
+    return one_of_each(networks)

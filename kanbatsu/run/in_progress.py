@@ -57,6 +57,7 @@ class RunInProgress:
             files.truncate(dict.fromkeys(files.sizes(), 0))
             self._log.networks(0)
             self._log.evaluation(0)
+            self._log.begin()
         else:
             self.member.load(saved.arrays, Position(*saved.facts["position"]))
             self.watch.seconds.update(saved.facts["seconds"])

@@ -14,6 +14,7 @@ from kanbatsu.envs.spec import Environment
 from kanbatsu.envs.vector import Episode
 from kanbatsu.files.store import METRICS, RunFolder
 from kanbatsu.machine import peak_resident_bytes
+from kanbatsu.run.mechanism import MechanismProbes
 from kanbatsu.run.operations import Operations, operations
 from kanbatsu.run.record import Run
 from kanbatsu.sparsity.count import count, parameters
@@ -49,6 +50,7 @@ class Log:
         self._act_milliseconds: float | None = None
         self._kept: dict[str, int] = {}
         self._act_greedy, self._probe = _programs(self._agent)
+        self._mechanism = MechanismProbes(run, member, arena)
 
     def networks(self, env_steps: int) -> None:
         """Say what every network keeps; nothing where it keeps as many weights as it did."""
@@ -106,6 +108,11 @@ class Log:
         """Write down what the agent says of its learning."""
         self._append_metrics("update", env_steps, self._member.metrics)
 
+    def begin(self) -> None:
+        """Measure what is a matter of the first weights, where that is asked for."""
+        if numbers := self._mechanism.begin():
+            self._append_metrics("probe", 0, numbers)
+
     def probe(self, env_steps: int) -> None:
         """Measure the networks."""
         started = time.perf_counter()
@@ -115,7 +122,8 @@ class Log:
         rng = np.random.default_rng([self._run.seed, env_steps, PROBE])
         batch = jax.tree.map(lambda x: x[0], past.sample(rng, 1, size))
         key = jax.random.fold_in(jax.random.key(PROBE), env_steps)
-        self._append_metrics("probe", env_steps, self._probe(self._member.state, batch, key))
+        health = self._probe(self._member.state, batch, key)
+        self._append_metrics("probe", env_steps, health | self._mechanism.later(batch, env_steps))
         self._watch.add("probe", started)
 
     def evaluation(self, env_steps: int) -> None:

@@ -6,9 +6,10 @@ Everything that prunes takes this record, and the networks' configurations are o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from kanbatsu.files.tables import ADDED
 from kanbatsu.ranges import Natural
 
 Distribution = Literal["uniform", "er", "erk"]
@@ -37,6 +38,9 @@ class Pruning:
     """Form in which pruned weights are stored and multiplied: masked (as dense ones), packed (kept
     values only), mixed (large and sparse layers packed, the others masked), or auto: mixed on a CPU
     with kernels, else masked. The same function either way."""
+    rescale: bool = field(default=False, metadata=ADDED)
+    """Flag of first weights that are divided by the square root of their layer's density, so that
+    outputs scatter as those of the dense layer; the paper leaves them as they are."""
 
 
 def pruning_of(

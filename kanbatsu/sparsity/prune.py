@@ -126,6 +126,7 @@ def prune_as(
         if path not in masks or masks[path][1].all():
             return leaf
         kernel, mask = masks[path]
+        leaf = leaf / math.sqrt(mask.mean()) if pruning.rescale else leaf
         weight: Pruned = Masked.of(leaf, mask)
         if _is_packed(mask, pruning, compute):
             weight = _pack(leaf, mask, pruning, kernel.outputs_first)

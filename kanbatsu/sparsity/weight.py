@@ -122,25 +122,29 @@ class Masked(PrunedWeight):
         return self.array
 
 
-def with_masks(model: Any, masks: Any) -> Any:
+def with_masks(model: Any, masks: Any, *, rescale: bool = False) -> Any:
     """Prune a model with masks that are given: a pure function, inside `jit` and `vmap` as well.
 
     Args:
         model: a tree of arrays.
         masks: a tree like it, with a mask in place of each kernel and None elsewhere, as
             `kanbatsu.make_masks` draws them.
+        rescale: whether what survives is divided by the square root of its kernel's density.
 
     Example:
-        >>> pruned = with_masks({"w": jnp.ones(2)}, {"w": jnp.array([True, False])})
-        >>> pruned["w"].value.tolist()
-        [1.0, 0.0]
+        >>> mask = {"w": jnp.array([True, False, False, False])}
+        >>> with_masks({"w": jnp.ones(4)}, mask)["w"].value.tolist()
+        [1.0, 0.0, 0.0, 0.0]
+        >>> with_masks({"w": jnp.ones(4)}, mask, rescale=True)["w"].value.tolist()
+        [2.0, 0.0, 0.0, 0.0]
     """
-    return jax.tree.map(
-        lambda mask, leaf: leaf if mask is None else Masked.of(leaf, mask),
-        masks,
-        model,
-        is_leaf=lambda node: node is None,
-    )
+
+    def thin(mask: Any, leaf: Any) -> Any:
+        if mask is None:
+            return leaf
+        return Masked.of(leaf / jnp.sqrt(mask.mean()) if rescale else leaf, mask)
+
+    return jax.tree.map(thin, masks, model, is_leaf=lambda node: node is None)
 
 
 Pruned = Masked | Packed | Grouped

@@ -28,6 +28,10 @@ class ReplayLearner:
         self._members, self._drawing = members, drawing
         self._schedule, self.position = members[0].schedule, members[0].position
         self._programs = Programs(members)
+        schedule = self._schedule
+        rates = schedule.updates_per_interaction, schedule.late_updates_per_interaction or 0
+        self._most = max(rates) * schedule.environments
+        """Updates of one call: what is to be made at once beyond that comes in several."""
 
     @staticmethod
     def start(agent: Agent, obs: np.ndarray, seed: int) -> tuple[Any, np.ndarray]:
@@ -60,20 +64,33 @@ class ReplayLearner:
         n = transition.reward.shape[1]
         interactions, updates = self.position.interactions + n, self.position.updates
         if going and interactions >= self._schedule.warmup_interactions:
-            more = self._schedule.updates_per_interaction * n
-            drawn = self._drawing.map(partial(self._draw, faults, more))
-            # A member that has stopped learns from another's batches, and nobody looks.
-            filled = [batches or drawn[going[0]] for batches in drawn]
-            if not self._programs.update(filled, updates):
-                at = interactions * self._members[0].environments.action_repeat
-                stop_unfit(self._programs.metrics(), faults, at)
-            updates += more
+            due = self._schedule.counts(interactions // n)[1] - updates
+            while due > 0:
+                more = min(due, self._most)
+                self._update(going, faults, more, updates, interactions)
+                due, updates = due - more, updates + more
         self.position = Position(interactions, updates)
         return self.position
 
     def settle(self) -> None:
         """Hand every member its state and the metrics of the latest update."""
         self._programs.settle(self.position)
+
+    def _update(
+        self,
+        going: Sequence[int],
+        faults: list[Exception | None],
+        more: int,
+        updates: int,
+        interactions: int,
+    ) -> None:
+        """Learn from so many batches; members that diverge are added to the faults."""
+        drawn = self._drawing.map(partial(self._draw, faults, more))
+        # A member that has stopped learns from another's batches, and nobody looks.
+        filled = [batches or drawn[going[0]] for batches in drawn]
+        if not self._programs.update(filled, updates):
+            at = interactions * self._members[0].environments.action_repeat
+            stop_unfit(self._programs.metrics(), faults, at)
 
     def _draw(self, faults: list[Exception | None], batches: int, index: int) -> Any:
         if faults[index] is not None:

@@ -141,7 +141,7 @@ class RingLearner:
         interactions = state.interactions + len(reward)
         trained, metrics = jax.lax.cond(
             interactions >= self.schedule.warmup_interactions,
-            lambda: self._update(state.trained, ring, learn_key),
+            lambda: self._learn(state.trained, ring, learn_key, interactions, state.metrics),
             lambda: (state.trained, state.metrics),
         )
         state = state._replace(
@@ -152,6 +152,28 @@ class RingLearner:
     def metrics(self, state: RingState) -> Mapping[str, Array]:
         """Return the metrics of the latest update."""
         return state.metrics
+
+    def _learn(
+        self, trained: Any, ring: Ring, key: Key, interactions: Array, metrics: Any
+    ) -> tuple[Any, Any]:
+        """Make the updates of a turn: as many in each, or as many as the schedule says."""
+        schedule = self.schedule
+        if schedule.late_updates_per_interaction is None and not schedule.first_updates:
+            return self._update(trained, ring, key)
+        rate = schedule.updates_per_interaction
+        late = interactions >= schedule.late_from_interaction
+        per = jnp.where(late, schedule.late_updates_per_interaction or rate, rate)
+        first = jnp.where(schedule.is_primed_at(interactions), schedule.first_updates, 0)
+
+        def update(index: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            # A loop of so many rounds, which members side by side that have none skip together.
+            draw_key, update_key = jax.random.split(jax.random.fold_in(key, index))
+            batch = ring.draw(draw_key, 1, schedule.batch_size)
+            trained, metrics = self.agent.update(carry[0], batch, update_key)
+            return trained, dict(metrics)
+
+        updates = per * schedule.environments + first
+        return jax.lax.fori_loop(0, updates, update, (trained, metrics))
 
     def _update(self, trained: Any, ring: Ring, key: Key) -> tuple[Any, dict[str, Array]]:
         sample_key, update_key = jax.random.split(key)
