@@ -1,13 +1,12 @@
 """Thresholds for drift, from held-out logs, to a stated probability of a false alarm.
 
-What is watched are means over windows of samples. Their spread in a held-out log, autocorrelation
-within a window included, is the unit; a cumulative sum (Page, "Continuous inspection schemes",
-Biometrika 1954) of what exceeds half a unit is compared with a threshold. The threshold is a
-quantile of the largest sum over a horizon, drawn from the log by a circular block bootstrap
-(Politis and Romano, 1992): blocks of successive windows keep the dependence between windows. The
-bootstrap is done twice over: first a world that the log could have come from, and then a horizon in
-it. So it counts that a log of finite length tells its mean, spread and tails with an error; drawn
-once, the thresholds raised two to five times as many false alarms as stated.
+What is watched are means over windows of samples. Their spread in a held-out log is the unit,
+autocorrelation included: within a window by taking means, between windows by the long-run variance
+(Bartlett's weights, as in Newey and West, Econometrica 1987), raised by its own standard error. A
+cumulative sum (Page, "Continuous inspection schemes", Biometrika 1954) of what exceeds half a unit
+is compared with a threshold: a quantile of the largest sum over a horizon, drawn from the log by a
+bootstrap. It is done twice over: first a world that the log could have come from, then a horizon in
+it, so that it counts that a log of finite length tells its mean, spread and tails with an error.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ ALLOWANCE = 0.5
 LARGEST = 4.0
 """Units that one window can add at most, so that no single outlier raises an alarm."""
 
-LEAST_BLOCKS = 20
-"""Blocks that a held-out log must hold."""
+LEAST = 400
+"""Windows that a held-out log must hold; and 40 times as many as depend on each other."""
 
 EDGE = 0.01
 """Share of an action's range, at either end, in which it counts as saturated."""
@@ -87,7 +86,7 @@ class Calibration:
     center: tuple[float, ...]
     """Mean of each column over the windows of the held-out log."""
     unit: tuple[float, ...]
-    """Standard deviation of each column over the windows of the held-out log."""
+    """Long-run standard deviation of each column over the windows of the held-out log."""
     thresholds: Mapping[str, float]
     """Cumulative sum at which there is an alarm, by statistic."""
     window: int
@@ -96,8 +95,8 @@ class Calibration:
     """Probability, at most, of any alarm within the horizon while nothing has changed."""
     horizon: int
     """Number of samples that the probability is stated for."""
-    block: int
-    """Number of successive windows that the bootstrap draws together."""
+    lags: int
+    """Number of successive windows that may depend on each other."""
     samples: int
     """Number of samples in the held-out log."""
 
@@ -119,15 +118,15 @@ def calibrate(
     *,
     alpha: float = 0.05,
     horizon: int = 100_000,
-    block: int = 20,
+    lags: int = 5,
     draws: int = 600,
     seed: int = 0,
 ) -> Calibration:
     """Find the thresholds that keep false alarms below a stated probability.
 
-    What is assumed: the log comes from the policy and the plant as they will be in service; it is
-    stationary beyond the length of a block; it is one log, or several laid end to end, each much
-    longer than a block. `alpha` is shared out evenly over the three statistics.
+    What is assumed: the log comes from the policy and the plant as they will be in service; windows
+    more than `lags` apart are independent; it is one log, or several laid end to end, each much
+    longer than that. `alpha` is shared out evenly over the three statistics.
 
     Args:
         windows: how samples become rows.
@@ -136,33 +135,35 @@ def calibrate(
         actions: actions taken on them, `[samples, actions]`.
         alpha: probability, at most, of any alarm within the horizon.
         horizon: number of samples that `alpha` is stated for.
-        block: windows that stay together; longer than any dependence, such as an episode.
+        lags: windows that may depend on each other: an episode's, where episodes differ.
         draws: series that are drawn.
         seed: seed of the draws.
 
     Raises:
-        DriftError: The log holds fewer than LEAST_BLOCKS blocks, or numbers that are not finite.
+        DriftError: The log holds fewer than too few windows, or numbers that are not finite.
     """
     if not (np.isfinite(observations).all() and np.isfinite(actions).all()):
         raise DriftError("the held-out log holds numbers that are not finite: leave those out")
     rows = windows.rows(observations, actions)
-    least = LEAST_BLOCKS * block * windows.size
-    if len(rows) < LEAST_BLOCKS * block:
+    least = max(LEAST, 40 * lags)
+    if len(rows) < least:
         raise DriftError(
-            f"the held-out log has {len(observations):,} samples, and {LEAST_BLOCKS} blocks of "
-            f"{block} windows of {windows.size} take {least:,}: log for longer, or use a shorter "
-            "block where the dependence is shorter too"
+            f"the held-out log has {len(observations):,} samples, and {least} windows of "
+            f"{windows.size} take {least * windows.size:,}: log for longer, or lower lags if "
+            "windows depend on each other for less long"
         )
     rng = np.random.default_rng(seed)
     groups = [statistic for statistic, _ in windows.columns]
-    center, unit = units(rows, groups)
-    off = (rows - center) / unit
+    center, spread = units(rows, groups)
+    off = (rows - center) / spread
+    unit = spread * _long_run(off, lags)
     steps = math.ceil(horizon / windows.size)
-    series = np.stack([_world(rng, len(rows), steps, block) for _ in range(draws)])
+    worlds = rng.integers(len(rows), size=(draws, len(rows)))
     sums = np.zeros((draws, 2, len(groups)))
     highest = np.zeros((draws, len(groups)))
-    for step in range(steps):
-        sums = advance(sums, off[series[:, step]], groups)
+    for _ in range(steps):
+        now = rng.integers(len(rows), size=draws)
+        sums = advance(sums, off[worlds[np.arange(draws), now]], groups)
         np.maximum(highest, sums.max(axis=1), out=highest)
     each = alpha / len(STATISTICS)
     # The quantile's own error: one end of its 95 % interval.
@@ -185,7 +186,7 @@ def calibrate(
         window=windows.size,
         alpha=alpha,
         horizon=horizon,
-        block=block,
+        lags=lags,
         samples=len(observations),
     )
 
@@ -211,11 +212,21 @@ def advance(sums: np.ndarray, off: np.ndarray, groups: list[str]) -> np.ndarray:
     return moved
 
 
-def _world(rng: np.random.Generator, length: int, steps: int, block: int) -> np.ndarray:
-    """Return the numbers of `steps` windows, drawn from a world that the log could come from.
+def _long_run(off: np.ndarray, lags: int) -> np.ndarray:
+    """Return how much wider sums of windows spread than if the windows were independent.
 
-    Such a world has as many blocks as the log, drawn from it with replacement.
+    Args:
+        off: standardised columns `[windows, columns]`.
+        lags: windows that may depend on each other.
+
+    Returns:
+        Factor of each column, at least 1.
     """
-    starts = rng.integers(length, size=length // block)
-    drawn = rng.choice(starts, size=math.ceil(steps / block))
-    return ((drawn[:, None] + np.arange(block)) % length).reshape(-1)[:steps]
+    count = len(off)
+    variance = np.square(off).mean(axis=0)
+    for lag in range(1, lags + 1):
+        together = (off[lag:] * off[:-lag]).sum(axis=0) / count
+        variance = variance + 2 * (1 - lag / (lags + 1)) * together
+    # The estimate's own standard error, relative to it: 4/3 lags / windows is its variance.
+    raised = np.maximum(1.0, variance) * (1 + math.sqrt(4 / 3 * max(1, lags) / count))
+    return np.sqrt(raised)

@@ -32,8 +32,8 @@ class Watch:
         >>> watch = Watch(windows, calibration, events.append)
         >>> for sample in zip(*draw(400, 3.0)):
         ...     watch.add(*sample)
-        >>> [(e["feature"], e["direction"]) for e in events if e["kind"] == "alarm"][0]
-        ('level', 'up')
+        >>> ("shift", "level") in watch.alarms, events[0]["kind"], events[0]["on"]
+        (True, 'alarm', True)
     """
 
     def __init__(
