@@ -83,6 +83,13 @@ class Entry:
             raise PolicyError(f"{name} of {self.where} is not a list of {size} finite numbers")
         return np.array(value, np.float32)
 
+    def integers(self, name: str) -> np.ndarray:
+        """Return a list of at least one whole number, as int32."""
+        value = self._get(name, list)
+        if not value or not all(type(v) is int and 0 <= v <= MOST for v in value):
+            raise PolicyError(f"{name} of {self.where} is not a list of whole numbers")
+        return np.array(value, np.int32)
+
     def rows(self, name: str, width: int) -> np.ndarray:
         """Return a list of lists of `width` finite numbers, as float32."""
         value = self._get(name, list)

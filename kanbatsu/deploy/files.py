@@ -16,9 +16,14 @@ import numpy as np
 from kanbatsu.deploy.arrays import parse
 from kanbatsu.deploy.bundle import AGAIN, ARRAYS, DESCRIPTION, read_bundle
 from kanbatsu.deploy.entry import GREATEST, Entry, PolicyError
+from kanbatsu.deploy.functions import FUNCTIONS
 from kanbatsu.deploy.layers import (
+    Activate,
     Add,
+    Choose,
+    Clip,
     Dense,
+    End,
     Grouped,
     Layer,
     LayerNorm,
@@ -40,11 +45,14 @@ KINDS: dict[str, type[Layer]] = {
     "add": Add,
     "layer_norm": LayerNorm,
     "linear": Linear,
+    "activate": Activate,
+    "clip": Clip,
+    "choose": Choose,
     "squash": Squash,
 }
 STORAGES: dict[str, type[Weight]] = {"dense": Dense, "packed": Packed, "grouped": Grouped}
-IN_JSON = ("low", "high")
-"""Arrays that people read: they stand in the JSON."""
+ENDS = ("squash", "clip", "choose")
+"""Layers that a policy may end with; their arrays are for people to read, and stand in the JSON."""
 
 
 def encode(layers: Sequence[Layer]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
@@ -65,7 +73,7 @@ def encode(layers: Sequence[Layer]) -> tuple[list[dict[str, Any]], dict[str, np.
     def entry(kind: str, value: Layer | Weight, at: str) -> dict[str, Any]:
         written: dict[str, Any] = {"kind": kind}
         for name, field in value._asdict().items():
-            if isinstance(field, np.ndarray) and name in IN_JSON:
+            if isinstance(field, np.ndarray) and isinstance(value, End):
                 written[name] = field.tolist()
             elif isinstance(field, np.ndarray):
                 written[name] = f"{at}/{name}"
@@ -92,8 +100,12 @@ def decode(entries: Any, arrays: Mapping[str, np.ndarray]) -> list[Layer]:
     for index, written in enumerate(entries):
         entry = Entry(f"layer {index}", written, arrays)
         kind = entry.choice("kind", KINDS)
-        if (kind == "normalise") != (index == 0) or (kind == "squash") != (written is entries[-1]):
-            raise PolicyError("a policy begins with one normalise and ends with one squash")
+        last = index == len(entries) - 1
+        ends = kind in ENDS if last else kind in ("squash", "choose")
+        if (kind == "normalise") != (index == 0) or ends != last:
+            raise PolicyError(
+                "a policy begins with one normalise and ends with one squash, clip or choose"
+            )
         layer = _layer(kind, entry, width)
         if isinstance(layer, Remember):
             remembered = width
@@ -137,10 +149,12 @@ def check_contract(contract: Mapping[str, Any], layers: Sequence[Layer]) -> None
         PolicyError: sizes, bounds or the normaliser differ.
     """
     begin, end = layers[0], layers[-1]
-    assert isinstance(begin, Normalise) and isinstance(end, Squash)  # noqa: PT018
+    assert isinstance(begin, Normalise)
+    assert isinstance(end, End)
+    actions = (end.sizes if isinstance(end, Choose) else end.low).size
     if not isinstance(contract.get("environment"), dict):
         raise PolicyError("the environment of the contract is no table")
-    sizes = {"observation": begin.mean.size, "action": end.low.size}
+    sizes = {"observation": begin.mean.size, "action": actions}
     for name, size in sizes.items():
         side = Entry(f"{name} of the contract", contract.get(name), {})
         if side.integer("size") != size:
@@ -178,6 +192,22 @@ def _layer(kind: str, entry: Entry, width: int | None) -> Layer:
             if not (high / 2 - low / 2 <= GREATEST / 2).all():
                 raise PolicyError(f"{entry.where} has bounds too far apart for float32")
             return Squash(low, high)
+        case "clip":
+            low, high = entry.listed("low", width), entry.listed("high", width)
+            if not (low <= high).all():
+                raise PolicyError(f"{entry.where} has a low bound that is above the high one")
+            return Clip(low, high)
+        case "choose":
+            sizes, starts = entry.integers("sizes"), entry.integers("starts")
+            scalar = entry.flag("scalar")
+            if sizes.min() < 1 or sizes.sum(dtype=np.int64) != width or sizes.size != starts.size:
+                raise PolicyError(f"{entry.where} does not choose among {width} scores")
+            if scalar and sizes.size != 1:
+                raise PolicyError(f"{entry.where} is no one choice")
+            return Choose(sizes, starts, scalar)
+        case "activate":
+            function = entry.choice("function", dict.fromkeys(FUNCTIONS))
+            return Activate(function, entry.number("alpha"))
         case "remember":
             return Remember()
         case _:

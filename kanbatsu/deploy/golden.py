@@ -9,8 +9,9 @@ import numpy as np
 
 from kanbatsu.deploy.contract import Moments
 from kanbatsu.deploy.entry import Entry, PolicyError
+from kanbatsu.deploy.layers import Choose, Layer, run, with_dense_weights
 
-PAIRS, SEED = 16, 0
+PAIRS, CANDIDATES, SEED = 16, 64, 0
 TOLERANCE = 1e-4
 """Largest difference of actions, in halves of their range, that is taken for rounding."""
 Function = Callable[[np.ndarray], np.ndarray]
@@ -53,6 +54,28 @@ def draw(
     return np.clip(x, bottom, top).astype(np.float32), source
 
 
+def clearest(layers: Sequence[Layer], candidates: np.ndarray) -> np.ndarray:
+    """Return the observations for golden pairs among candidates: the first, or the clearest.
+
+    Where a policy chooses, rounding may turn a near tie: those are taken whose best scores lead
+    most.
+
+    Args:
+        layers: the policy.
+        candidates: float32 `[candidates, obs_dim]`.
+    """
+    end = layers[-1]
+    if not isinstance(end, Choose):
+        return candidates[:PAIRS]
+    scores = run(with_dense_weights(layers[:-1]), candidates)
+    leads = np.full(len(candidates), np.inf)
+    for row in np.split(scores, np.cumsum(end.sizes)[:-1], axis=-1):
+        if row.shape[-1] > 1:
+            second, best = np.sort(row, axis=-1)[:, -2:].T
+            leads = np.minimum(leads, best - second)
+    return candidates[np.sort(np.argsort(-leads, kind="stable")[:PAIRS])]
+
+
 def _filled(values: Sequence[float | None] | None, size: int, empty: float) -> np.ndarray:
     if values is None:
         return np.full(size, empty)
@@ -77,10 +100,11 @@ def difference(actions: np.ndarray, wanted: np.ndarray, low: np.ndarray, high: n
         >>> difference(one, 2 * one, -4 * one[0], 4 * one[0])
         0.25
     """
+    actions, wanted = (np.asarray(a, np.float64).reshape(-1, low.size) for a in (actions, wanted))
     half = high.astype(np.float64) / 2 - low.astype(np.float64) / 2
     size = np.maximum(np.abs(wanted).max(axis=0), 1.0)
-    scale = np.where(np.isfinite(half), half, size)
-    return float((np.abs(actions.astype(np.float64) - wanted) / scale).max())
+    scale = np.where(np.isfinite(half) & (half > 0), half, size)
+    return float((np.abs(actions - wanted) / scale).max())
 
 
 def check_golden(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kanbatsu.deploy.functions import activate
 from kanbatsu.kernels.constants import BLOCK
 
 
@@ -74,8 +75,33 @@ class Linear(NamedTuple):
     relu: bool
 
 
+class Activate(NamedTuple):
+    """An activation of `kanbatsu.deploy.functions`, entry by entry."""
+
+    function: str
+    alpha: float
+
+
+class Clip(NamedTuple):
+    """Every entry brought between two bounds; as the last layer, an action that is not squashed."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
+class Choose(NamedTuple):
+    """The number of the largest of each row of scores: the last layer where actions are choices."""
+
+    sizes: np.ndarray
+    """int32 `[choices]`: scores of each choice; they lie end to end."""
+    starts: np.ndarray
+    """int32 `[choices]`: number of the first option of each choice."""
+    scalar: bool
+    """Flag of an action that is one number, and no list of one."""
+
+
 class Squash(NamedTuple):
-    """tanh, then from [-1, 1] to the bounds of the action: the last layer of every policy."""
+    """tanh, then from [-1, 1] to the bounds of the action: the last layer of squashed actions."""
 
     low: np.ndarray
     high: np.ndarray
@@ -91,7 +117,8 @@ class Squash(NamedTuple):
         return (self.high - self.low) / np.float32(2)
 
 
-Layer = Normalise | Remember | Add | LayerNorm | Linear | Squash
+End = Squash | Clip | Choose
+Layer = Normalise | Remember | Add | LayerNorm | Linear | Activate | Clip | Choose | Squash
 
 
 def blocks(inputs: int) -> int:
@@ -167,7 +194,7 @@ def run(layers: Sequence[Layer], x: np.ndarray) -> np.ndarray:
         x: float32 `[batch, obs_dim]`.
 
     Returns:
-        float32 `[batch, action_dim]`.
+        float32 `[batch, action_dim]`; choices are numbered from 0.
 
     Example:
         >>> one = np.ones(1, np.float32)
@@ -191,6 +218,14 @@ def run(layers: Sequence[Layer], x: np.ndarray) -> np.ndarray:
             case Linear(weight=Dense(values)):
                 x = x @ values + layer.bias
                 x = np.maximum(x, 0) if layer.relu else x
+            case Activate(function, alpha):
+                x = activate(function, x, alpha)
+            case Clip(low, high):
+                x = np.clip(x, low, high)
+            case Choose(sizes):
+                edges = np.cumsum(sizes)[:-1]
+                best = [scores.argmax(axis=-1) for scores in np.split(x, edges, axis=-1)]
+                x = np.stack(best, axis=-1).astype(np.float32)
             case Squash():
                 x = layer.centre + layer.half * np.tanh(x)
     return x

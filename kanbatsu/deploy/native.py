@@ -10,8 +10,12 @@ from ctypes import c_float, c_int32, c_int64, c_void_p
 import numpy as np
 
 from kanbatsu.deploy.entry import PolicyError
+from kanbatsu.deploy.functions import FUNCTIONS
 from kanbatsu.deploy.layers import (
+    Activate,
     Add,
+    Choose,
+    Clip,
     Dense,
     Grouped,
     Layer,
@@ -24,7 +28,7 @@ from kanbatsu.deploy.layers import (
 )
 from kanbatsu.kernels.constants import GROUP_SIZES
 
-NORMALISE, REMEMBER, ADD, LAYER_NORM, PACKED, GROUPED, SQUASH = range(7)
+NORMALISE, REMEMBER, ADD, LAYER_NORM, PACKED, GROUPED, SQUASH, ACTIVATE, CLIP, CHOOSE = range(10)
 """`Operation` in kernels/csrc/policy.cc."""
 
 
@@ -38,6 +42,12 @@ class Step(ctypes.Structure):
         *((name, c_void_p) for name in ("first", "second", "starts", "sources")),
         ("epsilon", c_float),
     )
+
+
+def knows(library: ctypes.CDLL, layers: Sequence[Layer]) -> bool:
+    """Return whether kernels, which may be older than this file, know every layer."""
+    newer = any(isinstance(layer, Activate | Clip | Choose) for layer in layers)
+    return not newer or hasattr(library, "kanbatsu_policy_operations")
 
 
 class _Single(threading.local):
@@ -72,7 +82,12 @@ class Program:
             width = layer.mean.size if isinstance(layer, Normalise) else width
             step = self._step(layer)
             step.inputs = width
-            width = step.outputs = layer.outputs if isinstance(layer, Linear) else width
+            match layer:
+                case Linear(outputs=outputs):
+                    width = outputs
+                case Choose(sizes):
+                    width = sizes.size
+            step.outputs = width
             steps.append(step)
         self._steps, self._count = (Step * len(steps))(*steps), len(steps)
         self._address = ctypes.addressof(self._steps)
@@ -115,6 +130,12 @@ class Program:
                 return Step(LAYER_NORM, first=first, second=second, epsilon=epsilon)
             case Linear():
                 return self._linear(layer)
+            case Activate(function, alpha):
+                return Step(ACTIVATE, FUNCTIONS.index(function), epsilon=alpha)
+            case Clip(low, high):
+                return Step(CLIP, first=self._keep(low), second=self._keep(high))
+            case Choose(sizes):
+                return Step(CHOOSE, groups=sizes.size, starts=self._keep(sizes))
             case Squash():
                 return Step(SQUASH, first=self._keep(layer.centre), second=self._keep(layer.half))
 

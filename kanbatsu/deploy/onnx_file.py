@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from kanbatsu.deploy.functions import onnx_activation
 from kanbatsu.deploy.layers import (
+    Activate,
     Add,
+    Choose,
+    Clip,
     Layer,
     LayerNorm,
     Linear,
@@ -23,7 +27,9 @@ OPSET, IR_VERSION = 17, 8
 
 
 def to_onnx(layers: Sequence[Layer]) -> bytes:
-    """Return a model of `observation [batch, obs_dim]` to `action [batch, action_dim]`, float32.
+    """Return a model of `observation [batch, obs_dim]` to `action [batch, action_dim]`.
+
+    Both are float32; actions that are choices are int64.
 
     Pruned weights are stored as zeros.
     """
@@ -32,6 +38,7 @@ def to_onnx(layers: Sequence[Layer]) -> bytes:
 
     graph = _Graph()
     now = remembered = "observation"
+    kind, floats = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT
     for layer in layers:
         match layer:
             case Normalise(mean, scale):
@@ -46,16 +53,24 @@ def to_onnx(layers: Sequence[Layer]) -> bytes:
             case Linear():
                 now = graph.add("Gemm", now, to_dense(layer), layer.bias)
                 now = graph.add("Relu", now) if layer.relu else now
+            case Activate(function, alpha):
+                now = onnx_activation(graph.add, function, now, alpha)
+            case Clip(low, high):
+                last, action_dim = layer is layers[-1], low.size
+                now = graph.add("Max", now, low)
+                now = graph.add("Min", now, high, output="action" if last else "")
+            case Choose(sizes, starts):
+                action_dim, kind = sizes.size, onnx.TensorProto.INT64
+                graph.choose(now, sizes, starts)
             case Squash(low, _):
                 action_dim = low.size
                 moved = graph.add("Mul", graph.add("Tanh", now), layer.half)
                 graph.add("Add", moved, layer.centre, output="action")
-    kind = onnx.TensorProto.FLOAT
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "kanbatsu_policy",
-            [helper.make_tensor_value_info("observation", kind, ["batch", obs_dim])],
+            [helper.make_tensor_value_info("observation", floats, ["batch", obs_dim])],
             [helper.make_tensor_value_info("action", kind, ["batch", action_dim])],
             graph.weights,
         ),
@@ -75,22 +90,36 @@ class _Graph:
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
 
+    def choose(self, scores: str, sizes: np.ndarray, starts: np.ndarray) -> None:
+        """Add the nodes that number the largest score of each choice."""
+        ends = np.cumsum(sizes).astype(np.int64)
+        axis, chosen = np.array([1], np.int64), []
+        for end, size, start in zip(ends, sizes, starts, strict=True):
+            row = self.add("Slice", scores, np.array([end - size]), np.array([end]), axis)
+            best = self.add("ArgMax", row, axis=1, keepdims=1)
+            chosen.append(self.add("Add", best, np.array([start], np.int64)))
+        self.add("Concat", *chosen, axis=1, output="action")
+
     def add(
-        self, operation: str, *inputs: str | np.ndarray, output: str = "", **attributes: Any
+        self,
+        operation: str,
+        *inputs: str | np.ndarray | np.generic,
+        output: str = "",
+        **attributes: Any,
     ) -> str:
         """Add a node and return the name of its output."""
         from onnx.helper import make_node
 
         name = output or f"x{len(self.nodes)}"
-        names = [self._weight(item) if isinstance(item, np.ndarray) else item for item in inputs]
+        names = [self._weight(item) if not isinstance(item, str) else item for item in inputs]
         self.nodes.append(make_node(operation, names, [name], **attributes))
         return name
 
-    def _weight(self, array: np.ndarray) -> str:
+    def _weight(self, array: np.ndarray | np.generic) -> str:
         from onnx.numpy_helper import from_array
 
         name = f"w{len(self.weights)}"
-        self.weights.append(from_array(np.ascontiguousarray(array), name))
+        self.weights.append(from_array(np.array(array, order="C"), name))
         return name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.deploy.bundle import AGAIN
-from kanbatsu.deploy.entry import PolicyError
+from kanbatsu.deploy.entry import GREATEST, PolicyError
 from kanbatsu.deploy.files import read
 from kanbatsu.deploy.golden import check_golden
-from kanbatsu.deploy.layers import Layer, Normalise, Squash, run, with_dense_weights
-from kanbatsu.deploy.native import Program
+from kanbatsu.deploy.layers import Choose, End, Layer, Normalise, run, with_dense_weights
+from kanbatsu.deploy.native import Program, knows
 from kanbatsu.deploy.seal import Key
 from kanbatsu.kernels.shared import shared_library
+
+log = logging.getLogger(__name__)
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -35,33 +38,42 @@ class Policy:
         """What the run knew of its environment: `task`, `action_repeat`, `time` and the fields of
         its spec; empty where a policy was not exported from a run."""
         begin, end = layers[0], layers[-1]
-        assert isinstance(begin, Normalise) and isinstance(end, Squash)  # noqa: PT018
+        assert isinstance(begin, Normalise)
+        assert isinstance(end, End)
         self.obs_dim: int = begin.mean.size
         """Length of an observation."""
         self._shape = (self.obs_dim,)
-        self.action_dim: int = end.low.size
-        """Length of an action."""
-        self.low: np.ndarray = end.low
-        """Lowest value of each entry of an action."""
-        self.high: np.ndarray = end.high
-        """Highest value of each entry of an action."""
+        low, high = bounds_of(end)
+        self.action_dim: int = low.size
+        """Length of an action; 1 of one that is a number."""
+        self.low: np.ndarray = low
+        """Lowest value of each entry of an action, or -inf."""
+        self.high: np.ndarray = high
+        """Highest value of each entry of an action, or inf."""
+        self._parts = (contract.get("observation") or {}).get("parts")
         self._act, self._act_one = _functions_of(layers)
+        if isinstance(end, Choose):
+            self._act, self._act_one = _numbered(end, self._act), _numbered(end, self._act_one)
 
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
+    def __call__(self, observation: np.ndarray | Mapping[str, Any]) -> Any:
         """Return the greedy action of an observation, or those of a batch.
 
         Args:
             observation: numbers `[obs_dim]` or `[batch, obs_dim]`, as the environment gives them:
-                the policy normalises them itself.
+                the policy normalises them itself. Where the contract names `parts`, a dictionary
+                of arrays as well.
 
         Returns:
-            float32 `[action_dim]` or `[batch, action_dim]`, between `low` and `high`.
+            float32 `[action_dim]` or `[batch, action_dim]`, between `low` and `high`. Choices are
+            int64; of one choice alone, a number, or `[batch]`.
 
         Raises:
             ValueError: for another shape.
         """
         if isinstance(observation, np.ndarray) and observation.shape == self._shape:
             return self._act_one(observation)
+        if isinstance(observation, Mapping):
+            observation = self._laid_out(observation)
         obs = np.asarray(observation, np.float32, order="C")
         if obs.ndim not in (1, 2) or obs.shape[-1] != self.obs_dim:
             raise ValueError(
@@ -70,6 +82,20 @@ class Policy:
             )
         return self._act(obs) if obs.ndim == 2 else self._act_one(obs)
 
+    def _laid_out(self, observation: Mapping[str, Any]) -> np.ndarray:
+        """Lay the arrays of a dictionary end to end, as the contract orders them."""
+        parts: Sequence[Any] = self._parts or ()
+        names = [name for name, _ in parts]
+        if sorted(observation) != sorted(names):
+            raise ValueError(
+                f"an observation of this policy has the parts {', '.join(names) or 'none'}: got "
+                f"{', '.join(sorted(observation))}"
+            )
+        arrays = [np.asarray(observation[name], np.float32) for name in names]
+        single = all(a.size == size for a, (_, size) in zip(arrays, parts, strict=True))
+        batch = () if single else (len(arrays[0]),)
+        return np.concatenate([array.reshape(*batch, -1) for array in arrays], axis=-1)
+
     def __repr__(self) -> str:
         return f"Policy(obs_dim={self.obs_dim}, action_dim={self.action_dim})"
 
@@ -77,6 +103,12 @@ class Policy:
 def _functions_of(layers: Sequence[Layer]) -> tuple[Function, Function]:
     """What maps a batch of observations, and what maps one."""
     library = shared_library()
+    if library is not None and not knows(library, layers):
+        log.warning(
+            "the compiled kernels are older than this kanbatsu and do not know every layer of this "
+            "policy: numpy computes it; build them again to be faster"
+        )
+        library = None
     if library is not None:
         program = Program(library, layers)
         return program, program.one
@@ -85,6 +117,31 @@ def _functions_of(layers: Sequence[Layer]) -> tuple[Function, Function]:
         lambda obs: run(dense, obs),
         lambda obs: run(dense, np.asarray(obs, np.float32)[None])[0],
     )
+
+
+def bounds_of(end: End) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and the highest action, infinite where there is no bound.
+
+    Example:
+        >>> bounds_of(Choose(np.array([3], np.int32), np.array([1], np.int32), True))
+        (array([1.], dtype=float32), array([3.], dtype=float32))
+    """
+    if isinstance(end, Choose):
+        low = end.starts.astype(np.float32)
+        return low, low + end.sizes.astype(np.float32) - 1
+    most = np.float32(GREATEST)
+    low = np.where(end.low <= -most, np.float32(-np.inf), end.low)
+    return low, np.where(end.high >= most, np.float32(np.inf), end.high)
+
+
+def _numbered(end: Choose, act: Function) -> Function:
+    """Give choices as the numbers that an environment knows them by."""
+
+    def choices(obs: np.ndarray) -> np.ndarray:
+        numbers = act(obs).astype(np.int64) + end.starts
+        return numbers[..., 0] if end.scalar else numbers
+
+    return choices
 
 
 def load(path: str | os.PathLike[str], *, key: Key | None = None) -> Policy:

@@ -18,7 +18,7 @@ from kanbatsu.deploy import golden
 from kanbatsu.deploy.bundle import ARRAYS, DESCRIPTION, ONNX, check_folder, write_bundle
 from kanbatsu.deploy.contract import Contract, Moments, side
 from kanbatsu.deploy.files import decode, encode
-from kanbatsu.deploy.layers import Layer, Normalise
+from kanbatsu.deploy.layers import Choose, Clip, Layer, Normalise, Squash
 from kanbatsu.deploy.policy import Policy
 from kanbatsu.deploy.seal import Key, key_of
 from kanbatsu.machine import versions
@@ -70,7 +70,7 @@ def write_policy(
     """Write the layers of a policy, wherever they come from.
 
     Args:
-        layers: as `kanbatsu.deploy.layers` describes them: a `Normalise` first, a `Squash` last.
+        layers: as `kanbatsu.deploy.layers` describes them: a `Normalise` first, an `End` last.
         out_dir: as in `export`.
         original: what the golden pairs are compared with.
         how: contract, key and tolerance.
@@ -91,9 +91,10 @@ def write_policy(
     policy = Policy(layers, {})
     contract = _contract(policy, layers, how.contract, environment, moments, seen)
     observation = contract["observation"]
-    observations, source = golden.draw(
-        policy.obs_dim, moments, observation["low"], observation["high"]
+    candidates, source = golden.draw(
+        policy.obs_dim, moments, observation["low"], observation["high"], golden.CANDIDATES
     )
+    observations = golden.clearest(layers, candidates)
     actions = policy(observations)
     wanted = np.asarray(original.act(observations)).reshape(actions.shape)
     error = _compared(policy, actions, wanted, how.tolerance, original.name)
@@ -111,7 +112,7 @@ def write_policy(
         onnx_error = _compared(policy, computed, wanted, how.tolerance, f"{original.name} (ONNX)")
     contract["golden"] = {
         "observations": observations.astype(float).tolist(),
-        "actions": actions.astype(float).tolist(),
+        "actions": actions.reshape(-1, policy.action_dim).astype(float).tolist(),
         "drawn_from": source,
         "seed": golden.SEED,
         "compared_with": original.name,
@@ -175,7 +176,7 @@ def _contract(
             "dtype": "float32",
             "parts": parts,
         },
-        "action": {**action, "shape": [policy.action_dim], "dtype": "float32"},
+        "action": {**action, **_kind(layers[-1])},
         "control_period_seconds": given.control_period,
         "action_repeat": given.action_repeat,
         "environment": dict(environment or {}),
@@ -198,6 +199,15 @@ def _contract(
             "versions": versions(PACKAGES),
         },
     }
+
+
+def _kind(end: Layer) -> dict[str, Any]:
+    """Say what kind of actions a policy ends with."""
+    if isinstance(end, Choose):
+        shape = [] if end.scalar else [end.sizes.size]
+        return {"kind": "choices", "choices": end.sizes.tolist(), "shape": shape, "dtype": "int64"}
+    assert isinstance(end, Squash | Clip)
+    return {"kind": "continuous", "shape": [end.low.size], "dtype": "float32"}
 
 
 def _onnx(layers: Sequence[Layer], path: Path) -> bytes | None:

@@ -3,109 +3,137 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from kanbatsu.deploy.layers import Layer, Linear, Normalise, Squash
-from kanbatsu.deploy.network import smallest
+from kanbatsu.deploy.contract import Contract, Moments
+from kanbatsu.deploy.entry import GREATEST
+from kanbatsu.deploy.golden import TOLERANCE
+from kanbatsu.deploy.layers import Choose, Clip, End, Layer, Linear, Normalise, Squash
+from kanbatsu.deploy.seal import Key
 from kanbatsu.deploy.write import Bound, Export, Original, write_policy
-from kanbatsu.torch.pruned import Pruned
+from kanbatsu.torch.graph import CannotExport, is_activation, layers_of
+
+Actions = Literal["squash", "clip", "argmax"]
 
 
 def export_policy(
     actor: nn.Module,
     out_dir: str | os.PathLike[str],
     *,
+    actions: Actions = "squash",
     low: Bound = -1.0,
     high: Bound = 1.0,
+    observations: np.ndarray | None = None,
+    contract: Contract | None = None,
+    key: Key | None = None,
+    tolerance: float = TOLERANCE,
 ) -> None:
     """Write a deterministic policy for `kanbatsu.deploy.load`; of pruned layers, what they keep.
 
-    The action is `tanh(actor(obs))`, brought from [-1, 1] to the bounds. An actor that ends in
-    `nn.Tanh` may keep it: tanh is applied once. Nothing is normalised.
+    Nothing is normalised; a module that normalises must do it by a linear layer.
 
     Args:
-        actor: linear layers, pruned or dense, and `nn.ReLU`, in an `nn.Sequential`. Of an actor
-            with a trunk and heads, pass `nn.Sequential(actor.trunk, actor.mean)`.
-        out_dir: gets `policy.json`, `policy.safetensors` and, where the package onnx is installed,
-            `policy.onnx`.
+        actor: linear layers, pruned or dense, LayerNorm, activations and residual sums, in an
+            `nn.Sequential` or in a forward that can be traced. Of an actor with a trunk and heads,
+            pass `nn.Sequential(actor.trunk, actor.mean)`.
+        out_dir: folder of its own, which gets `policy.json`, `policy.safetensors`, `contract.json`
+            and, where the package onnx is installed, `policy.onnx`.
+        actions: `squash`: the action is `tanh(actor(obs))`, brought from [-1, 1] to the bounds; an
+            actor that ends in `nn.Tanh` may keep it, tanh is applied once. `clip`: the action is
+            `actor(obs)`, clipped to the bounds. `argmax`: the number of the largest output.
         low: lowest value of each entry of an action, `[action_dim]` or one for all.
         high: highest value likewise.
+        observations: some that the actor was trained on, `[count, obs_dim]`: their moments go into
+            the contract, and golden pairs lie among them.
+        contract: names, units, ranges, licence, and whatever else you know.
+        key: path of a key file to sign the policy with.
+        tolerance: largest difference between an exported action and the module's, in halves of the
+            action's range.
 
     Raises:
         ValueError: for an actor with other layers, numbers that are not finite, or bounds that do
             not fit; nothing is written then.
+        ParityError: if the exported policy differs from the module by more than the tolerance.
 
     Example:
         >>> import tempfile
         >>> from kanbatsu.deploy import load
         >>> from kanbatsu.torch import prune
-        >>> actor = prune(nn.Sequential(nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 2)), 0.5)
+        >>> actor = prune(nn.Sequential(nn.Linear(3, 64), nn.ELU(), nn.Linear(64, 2)), 0.5)
         >>> folder = tempfile.mkdtemp()
         >>> export_policy(actor, folder, low=-2.0, high=2.0)
         >>> load(folder)
         Policy(obs_dim=3, action_dim=2)
     """
-    modules = list(_flat(actor))
-    if modules and isinstance(modules[-1], nn.Tanh):
-        modules.pop()
-    layers: list[Linear] = []
-    for before, module in zip([None, *modules], modules, strict=False):
-        if isinstance(module, nn.Linear):
-            layers.append(_linear(module))
-        elif isinstance(module, nn.ReLU) and isinstance(before, nn.Linear):
-            layers[-1] = layers[-1]._replace(relu=True)
-        else:
-            raise ValueError(
-                f"this actor cannot be exported: it holds {type(module).__name__} where nn.Linear, "
-                "or nn.ReLU after it, should be; pass those layers as an nn.Sequential"
-            )
-    if not layers:
-        raise ValueError("this actor cannot be exported: it has no linear layer")
-    inputs, outputs = layers[0].inputs, layers[-1].outputs
+    if actions not in ("squash", "clip", "argmax"):
+        raise ValueError(f"actions must be 'squash', 'clip' or 'argmax': got {actions!r}")
+    layers = layers_of(actor)
+    inputs, outputs = sizes_of(layers)
+    squashed = actions == "squash" and is_activation(layers[-1], "tanh")
+    layers = layers[:-1] if squashed else layers
+    end: End
+    if actions == "argmax":
+        end = choice(outputs)
+    else:
+        bounds = _bounds(low, high, outputs)  # without a bound, an entry is not clipped
+        end = Squash(*bounds) if actions == "squash" else Clip(*bounds)
+    write_policy(
+        [as_it_comes(inputs), *layers, end],
+        out_dir,
+        Original(lambda obs: _act(actor, end, squashed, obs), type(actor).__name__),
+        Export(contract or Contract(), key, tolerance),
+        moments=None if observations is None else Moments.of("observations", observations),
+    )
+
+
+def sizes_of(layers: list[Layer]) -> tuple[int, int]:
+    """Return how many numbers the first linear layer takes, and how many the last gives.
+
+    Raises:
+        CannotExport: there is none.
+    """
+    linear = [layer for layer in layers if isinstance(layer, Linear)]
+    if not linear:
+        raise CannotExport("it has no linear layer")
+    return linear[0].inputs, linear[-1].outputs
+
+
+def as_it_comes(obs_dim: int) -> Normalise:
+    """Return the layer that leaves observations as they are."""
+    return Normalise(np.zeros(obs_dim, np.float32), np.ones(obs_dim, np.float32))
+
+
+def choice(*sizes: int, scalar: bool = True) -> Choose:
+    """Return the layer that numbers the largest of each row of scores, from 0."""
+    return Choose(np.array(sizes, np.int32), np.zeros(len(sizes), np.int32), scalar)
+
+
+def _bounds(low: Bound, high: Bound, outputs: int) -> list[np.ndarray]:
     try:
-        bounds = [np.broadcast_to(np.asarray(bound, np.float32), outputs) for bound in (low, high)]
+        ends = [np.broadcast_to(np.asarray(bound, np.float32), outputs) for bound in (low, high)]
     except ValueError:
         raise ValueError(f"low and high must be one number, or {outputs} each") from None
-    as_it_comes = Normalise(np.zeros(inputs, np.float32), np.ones(inputs, np.float32))
-    written: list[Layer] = [as_it_comes, *layers, Squash(*bounds)]
-    write_policy(written, out_dir, _original(actor, bounds), Export())
+    return [np.clip(end, -GREATEST, GREATEST).astype(np.float32) for end in ends]
 
 
-def _flat(module: nn.Module) -> Iterator[nn.Module]:
-    """Every layer of nested sequences, in order."""
-    if isinstance(module, nn.Sequential):
-        for child in module:
-            yield from _flat(child)
-    else:
-        yield module
-
-
-def _linear(layer: nn.Linear) -> Linear:
-    """Store a layer in the fewest bytes; a weight of zero need not be stored, pruned or not."""
-    weight = layer.masked_weight() if isinstance(layer, Pruned) else layer.weight
-    value = _array(weight).T
-    bias = np.zeros(layer.out_features, np.float32) if layer.bias is None else _array(layer.bias)
-    stored = smallest(value, value != 0)
-    return Linear(stored, bias, layer.in_features, layer.out_features, relu=False)
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(tensor.detach().float().cpu().numpy())
-
-
-def _original(actor: nn.Module, bounds: Any) -> Original:
-    """The module's own action, brought to the bounds."""
-    low, high = bounds
-
-    def act(obs: np.ndarray) -> np.ndarray:
+def _act(actor: nn.Module, end: End, squashed: bool, obs: np.ndarray) -> np.ndarray:
+    """The module's own action, as in evaluation."""
+    parameter = next(actor.parameters())
+    training = {module: module.training for module in actor.modules()}
+    actor.eval()
+    try:
         with torch.no_grad():
-            out = actor(torch.as_tensor(obs)).numpy()
-        unit = out if isinstance(list(_flat(actor))[-1], nn.Tanh) else np.tanh(out)
-        return (low + high) / 2 + (high - low) / 2 * unit
-
-    return Original(act, type(actor).__name__)
+            out = actor(torch.as_tensor(obs).to(parameter)).float().cpu().numpy()
+    finally:
+        for module, was in training.items():
+            module.training = was
+    if isinstance(end, Choose):
+        return out.argmax(axis=-1)
+    if isinstance(end, Clip):
+        return np.clip(out, end.low, end.high)
+    unit = out if squashed else np.tanh(out)
+    return end.centre + end.half * unit

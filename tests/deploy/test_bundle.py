@@ -116,8 +116,8 @@ def test_golden_pairs_lie_where_training_data_lay_and_hold_the_original_s_action
     np.testing.assert_allclose(golden["actions"], by_hand(observations), atol=1e-5)
     assert 0 <= golden["parity_error"] < 1e-5
     assert (golden["drawn_from"], golden["compared_with"]) == ("replay", "by hand")
-    again, _ = draw(3, MOMENTS, KNOWN.observation_low, [1.0, 1.0, None])
-    np.testing.assert_array_equal(again, observations)
+    again, _ = draw(3, MOMENTS, KNOWN.observation_low, [1.0, 1.0, None], 64)
+    np.testing.assert_array_equal(again[:16], observations)
 
 
 def test_without_training_data_that_is_said(tmp_path):

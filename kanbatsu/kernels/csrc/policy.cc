@@ -17,6 +17,14 @@ enum Operation : std::int32_t {
   kPacked,     // x W + second, with the values of W in first
   kGrouped,    // the same
   kSquash,     // first + second * tanh(x)
+  kActivate,   // the function that `relu` numbers, with the parameter epsilon
+  kClip,       // between first and second
+  kChoose,     // the number of the largest of each `starts[i]` scores, of `groups` rows
+};
+
+// The order of FUNCTIONS in kanbatsu/deploy/functions.py.
+enum Function : std::int32_t {
+  kRelu, kLeakyRelu, kElu, kGelu, kGeluTanh, kSilu, kTanh, kSigmoid, kSoftplus
 };
 
 // One step, as kanbatsu/deploy/native.py lays it out too; a step leaves unset what it has no use for.
@@ -119,6 +127,62 @@ void layer_norm(const Step& step, float* x, Index lanes) {
   }
 }
 
+inline float sigmoid(float v) { return 0.5f * (1.0f + std::tanh(0.5f * v)); }
+
+// Apply f to every number in place.
+template <class F>
+void each(float* x, Index length, const F& f) {
+  for (Index i = 0; i < length; ++i) x[i] = f(x[i]);
+}
+
+void activate(const Step& step, float* x, Index length) {
+  const float alpha = step.epsilon;
+  switch (step.relu) {
+    case kRelu: return each(x, length, [](float v) { return v < 0.0f ? 0.0f : v; });
+    case kLeakyRelu: return each(x, length, [=](float v) { return v < 0.0f ? alpha * v : v; });
+    case kElu:
+      return each(x, length, [=](float v) { return v < 0.0f ? alpha * std::expm1(v) : v; });
+    case kGelu:
+      return each(x, length,
+                  [](float v) { return 0.5f * v * (1.0f + std::erf(v * 0.70710678f)); });
+    case kGeluTanh:
+      return each(x, length, [](float v) {
+        return 0.5f * v * (1.0f + std::tanh(0.79788456f * (v + 0.044715f * v * v * v)));
+      });
+    case kSilu: return each(x, length, [](float v) { return v * sigmoid(v); });
+    case kTanh: return each(x, length, [](float v) { return std::tanh(v); });
+    case kSigmoid: return each(x, length, sigmoid);
+    case kSoftplus:
+      return each(x, length, [](float v) {
+        return (v > 0.0f ? v : 0.0f) + std::log1p(std::exp(-std::fabs(v)));
+      });
+  }
+}
+
+// A number that is none stays none.
+void clip(const Step& step, float* x, Index lanes) {
+  for (Index i = 0; i < step.outputs; ++i) {
+    const float low = step.first[i], high = step.second[i];
+    each(x + i * lanes, lanes, [=](float v) { return v < low ? low : v > high ? high : v; });
+  }
+}
+
+// Of equal scores the first; of numbers that are none, the first of these, as numpy does.
+void choose(const Step& step, float* x, Index lanes) {
+  for (Index b = 0; b < lanes; ++b) {
+    Index first = 0;
+    for (Index choice = 0; choice < step.groups; ++choice) {
+      Index best = 0;
+      for (Index k = 1; k < step.starts[choice]; ++k) {
+        const float score = x[(first + k) * lanes + b], top = x[(first + best) * lanes + b];
+        if (score > top || (score != score && top == top)) best = k;
+      }
+      first += step.starts[choice];
+      x[choice * lanes + b] = static_cast<float>(best);
+    }
+  }
+}
+
 // y = relu(x W + bias), where wanted.
 void multiply(const Step& step, const float* x, float* y, Index lanes, float* tile) {
   const Finish finish{step.second, step.relu != 0};
@@ -166,6 +230,9 @@ const float* forward(const Step* steps, Index count, Index lanes, float* x, floa
           x[i] = step->first[i / lanes] + step->second[i / lanes] * std::tanh(x[i]);
         }
         break;
+      case kActivate: activate(*step, x, length); break;
+      case kClip: clip(*step, x, lanes); break;
+      case kChoose: choose(*step, x, lanes); break;
       default:
         multiply(*step, x, y, lanes, tile);
         std::swap(x, y);
@@ -189,6 +256,9 @@ Index kanbatsu_policy_check(const Step* steps, Index count) {
   }
   return -1;
 }
+
+// How many operations a step may have: kernels of before kActivate have no such function.
+Index kanbatsu_policy_operations() { return kChoose + 1; }
 
 // Actions [batch, action_dim] of observations [batch, obs_dim]; 0, or 1 without enough memory.
 int kanbatsu_policy_run(const Step* steps, Index count, const float* obs, float* actions,

@@ -1,0 +1,183 @@
+"""What a Stable-Baselines3 model computes: normaliser, layers and end of its greedy policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Space
+from stable_baselines3.common.distributions import (
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+    MultiCategoricalDistribution,
+    StateDependentNoiseDistribution,
+)
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
+from torch import nn
+
+from kanbatsu.deploy.contract import Moments
+from kanbatsu.deploy.entry import GREATEST
+from kanbatsu.deploy.layers import Clip, End, Layer, Normalise, Squash
+from kanbatsu.torch.deploy import as_it_comes, choice
+from kanbatsu.torch.graph import is_activation, layers_of
+
+CHOICES = (CategoricalDistribution, MultiCategoricalDistribution)
+FEWEST_SEEN = 2
+"""Observations from which on there are moments of the training data."""
+
+
+def boxes_of(space: Space) -> Mapping[str, Box]:
+    """Return the boxes of an observation by name, in the order in which they are laid end to end.
+
+    Raises:
+        ValueError: there is something else than boxes of numbers.
+
+    Example:
+        >>> list(boxes_of(Dict({"b": Box(0, 1, (2,)), "a": Box(0, 1, (3,))})))
+        ['b', 'a']
+    """
+    boxes: Any = space.spaces if isinstance(space, Dict) else {"": space}
+    for name, box in boxes.items():
+        where = f"the observation {name!r}" if name else "the observation"
+        if not isinstance(box, Box):
+            raise ValueError(
+                f"{where} is {box}: a policy for the small runtime observes boxes of numbers, or a "
+                "dictionary of them"
+            )
+        if is_image_space(box):
+            raise ValueError(f"{where} is an image: policies with convolutions cannot be exported")
+    return boxes
+
+
+def begin_of(boxes: Mapping[str, Box], normaliser: Any) -> list[Layer]:
+    """Return the layers that normalise, as a `VecNormalize` does; its statistics are frozen.
+
+    Args:
+        boxes: observations by name.
+        normaliser: the `VecNormalize`, or None.
+    """
+    sizes = {name: math.prod(box.shape) for name, box in boxes.items()}
+    if normaliser is None or not normaliser.norm_obs:
+        return [as_it_comes(sum(sizes.values()))]
+    means, scales, ends = [], [], []
+    for name, size in sizes.items():
+        statistics: Any = (
+            normaliser.obs_rms[name] if name in (normaliser.norm_obs_keys or ()) else None
+        )
+        statistics = normaliser.obs_rms if name == "" else statistics
+        plain = statistics is None
+        means.append(np.zeros(size) if plain else np.ravel(statistics.mean))
+        variance = np.ones(size) if plain else np.ravel(statistics.var) + normaliser.epsilon
+        scales.append(np.sqrt(variance))
+        ends.append(np.full(size, GREATEST if plain else normaliser.clip_obs))
+    mean, scale, end = (np.concatenate(x).astype(np.float32) for x in (means, scales, ends))
+    return [Normalise(mean, scale), Clip(-end, end)]
+
+
+def body_of(model: Any) -> tuple[list[Layer], End]:
+    """Return the layers of a model's greedy policy, and its end.
+
+    SAC, TQC and whatever has `actor.latent_pi` and `actor.mu`; TD3 and DDPG, with `actor.mu` alone;
+    DQN, with `q_net`; PPO, A2C and whatever has `mlp_extractor` and `action_net`.
+
+    Raises:
+        ValueError: for another model.
+    """
+    policy, space = model.policy, model.action_space
+    if hasattr(policy, "lstm_actor"):
+        raise _refused(model, "it remembers, and a policy of the small runtime holds no state")
+    if hasattr(policy, "actor") and policy.actor is not None:
+        actor = policy.actor
+        _refuse_extractor(model, actor.features_extractor)
+        both = (actor.latent_pi, actor.mu) if hasattr(actor, "latent_pi") else (actor.mu,)
+        layers = layers_of(nn.Sequential(*both))
+        layers = layers[:-1] if is_activation(layers[-1], "tanh") else layers
+        return layers, Squash(*_bounds(space))
+    if hasattr(policy, "q_net"):
+        _refuse_extractor(model, policy.q_net.features_extractor)
+        return layers_of(policy.q_net.q_net), choice(int(space.n))
+    if hasattr(policy, "action_net") and hasattr(policy, "mlp_extractor"):
+        _refuse_extractor(model, policy.pi_features_extractor)
+        layers = layers_of(nn.Sequential(policy.mlp_extractor.policy_net, policy.action_net))
+        return layers, _end_of(model)
+    raise _refused(model, "it has neither an actor nor action values that are understood")
+
+
+def _end_of(model: Any) -> End:
+    """The end of an actor-critic policy, by its distribution."""
+    space, distribution = model.action_space, model.policy.action_dist
+    if isinstance(distribution, CHOICES) and isinstance(space, Discrete):
+        return choice(int(space.n))
+    if isinstance(distribution, CHOICES) and isinstance(space, MultiDiscrete):
+        return choice(*(int(n) for n in np.ravel(space.nvec)), scalar=False)
+    if isinstance(distribution, DiagGaussianDistribution):
+        return Clip(*_bounds(space))
+    if isinstance(distribution, StateDependentNoiseDistribution):
+        ends = _bounds(space)
+        return Squash(*ends) if model.policy.squash_output else Clip(*ends)
+    raise _refused(model, f"its actions are drawn from a {type(distribution).__name__}")
+
+
+def _bounds(space: Any) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(space, Box) or len(space.shape) != 1:
+        raise ValueError(f"actions must be a vector of numbers, or choices: they are {space}")
+    return tuple(  # type: ignore[return-value]
+        np.clip(end.astype(np.float32), -GREATEST, GREATEST).astype(np.float32)
+        for end in (space.low, space.high)
+    )
+
+
+def _refuse_extractor(model: Any, extractor: Any) -> None:
+    inner = extractor.extractors.values() if isinstance(extractor, CombinedExtractor) else ()
+    plain = isinstance(extractor, FlattenExtractor) or (
+        isinstance(extractor, CombinedExtractor) and all(isinstance(x, nn.Flatten) for x in inner)
+    )
+    if not plain:
+        raise _refused(
+            model, f"its observations pass a feature extractor, {type(extractor).__name__}"
+        )
+
+
+def _refused(model: Any, why: str) -> ValueError:
+    return ValueError(
+        f"{type(model).__name__} cannot be exported: {why}. PPO, A2C, DQN, SAC, TD3, DDPG and TQC "
+        "with MlpPolicy or MultiInputPolicy can; kanbatsu.torch.deploy.export_policy takes modules"
+    )
+
+
+def moments_of(model: Any, boxes: Mapping[str, Box], normaliser: Any) -> Moments | None:
+    """Return the moments of what a model was trained on: of its replay, or of its normaliser.
+
+    Args:
+        model: the model, trained or not.
+        boxes: observations by name.
+        normaliser: the `VecNormalize`, or None.
+    """
+    replay = getattr(model, "replay_buffer", None)
+    if replay is not None and replay.size() >= FEWEST_SEEN:
+        stored: Any = replay.observations
+        arrays = stored.values() if isinstance(stored, dict) else [stored]
+        flat = [np.asarray(a[: replay.size()]) for a in arrays]
+        rows = [array.reshape(array.shape[0] * array.shape[1], -1) for array in flat]
+        return Moments.of("replay", np.concatenate(rows, axis=-1))
+    if normaliser is not None and normaliser.norm_obs:
+        statistics: Any = normaliser.obs_rms
+        tables = [statistics[name] for name in boxes] if isinstance(statistics, dict) else None
+        if isinstance(statistics, dict) and set(statistics) != set(boxes):
+            return None
+        tables = tables or [statistics]
+        if tables[0].count >= FEWEST_SEEN:
+            mean = np.concatenate([np.ravel(table.mean) for table in tables])
+            variance = np.concatenate([np.ravel(table.var) for table in tables])
+            return Moments("normaliser", float(tables[0].count), mean, np.sqrt(variance))
+        return None
+    rollout = getattr(model, "rollout_buffer", None)
+    if rollout is None or not rollout.full:
+        return None
+    stored = rollout.observations
+    arrays = list(stored.values()) if isinstance(stored, dict) else [stored]
+    steps = rollout.buffer_size * rollout.n_envs
+    return Moments.of("rollout", np.concatenate([a.reshape(steps, -1) for a in arrays], axis=-1))

@@ -1,0 +1,233 @@
+"""The layers of a torch module, read from its graph: what `kanbatsu.torch.deploy` can export."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from kanbatsu.deploy.layers import Activate, Add, Clip, Layer, LayerNorm, Linear, Remember
+from kanbatsu.deploy.network import smallest
+from kanbatsu.torch.pruned import Pruned
+
+KNOWN = (
+    "nn.Linear (pruned or not), nn.LayerNorm, nn.ReLU, LeakyReLU, ELU, GELU, SiLU, Tanh, Sigmoid, "
+    "Softplus, Hardtanh, Identity, Dropout and Flatten, and sums of a branch with what went into it"
+)
+PASSED = (nn.Identity, nn.Dropout, nn.Flatten)
+"""Modules that change nothing of a vector when nothing is trained."""
+FUNCTIONS: Mapping[Any, str] = {
+    torch.relu: "relu",
+    functional.relu: "relu",
+    functional.leaky_relu: "leaky_relu",
+    functional.elu: "elu",
+    functional.gelu: "gelu",
+    functional.silu: "silu",
+    torch.tanh: "tanh",
+    functional.tanh: "tanh",
+    torch.sigmoid: "sigmoid",
+    functional.sigmoid: "sigmoid",
+    functional.softplus: "softplus",
+    "relu": "relu",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+}
+"""Functions, and methods by name, that a forward may call."""
+SUMS = (operator.add, operator.iadd, torch.add, "add")
+PARAMETERS = {"leaky_relu": ("negative_slope", 0.01), "elu": ("alpha", 1.0)}
+
+
+class CannotExport(ValueError):
+    """A module that the small runtime cannot compute."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"this actor cannot be exported: {what}. What can be: {KNOWN}")
+
+
+def is_activation(layer: Layer, function: str) -> bool:
+    """Return whether a layer is one activation.
+
+    Example:
+        >>> is_activation(Activate("tanh", 1.0), "tanh")
+        True
+    """
+    return isinstance(layer, Activate) and layer.function == function
+
+
+class _Tracer(fx.Tracer):
+    """Looks into sequences and modules of the user's, and not into layers."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, nn.Sequential):
+            return False
+        return isinstance(m, nn.Linear) or m.__module__.startswith("torch.nn")
+
+
+def layers_of(module: nn.Module) -> list[Layer]:
+    """Read the layers of a module, in order.
+
+    Args:
+        module: a module of one tensor `[batch, inputs]`.
+
+    Raises:
+        CannotExport: it computes something else than the layers of a policy can.
+
+    Example:
+        >>> [type(layer).__name__ for layer in layers_of(nn.Sequential(nn.Linear(3, 8), nn.ELU()))]
+        ['Linear', 'Activate']
+    """
+    try:
+        graph = _Tracer().trace(module)
+    except Exception as error:  # whatever a forward of the user's does with what is no tensor
+        raise CannotExport(f"its forward cannot be traced ({error})") from error
+    walk = _Walk(dict(module.named_modules()))
+    for node in graph.nodes:
+        walk.step(node)
+    return walk.layers
+
+
+class _Walk:
+    """Goes along a graph that is a chain with branches that are added again, one at a time."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self.layers: list[Layer] = []
+        self._modules = modules
+        self._now: fx.Node | None = None
+        self._kept: fx.Node | None = None
+        self._same: dict[fx.Node, fx.Node] = {}
+
+    def step(self, node: fx.Node) -> None:
+        """Take one node in."""
+        if node.op == "output":
+            if self._named(node.args[0]) is not self._now:
+                raise CannotExport("its output is not one tensor, the last that is computed")
+            return
+        if node.op == "placeholder":
+            if self._now is not None:
+                if node.users:
+                    raise CannotExport("its forward takes more than one input")
+                return
+        else:
+            self._compute(node)
+        self._now = self._named(node)
+        if len(node.users) > 1:
+            if self._kept is not None:
+                raise CannotExport("a branch begins inside of another")
+            self._kept = self._now
+            self.layers.append(Remember())
+
+    def _named(self, value: Any) -> Any:
+        return self._same.get(value, value) if isinstance(value, fx.Node) else value
+
+    def _compute(self, node: fx.Node) -> None:
+        inputs = [self._named(value) for value in node.args if isinstance(value, fx.Node)]
+        adds = node.target in SUMS and not node.kwargs
+        if adds and len(inputs) == 2 and set(inputs) == {self._now, self._kept}:
+            self.layers.append(Add())
+            self._kept = None
+            return
+        if inputs != [self._now]:
+            raise CannotExport(f"{node.target} reads something else than what came before it")
+        if node.op == "call_module":
+            added = self._module(self._modules[str(node.target)])
+        else:
+            added = self._function(node)
+        if added is None:
+            self._same[node] = inputs[0]
+        else:
+            self._append(added)
+
+    def _append(self, layer: Layer) -> None:
+        last = self.layers[-1] if self.layers else None
+        if isinstance(last, Linear) and not last.relu and is_activation(layer, "relu"):
+            self.layers[-1] = last._replace(relu=True)
+        else:
+            self.layers.append(layer)
+
+    def _module(self, module: nn.Module) -> Layer | None:
+        if isinstance(module, nn.Linear):
+            return _linear(module)
+        if isinstance(module, nn.LayerNorm):
+            return _norm(module)
+        if isinstance(module, nn.Hardtanh):
+            width = self._width()
+            ends = (np.full(width, end, np.float32) for end in (module.min_val, module.max_val))
+            return Clip(*ends)
+        for kind, make in ACTIVATIONS.items():
+            if type(module) is kind:
+                return make(module)
+        if isinstance(module, PASSED):
+            return None
+        raise CannotExport(f"it holds {type(module).__name__}")
+
+    def _function(self, node: fx.Node) -> Layer | None:
+        if node.target in (torch.flatten, "flatten"):
+            return None
+        name = FUNCTIONS.get(node.target)
+        if name is None:
+            what = getattr(node.target, "__name__", node.target)
+            raise CannotExport(f"its forward calls {what}")
+        settings = dict(node.kwargs)
+        alpha = 1.0
+        if name in PARAMETERS:
+            parameter, default = PARAMETERS[name]
+            given = node.args[1] if len(node.args) > 1 else settings.pop(parameter, default)
+            alpha = float(given)  # type: ignore[arg-type]
+        if name == "gelu" and settings.pop("approximate", "none") == "tanh":
+            name = "gelu_tanh"
+        settings.pop("inplace", None)
+        if settings or len(node.args) > 1 + (name in PARAMETERS):
+            raise CannotExport(f"its forward calls {name} with {settings or node.args[1:]}")
+        return Activate(name, alpha)
+
+    def _width(self) -> int:
+        widths = [layer.outputs for layer in self.layers if isinstance(layer, Linear)]
+        if not widths:
+            raise CannotExport("it clips before its first linear layer")
+        return widths[-1]
+
+
+def _softplus(module: Any) -> Layer:
+    if module.beta != 1:
+        raise CannotExport(f"it holds Softplus with beta={module.beta}, and 1 is known")
+    return Activate("softplus", 1.0)
+
+
+ACTIVATIONS: Mapping[type, Callable[[Any], Layer]] = {
+    nn.ReLU: lambda m: Activate("relu", 1.0),
+    nn.LeakyReLU: lambda m: Activate("leaky_relu", float(m.negative_slope)),
+    nn.ELU: lambda m: Activate("elu", float(m.alpha)),
+    nn.GELU: lambda m: Activate("gelu_tanh" if m.approximate == "tanh" else "gelu", 1.0),
+    nn.SiLU: lambda m: Activate("silu", 1.0),
+    nn.Tanh: lambda m: Activate("tanh", 1.0),
+    nn.Sigmoid: lambda m: Activate("sigmoid", 1.0),
+    nn.Softplus: _softplus,
+}
+
+
+def _linear(layer: nn.Linear) -> Linear:
+    """Store a layer in the fewest bytes; a weight of zero need not be stored, pruned or not."""
+    weight = layer.masked_weight() if isinstance(layer, Pruned) else layer.weight
+    value = to_numpy(weight).T
+    bias = np.zeros(layer.out_features, np.float32) if layer.bias is None else to_numpy(layer.bias)
+    stored = smallest(value, value != 0)
+    return Linear(stored, bias, int(layer.in_features), int(layer.out_features), relu=False)
+
+
+def _norm(layer: nn.LayerNorm) -> LayerNorm:
+    if len(layer.normalized_shape) != 1:
+        raise CannotExport("it holds LayerNorm over more than the features")
+    width = layer.normalized_shape[0]
+    scale = np.ones(width, np.float32) if layer.weight is None else to_numpy(layer.weight)
+    shift = np.zeros(width, np.float32) if layer.bias is None else to_numpy(layer.bias)
+    return LayerNorm(scale, shift, float(layer.eps))
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """Return a tensor as float32 on the host."""
+    return np.ascontiguousarray(tensor.detach().float().cpu().numpy())
