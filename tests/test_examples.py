@@ -46,6 +46,7 @@ def test_every_example_is_tested():
         "10_robotics.toml",
         "11_process_control.py",
         "11_process_control.toml",
+        "12_purejaxrl_style.py",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Flax models, linen or nnx: products with the kept weights only, and probes."""
+"""Flax models, linen or nnx: modules that prune themselves, products with kept weights, probes."""
 
 try:
     import flax as _  # noqa: F401
@@ -9,7 +9,8 @@ except ModuleNotFoundError as error:
         "kanbatsu.flax needs Flax: pip install 'kanbatsu[flax]'", name="flax"
     ) from error
 
+from kanbatsu.flax.masked import masks, pruned
 from kanbatsu.flax.packing import pack_nnx, packed
 from kanbatsu.flax.probing import probe
 
-__all__ = ["pack_nnx", "packed", "probe"]
+__all__ = ["masks", "pack_nnx", "packed", "probe", "pruned"]
