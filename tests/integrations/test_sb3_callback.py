@@ -10,10 +10,11 @@ from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import HumanOutputFormat, KVWriter, Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 from kanbatsu.integrations.sb3 import ProbeCallback, prune_policy
-from kanbatsu.integrations.sb3.health import health
+from kanbatsu.integrations.sb3.health import MEASURES, health
 from kanbatsu.torch import masks
 
 NAMES = {"dormant_0.1", "dormant_0.025", "srank", "gradient_norm", "weight_norm", "feature_norm"}
@@ -37,7 +38,9 @@ class Recorder(KVWriter):
 
 def make(algorithm, **settings):
     env = "CartPole-v1" if algorithm is DQN else "Pendulum-v1"
-    if algorithm is PPO:
+    if algorithm is A2C:
+        settings = {"n_steps": 16} | settings
+    elif algorithm is PPO:
         settings = {"n_steps": 16, "n_epochs": 1, "batch_size": 16} | settings
     else:
         settings = {"learning_starts": 20, "buffer_size": 200, "batch_size": 16} | settings
@@ -70,9 +73,9 @@ def test_training_does_not_notice(algorithm):
             assert excluded[f"probes/{network}/{name}"] == (("stdout",) if "/" in name else ("",))
 
 
-@pytest.mark.parametrize("algorithm", [SAC, TD3, DDPG, PPO, DQN])
+@pytest.mark.parametrize("algorithm", [SAC, TD3, DDPG, PPO, A2C, DQN])
 def test_gradients_are_those_that_the_optimizer_is_given(algorithm, monkeypatch):
-    settings = {PPO: {"learning_rate": 0.0}, SAC: {"ent_coef": 0.2}}
+    settings = {PPO: {"learning_rate": 0.0}, A2C: {"learning_rate": 0.0}, SAC: {"ent_coef": 0.2}}
     model = prune_policy(make(algorithm, **settings.get(algorithm, {}))).learn(64)
     policy, norms = model.policy, {}
 
@@ -82,7 +85,7 @@ def test_gradients_are_those_that_the_optimizer_is_given(algorithm, monkeypatch)
         "torch.distributions.normal._standard_normal",
         lambda shape, dtype, device: torch.zeros(shape, dtype=dtype, device=device),
     )
-    if algorithm is PPO:
+    if algorithm in (PPO, A2C):
         batch = next(model.rollout_buffer.get(16))
         shared, hidden = policy, policy.mlp_extractor
         actor = [*hidden.policy_net.parameters(), *policy.action_net.parameters(), policy.log_std]
@@ -105,7 +108,7 @@ def test_gradients_are_those_that_the_optimizer_is_given(algorithm, monkeypatch)
     else:
         monkeypatch.setattr(policy.actor.optimizer, "step", lambda: record(actor=actor))
         monkeypatch.setattr(policy.critic.optimizer, "step", lambda: record(critic=critic))
-    model.train() if algorithm is PPO else model.train(1, 16)
+    model.train() if algorithm in (PPO, A2C) else model.train(1, 16)
     for name, of_network in found.items():
         assert of_network["gradient_norm"] == pytest.approx(norms[name], rel=1e-4)
         assert norms[name] > 1e-4
@@ -151,11 +154,17 @@ def test_several_normalised_environments_and_gsde(tmp_path):
     assert masks(loaded.policy).keys() == masks(model.policy).keys()
 
 
-def test_what_it_cannot_watch_is_refused_before_it_learns():
+class Bandit(OnPolicyAlgorithm):
+    """An algorithm that nobody here knows."""
+
+
+def test_what_it_cannot_watch_is_refused_before_it_learns(monkeypatch):
     model = A2C("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [4]}, device="cpu")
-    with pytest.raises(
-        ValueError, match="A2C is none of Stable-Baselines3's SAC, TD3, DDPG, PPO and DQN"
-    ):
+    monkeypatch.delitem(MEASURES, "A2C")
+    with pytest.raises(ValueError, match="the losses of A2C are not known here, only those of SAC"):
+        model.learn(8, callback=ProbeCallback())
+    model.__class__ = Bandit
+    with pytest.raises(ValueError, match=r"Bandit is none of stable_baselines3's SAC, TD3, PPO"):
         model.learn(8, callback=ProbeCallback())
     assert model.num_timesteps == 0
     with pytest.raises(ValueError, match="every and batch must be at least 1: got 0"):

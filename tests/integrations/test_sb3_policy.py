@@ -8,21 +8,27 @@ import pytest
 import torch
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
 import kanbatsu.torch
 from kanbatsu.integrations.sb3 import prune_policy
 
-ALGORITHMS = (SAC, TD3, DDPG, PPO, DQN)
+ALGORITHMS = (SAC, TD3, DDPG, PPO, A2C, DQN)
 OFF_POLICY = {"learning_starts": 10, "buffer_size": 200}
-ON_POLICY = {"n_steps": 16, "n_epochs": 2}
+
+
+class Bandit(OnPolicyAlgorithm):
+    """An algorithm that nobody here knows."""
 
 
 def make(algorithm, policy="MlpPolicy", env=None, **settings):
     env = env or ("CartPole-v1" if algorithm is DQN else "Pendulum-v1")
-    more = ON_POLICY if algorithm is PPO else OFF_POLICY
+    more = OFF_POLICY | {"batch_size": 8}
+    if issubclass(algorithm, OnPolicyAlgorithm):
+        more = {"n_steps": 16} | ({"n_epochs": 2, "batch_size": 8} if algorithm is PPO else {})
     settings.setdefault("policy_kwargs", {"net_arch": [16, 16]})
-    return algorithm(policy, env, batch_size=8, seed=0, device="cpu", **more, **settings)
+    return algorithm(policy, env, seed=0, device="cpu", **more, **settings)
 
 
 def pruned(algorithm, compute="auto", **sparsities):
@@ -41,19 +47,21 @@ def computes(policy):
 
 
 def optimizers(model):
-    networks = [model.policy] if isinstance(model, PPO | DQN) else [model.actor, model.critic]
+    networks = [model.policy] if isinstance(model, PPO | A2C | DQN) else [model.actor, model.critic]
     return [network.optimizer for network in networks]
 
 
 def assert_exact_zeros(model):
     """Of every network: the pruned weights, and their moments in every optimizer."""
     state = {weight: of for each in optimizers(model) for weight, of in each.state.items()}
-    with_moments = 0
+    kinds, with_moments = ("exp_avg", "exp_avg_sq"), 0
+    if isinstance(model, A2C):  # whose optimizer is RMSprop
+        kinds = ("square_avg",)
     for path, mask in kanbatsu.torch.masks(model.policy).items():
         weight = model.policy.get_parameter(path)
         assert not weight[~mask].any()
         assert weight[mask].all()
-        for name in ("exp_avg", "exp_avg_sq") if weight in state else ():
+        for name in kinds if weight in state else ():
             assert not state[weight][name][~mask].any()
             with_moments += bool(state[weight][name][mask].any())
     assert with_moments
@@ -118,7 +126,7 @@ def test_zeros_stay_and_a_saved_model_goes_on_as_if_never_saved(algorithm, compu
     loaded.set_logger(model.logger)
     for each in (model, loaded):
         set_random_seed(1)
-        each.train() if algorithm is PPO else each.train(3, 8)
+        each.train() if algorithm in (PPO, A2C) else each.train(3, 8)
     assert equal(loaded.policy, model.policy)
     assert_exact_zeros(loaded)
     assert not equal(loaded.policy, algorithm.load(tmp_path / "model").policy)  # it has learned
@@ -199,7 +207,7 @@ def test_images_are_read_by_sparse_extractors_when_asked(algorithm, settings, tr
 @pytest.mark.parametrize(
     ("algorithm", "settings", "message"),
     [
-        (A2C, {}, r"a2c.A2C is none of Stable-Baselines3's SAC.* kanbatsu\.torch\.prune takes"),
+        (Bandit, {}, r"Bandit is none of stable_baselines3's SAC.* kanbatsu\.torch\.prune takes"),
         (SAC, {"actor": 1.0}, r"sparsity must lie in \[0, 1\): got 1.0"),
         (SAC, {"actor": -0.1}, r"sparsity must lie in \[0, 1\): got -0.1"),
         (SAC, {"critic": 0.9999}, "the highest sparsity that can be met"),
@@ -211,8 +219,8 @@ def test_images_are_read_by_sparse_extractors_when_asked(algorithm, settings, tr
     ],
 )
 def test_wrong_input_changes_nothing(algorithm, settings, message):
-    kwargs = {"policy_kwargs": {"net_arch": [16, 16]}, "device": "cpu"}
-    model = A2C("MlpPolicy", "Pendulum-v1", **kwargs) if algorithm is A2C else make(algorithm)
+    model = make(A2C if algorithm is Bandit else algorithm)
+    model.__class__ = algorithm
     before, built_by = copy.deepcopy(model.policy), model.policy_class
     with pytest.raises(ValueError, match=message):
         prune_policy(model, **settings)

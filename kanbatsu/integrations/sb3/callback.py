@@ -12,8 +12,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from kanbatsu.integrations.sb3.health import health
-from kanbatsu.integrations.sb3.networks import Networks
+from kanbatsu.integrations.sb3.health import health, measure_of
 
 
 class ProbeCallback(BaseCallback):
@@ -79,7 +78,7 @@ class ProbeCallback(BaseCallback):
         self._warned: set[str] = set()
 
     def _init_callback(self) -> None:
-        Networks.of(self.model)  # refuses another algorithm before it has learned for hours
+        measure_of(self.model)  # refuses another algorithm before it has learned for hours
 
     def _on_training_start(self) -> None:
         self._periods = self.num_timesteps // self.every

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from stable_baselines3 import DQN, PPO, SAC, TD3
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ContinuousCritic
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kanbatsu.integrations.sb3.networks import algorithm_of
 from kanbatsu.torch.probing import probe
 
 Health = dict[str, float]
@@ -26,7 +27,7 @@ def health(model: BaseAlgorithm, batch: Any) -> dict[str, Health]:
     """Measure the actor and the critic of a model; of several critics, the first.
 
     Args:
-        model: SAC, TD3, DDPG, PPO or DQN.
+        model: SAC, TD3, DDPG, PPO, A2C or DQN.
         batch: what `sample` of its replay buffer, or `get` of its rollout buffer, returns.
 
     Returns:
@@ -40,10 +41,22 @@ def health(model: BaseAlgorithm, batch: Any) -> dict[str, Health]:
         Haarnoja et al. 2018 (SAC), Fujimoto et al. 2018 (TD3), Lillicrap et al. 2016 (DDPG),
         Schulman et al. 2017 (PPO), Mnih et al. 2015 (DQN).
     """
-    for algorithm, measure in _MEASURES.items():
-        if isinstance(model, algorithm):
-            return measure(model, batch)
-    raise ValueError(f"the losses of {type(model).__name__} are not known here")
+    return measure_of(model)(model, batch)
+
+
+def measure_of(model: BaseAlgorithm) -> Callable[[Any, Any], dict[str, Health]]:
+    """Return what measures a model of this algorithm.
+
+    Raises:
+        ValueError: for an algorithm whose losses are not known here.
+    """
+    algorithm = algorithm_of(model)
+    if algorithm not in MEASURES:
+        raise ValueError(
+            f"the losses of {algorithm} are not known here, only those of {', '.join(MEASURES)}: "
+            "kanbatsu.torch.probe measures any module, with a loss of yours"
+        )
+    return MEASURES[algorithm]
 
 
 class View(nn.Module):
@@ -108,7 +121,7 @@ def _dqn(model: DQN, batch: Any) -> dict[str, Health]:
     return {"critic": probe(model.q_net, batch.observations, loss=loss)}
 
 
-def _ppo(model: PPO, batch: Any) -> dict[str, Health]:
+def _ppo(model: PPO | A2C, batch: Any) -> dict[str, Health]:
     """Measure actor and critic as an update begins, before any ratio is clipped."""
     policy, actions = model.policy, batch.actions
     if not model.action_space.shape:  # one of several actions, which the buffer holds as a float
@@ -146,12 +159,14 @@ def _ppo(model: PPO, batch: Any) -> dict[str, Health]:
     }
 
 
-_MEASURES: dict[type[BaseAlgorithm], Callable[[Any, Any], dict[str, Health]]] = {
-    SAC: _sac,
-    TD3: _td3,
-    DQN: _dqn,
-    PPO: _ppo,
+MEASURES: dict[str, Callable[[Any, Any], dict[str, Health]]] = {
+    "SAC": _sac,
+    "TD3": _td3,
+    "DQN": _dqn,
+    "PPO": _ppo,
+    "A2C": _ppo,  # whose gradient is that of PPO as an update begins, where all ratios are 1
 }
+"""What measures an algorithm's networks, by the algorithm."""
 
 
 def _first_critic(critic: ContinuousCritic, batch: Any, target: Tensor, scale: float) -> Health:

@@ -1,4 +1,4 @@
-"""Which modules of a Stable-Baselines3 model are its actor, its critic and their targets."""
+"""Which modules of a model of Stable-Baselines3 or sb3-contrib are actor, critic and targets."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
+
+ALGORITHMS = {
+    "stable_baselines3": ("SAC", "TD3", "PPO", "DQN", "A2C"),
+    "sb3_contrib": ("TQC", "CrossQ", "QRDQN", "TRPO", "RecurrentPPO", "MaskablePPO", "ARS"),
+}
+"""Algorithms whose networks are known, by library; DDPG is a TD3."""
 
 
 @dataclass(frozen=True)
@@ -29,26 +34,53 @@ class Networks:
             ValueError: for an algorithm or a policy that is not understood.
 
         Example:
+            >>> from stable_baselines3 import SAC
             >>> networks = Networks.of(SAC("MlpPolicy", "Pendulum-v1"))
             >>> list(networks.parts), list(networks.parts["actor"])
             (['actor', 'critic'], ['latent_pi', 'mu', 'log_std'])
         """
         policy: Any = model.policy
-        if isinstance(model, PPO):
-            return cls(_actor_critic(policy), ())
-        if isinstance(model, DQN):
-            return cls(_split(critic=policy.q_net), ((policy.q_net, policy.q_net_target),))
-        if isinstance(model, SAC | TD3):
-            followers = [(policy.critic, policy.critic_target)]
-            if isinstance(model, TD3):
-                followers.append((policy.actor, policy.actor_target))
-            return cls(_split(actor=policy.actor, critic=policy.critic), tuple(followers))
-        raise ValueError(
-            f"{type(model).__module__}.{type(model).__name__} is none of Stable-Baselines3's SAC, "
-            "TD3, DDPG, PPO and DQN. kanbatsu.torch.prune takes any torch module, such as "
-            "model.policy, whose target networks then follow; models of SBX go to "
-            "kanbatsu.integrations.sbx.prune_policy"
-        )
+        match algorithm_of(model):
+            case "PPO" | "A2C" | "TRPO" | "MaskablePPO" | "RecurrentPPO":
+                return cls(_actor_critic(policy), ())
+            case "DQN":
+                return cls(_split(critic=policy.q_net), ((policy.q_net, policy.q_net_target),))
+            case "QRDQN":
+                follower = (policy.quantile_net, policy.quantile_net_target)
+                return cls(_split(critic=policy.quantile_net), (follower,))
+            case "ARS":
+                return cls(_split(actor=policy), ())
+        # SAC, TD3, TQC and CrossQ; DDPG is a TD3, and CrossQ has no targets.
+        pairs = (("critic", "critic_target"), ("actor", "actor_target"))
+        followers = [
+            (getattr(policy, online), getattr(policy, target))
+            for online, target in pairs
+            if hasattr(policy, target)
+        ]
+        return cls(_split(actor=policy.actor, critic=policy.critic), tuple(followers))
+
+
+def algorithm_of(model: BaseAlgorithm) -> str:
+    """Say which known algorithm a model is, or is made from; sb3-contrib need not be installed.
+
+    Raises:
+        ValueError: for another one.
+
+    Example:
+        >>> from stable_baselines3 import DDPG
+        >>> algorithm_of(DDPG("MlpPolicy", "Pendulum-v1"))
+        'TD3'
+    """
+    for kind in type(model).__mro__:
+        if kind.__name__ in ALGORITHMS.get(kind.__module__.partition(".")[0], ()):
+            return kind.__name__
+    known = "; ".join(f"{library}'s {', '.join(names)}" for library, names in ALGORITHMS.items())
+    raise ValueError(
+        f"{type(model).__module__}.{type(model).__name__} is none of {known}. "
+        "kanbatsu.torch.prune takes any torch module, such as "
+        "model.policy, whose target networks then follow; models of SBX go to "
+        "kanbatsu.integrations.sbx.prune_policy"
+    )
 
 
 def _split(**networks: nn.Module) -> dict[str, nn.Module]:
@@ -63,7 +95,7 @@ def _split(**networks: nn.Module) -> dict[str, nn.Module]:
 
 
 def _actor_critic(policy: Any) -> dict[str, nn.Module]:
-    """Sort the layers of PPO's one policy."""
+    """Sort the layers of the one policy of PPO and its like; recurrent layers stay apart."""
     try:
         hidden = policy.mlp_extractor
         actor = nn.ModuleDict({"policy_net": hidden.policy_net})

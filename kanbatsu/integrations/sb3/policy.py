@@ -56,7 +56,7 @@ class PrunedPolicy:
 def prune_policy(
     model: Model,
     actor: float | None = None,
-    critic: float = DEFAULT,
+    critic: float | None = None,
     features: float = 0.0,
     *,
     seed: int = 0,
@@ -75,11 +75,14 @@ def prune_policy(
     own `load` keep the masks; the loaded model goes on learning with them.
 
     Args:
-        model: SAC, TD3, DDPG, PPO or DQN, before it has learned anything.
+        model: SAC, TD3, DDPG, PPO, A2C or DQN, or sb3-contrib's TQC, CrossQ, QR-DQN, TRPO,
+            RecurrentPPO, MaskablePPO or ARS, before it has learned anything.
         actor: share of the policy network's weights to remove, in [0, 1), 0.8 by default; 0 leaves
-            it dense. For PPO it is of `mlp_extractor.policy_net` and `action_net`; DQN has none.
-        critic: the same for the value network, all critics together. For PPO it is of
-            `mlp_extractor.value_net` and `value_net`, for DQN of `q_net`.
+            it dense. For PPO and its like it is of `mlp_extractor.policy_net` and `action_net`; DQN
+            and QR-DQN have none. Recurrent layers stay dense.
+        critic: the same for the value network, all critics together, 0.8 by default. For PPO and
+            its like it is of `mlp_extractor.value_net` and `value_net`, for DQN of `q_net`; ARS has
+            none.
         features: the same for the feature extractors (the CNN of a `CnnPolicy`), all together.
         seed: decides which weights go; a whole number below 2**32.
         distribution: how a sparsity is spread over layers: `uniform`, `er` or `erk`.
@@ -108,9 +111,11 @@ def prune_policy(
         (0.5, 134)
     """
     networks = Networks.of(model)
-    if actor is None:
-        actor = DEFAULT if "actor" in networks.parts else 0.0
-    sparsities = {"actor": actor, "critic": critic, "features": features}
+    given = {"actor": actor, "critic": critic, "features": features}
+    sparsities = {
+        name: (DEFAULT if name in networks.parts else 0.0) if share is None else share
+        for name, share in given.items()
+    }
     _check(model, networks, sparsities)
     wanted = {name: share for name, share in sparsities.items() if share}
     if not wanted:
