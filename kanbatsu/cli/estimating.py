@@ -24,6 +24,7 @@ from kanbatsu.cli.saying import (
 if TYPE_CHECKING:
     from kanbatsu.forecast.estimate import Estimate, Range
     from kanbatsu.forecast.pilot import Speeds
+    from kanbatsu.study.cost import Cost
     from kanbatsu.study.plan import Study
 
 
@@ -92,6 +93,8 @@ def estimate(words: list[str]) -> int:
             say(line)
         console.print(table(result.study, result.speeds), highlight=False)
         console.print(describe(result.estimate), highlight=False)
+        for line in charges(result.study.cost, result.estimate):
+            console.print(line, highlight=False)
         if given.json is not None:
             store(given.json, result)
         if result.obstacles:
@@ -100,6 +103,45 @@ def estimate(words: list[str]) -> int:
     if given.hours is not None and most > given.hours:
         console.print(f"It should fit into {given.hours:g} hours, but may take up to {most:.2g}.")
     return 0
+
+
+def charges(cost: Cost | None, whole: Estimate) -> list[str]:
+    """Say what a study costs by its own prices, a line each; nothing where it names none.
+
+    Example:
+        >>> from kanbatsu.forecast.estimate import Estimate, Range
+        >>> from kanbatsu.study.cost import Cost
+        >>> some = Range(1.0, 1.5, 2.0)
+        >>> for line in charges(
+        ...     Cost("JPY", core_hour=20.0, watts=60.0, kilowatt_hour=30.0, delay_hour=500.0),
+        ...     Estimate(6, 1200, 2, 1.0, some, some, some, some),
+        ... ): print(line)
+        energy      0.09 kWh  (0.06 to 0.12), by the watts of the plan
+        money       33 JPY  (22 to 44), by the prices of the plan
+        delay       750 JPY  (500 to 1,000)
+    """
+    if cost is None:
+        return []
+    from kanbatsu.files.tables import to_dict
+    from kanbatsu.report.cost import bill
+
+    bills = [bill(to_dict(cost), hours) for hours in whole.core_hours]
+    lines = []
+    energy = [each.kilowatt_hours for each in bills if each.kilowatt_hours is not None]
+    if energy:
+        low, expected, high = map(_number, energy)
+        lines.append(f"energy      {expected} kWh  ({low} to {high}), by the watts of the plan")
+    money = [each.money for each in bills if each.money is not None]
+    if money:
+        low, expected, high = map(_number, money)
+        currency = cost.currency
+        lines.append(
+            f"money       {expected} {currency}  ({low} to {high}), by the prices of the plan"
+        )
+    if cost.delay_hour:
+        low, expected, high = (_number(hours * cost.delay_hour) for hours in whole.hours)
+        lines.append(f"delay       {expected} {cost.currency}  ({low} to {high})")
+    return lines
 
 
 def table(study: Study, speeds: Speeds) -> Table:

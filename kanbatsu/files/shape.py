@@ -38,6 +38,7 @@ STUDY = {
     "control": Maybe(str),
     "decision": Maybe(dict),
     "command": Maybe(str),
+    "cost": Maybe(dict),
     "text": Maybe(
         Each({"question": Maybe(str), "note": Maybe(str), "arm": Maybe(Each(str))}),
     ),

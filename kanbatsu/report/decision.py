@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.report import effect as effects
+from kanbatsu.report.cost import value_per_year
 from kanbatsu.report.failures import Failures, failures
 from kanbatsu.report.flags import flags
 from kanbatsu.report.judge import Judged, amount, estimate, judge, number, scores
@@ -48,12 +49,15 @@ def verdict(study: StudyResults) -> dict[str, Any] | None:
     judged = [judge(arm, control, study.tasks, rule, len(arms)) for arm in arms]
     best = min(judged, key=lambda each: _place(each, rule))
     x, y = scores(best.arm, study.tasks), scores(control, study.tasks)
+    effect = _effect(best, x, y, rule)
+    worth = None if study.cost is None else value_per_year(study.cost, effect)
     return {
         "decision": best.decision,
         "arm": best.arm.name,
         "control": control.name,
         "rule": {**rule, "control": control.name, "arms": [arm.name for arm in arms]},
-        "effect": _effect(best, x, y, rule),
+        "effect": effect,
+        **({} if worth is None else {"value_per_year": worth}),
         "probability_of_improvement": estimate(best.improvement),
         "failures": {
             "arm": _failures(best.failures),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kanbatsu.report.cost import Prices, money
 from kanbatsu.report.judge import threshold_of
 from kanbatsu.report.language import Texts
 from kanbatsu.report.next_step import next_step, what_changes
@@ -49,6 +50,7 @@ def first_page(
     timing: Mapping[str, Any],
     t: Texts,
     titles: Mapping[str, str] | None = None,
+    prices: Prices | None = None,
 ) -> FirstPage:
     """Say a verdict to who decides.
 
@@ -58,16 +60,21 @@ def first_page(
         timing: `timing.json`, for what runs took.
         t: The texts.
         titles: Names of arms for readers, by their names in the study; may leave some out.
+        prices: The study's `[cost]`; nothing is said of money without it.
     """
     shown = {arm["name"]: arm["name"] for arm in summary["arms"]} | dict(titles or {})
     names = {side: shown.get(verdict[side], verdict[side]) for side in ("arm", "control")}
     join = t("list.sentences").join
     tasks = summary["tasks"]
     title, answer = t(f"decision.{verdict['decision']}", **names), _answer(verdict, names, t)
-    service = [*_networks(verdict, summary, names, t), *_time(verdict, timing, t)]
+    service = [
+        *_worth(verdict, prices or {}, t),
+        *_networks(verdict, summary, names, t),
+        *_time(verdict, timing, t),
+    ]
     score = _score(verdict, names, t)
     failures = _failures(verdict, names, tasks, t)
-    step = next_step(verdict, names, tasks, timing, t)
+    step = next_step(verdict, names, tasks, timing, t, prices)
     return FirstPage(
         decision=verdict["decision"],
         title=title,
@@ -110,6 +117,20 @@ def _score(verdict: Mapping[str, Any], names: Mapping[str, str], t: Texts) -> li
     difference = beside(effect["value"], effect["measure"], names["control"], t)
     kind = effect["measure"].partition("_")[0]
     return [t(f"first.score_{kind}", **names, difference=difference)]
+
+
+def _worth(verdict: Mapping[str, Any], prices: Prices, t: Texts) -> list[str]:
+    """Say what the difference is worth in a year, with its range, if that is known."""
+    worth = verdict.get("value_per_year")
+    if worth is None:
+        return []
+    value, low, high = (
+        money(amount, prices, t, "+") for amount in (worth["value"], *worth["interval"])
+    )
+    unit = money(prices["return_unit"], prices, t)
+    of = prices.get("per_year_of") or t("prices.episodes")
+    count = f"{prices['per_year']:,.0f}"
+    return [t("prices.per_year", value=value, low=low, high=high, count=count, of=of, unit=unit)]
 
 
 def _networks(

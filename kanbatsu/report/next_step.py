@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kanbatsu.report.cost import Bill, Prices, bill, money, on_gpu
 from kanbatsu.report.judge import threshold_of
 from kanbatsu.report.language import Texts
 from kanbatsu.report.plain import apart, lasting
@@ -20,6 +21,7 @@ def next_step(
     tasks: Sequence[str],
     timing: Mapping[str, Any],
     t: Texts,
+    prices: Prices | None = None,
 ) -> str:
     """Say what to do next, and what that takes.
 
@@ -29,6 +31,7 @@ def next_step(
         tasks: The study's.
         timing: `timing.json`: further runs are priced by what finished ones took.
         t: The texts.
+        prices: The study's `[cost]`; the time alone is named without it.
     """
     decision = verdict["decision"]
     if decision != "extend":
@@ -43,10 +46,14 @@ def next_step(
         return t("next.unknown")
     runs = f"{2 * further * len(tasks):,}"
     values = {"count": t.count("repetitions", further), "runs": runs}
-    price = _price(verdict, further * len(tasks), timing, t)
+    price = _price(verdict, further * len(tasks), timing, t, prices)
     if "too_few_seeds" in reasons:
         return t("next.too_few_seeds", **values, price=price)
-    return t("next.extend", **values, price=price)
+    step = t("next.extend", **values, price=price)
+    if prices is None or not prices.get("delay_hour"):
+        return step
+    delay = t("next.delay", money=money(prices["delay_hour"], prices, t))
+    return t("list.sentences").join([step, delay])
 
 
 def what_changes(verdict: Mapping[str, Any], names: Mapping[str, str], t: Texts) -> list[str]:
@@ -84,10 +91,21 @@ def what_changes(verdict: Mapping[str, Any], names: Mapping[str, str], t: Texts)
     return said or [t("change.more_runs")]
 
 
-def _price(verdict: Mapping[str, Any], each: int, timing: Mapping[str, Any], t: Texts) -> str:
+def _price(
+    verdict: Mapping[str, Any],
+    each: int,
+    timing: Mapping[str, Any],
+    t: Texts,
+    prices: Prices | None,
+) -> str:
     """Say what so many further runs of both arms take, as far as runs were timed."""
     arms = timing.get("arms") or {}
     seconds = [arms.get(verdict[side], {}).get("seconds") for side in ("arm", "control")]
     if None in seconds:
         return ""
-    return t("next.price", time=lasting(each * sum(seconds), t))
+    took = each * sum(seconds)
+    said = t("next.price", time=lasting(took, t))
+    taken = Bill(None, None) if prices is None else bill(prices, took / 3600, on_gpu(timing))
+    if prices is None or taken.money is None:
+        return said
+    return said + t("next.money", money=money(taken.money, prices, t))

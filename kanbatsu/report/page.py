@@ -78,7 +78,7 @@ def render(
     verdict = summary.get("verdict")
     matched = verdict["budget"]["matched"] if verdict else None
     summary = {**summary, "comparisons": agree.comparisons(study, summary)}
-    verdict_words = in_words(verdict, summary, timing, t) if verdict else None
+    verdict_words = in_words(verdict, summary, timing, t, study.cost) if verdict else None
     compared = [words.compared(comparison, t) for comparison in summary["comparisons"]]
     template = environment().get_template("report.html.j2")
     page = template.render(
@@ -88,7 +88,9 @@ def render(
         finished=finished,
         planned=len(study.runs),
         missing=[{**run, "state": _state(run["state"], t)} for run in summary["missing"]],
-        first=first_page(verdict, summary, timing, t, titles(study, lang)) if verdict else None,
+        first=first_page(verdict, summary, timing, t, titles(study, lang), study.cost)
+        if verdict
+        else None,
         verdict=verdict_words,
         verdict_arm=verdict["arm"] if verdict else None,
         verdict_control=verdict["control"] if verdict else None,

@@ -113,6 +113,8 @@ class StudyResults:
     decision: Mapping[str, Any] | None
     """The decision rule, as the study file has it; None where nothing is to be decided."""
     arms: tuple[ArmResults, ...]
+    cost: Mapping[str, Any] | None = None
+    """Prices, as the study file has them; None where nothing is said of money."""
     text: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Question, note and names of arms by language, as the study file has them."""
 
@@ -157,6 +159,7 @@ def read_study(out: Path) -> StudyResults:
         command=study.get("command") or "",
         decision=study.get("decision"),
         arms=tuple(_read_arm(folder, name, study) for name in names),
+        cost=study.get("cost"),
         text=study.get("text") or {},
     )
 

@@ -82,8 +82,9 @@ def _first(stage: Path, t: Texts) -> FirstPage | None:
     summary, timing = read_json(stage / "summary.json"), read_json(stage / "timing.json")
     if (verdict := summary["verdict"]) is None:
         return None
-    own = (StudyFolder(stage).read_study().get("text") or {}).get(t.language) or {}
-    return first_page(verdict, summary, timing, t, own.get("arm"))
+    study = StudyFolder(stage).read_study()
+    own = (study.get("text") or {}).get(t.language) or {}
+    return first_page(verdict, summary, timing, t, own.get("arm"), study.get("cost"))
 
 
 def _found(verdict: Mapping[str, Any], t: Texts) -> str:

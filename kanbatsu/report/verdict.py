@@ -8,6 +8,7 @@ from typing import Any
 
 from kanbatsu.report import words
 from kanbatsu.report.agree import mean_against_iqm
+from kanbatsu.report.cost import Prices, bill, currency, on_gpu
 from kanbatsu.report.glossary import PROBES
 from kanbatsu.report.judge import threshold_of
 from kanbatsu.report.language import Texts
@@ -56,7 +57,11 @@ class VerdictWords:
 
 
 def in_words(
-    verdict: Mapping[str, Any], summary: Mapping[str, Any], timing: Mapping[str, Any], t: Texts
+    verdict: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    timing: Mapping[str, Any],
+    t: Texts,
+    prices: Prices | None = None,
 ) -> VerdictWords:
     """Say a verdict in one language.
 
@@ -65,10 +70,13 @@ def in_words(
         summary: `summary.json`, for what mean and IQM say.
         timing: `timing.json`, for what was measured.
         t: The texts.
+        prices: The study's `[cost]`.
     """
     names = {"arm": verdict["arm"], "control": verdict["control"]}
     gains = {"kept": verdict["gains"].get("kept"), "flops": verdict["gains"].get("flops")}
     gains |= _measured(timing, names) | (timing.get("gains") or {})
+    if prices is not None:
+        gains |= _charged(gains["seconds"], prices, on_gpu(timing))
     if _same_actor(verdict):
         # Two times of one and the same network differ by chance alone.
         gains.pop("act_milliseconds", None)
@@ -77,7 +85,9 @@ def in_words(
         goes_by=verdict["effect"]["measure"].partition("_")[0],
         found=(*_evidence(verdict, t), *mean_against_iqm(verdict, summary, t)),
         gained=tuple(
-            _amount(named(t, f"gain.{name}"), pair) for name, pair in gains.items() if _known(pair)
+            _amount(_gain_name(name, prices, t), pair)
+            for name, pair in gains.items()
+            if _known(pair)
         ),
         probes=tuple(
             _amount(_probe_name(name, t), pair)
@@ -101,6 +111,24 @@ def _measured(timing: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, 
         name: {side: arms.get(names[side], {}).get(name) for side in ("arm", "control")}
         for name in ("update_milliseconds", "act_milliseconds", "seconds", "memory_bytes")
     }
+
+
+def _charged(seconds: Pair | None, prices: Prices, gpu: bool) -> dict[str, Pair]:
+    """Return what a run of each arm costs, and the energy that it takes, by the study's prices."""
+    if not _known(seconds):
+        return {}
+    assert seconds is not None
+    bills = {side: bill(prices, seconds[side] / 3600, gpu) for side in ("arm", "control")}
+    return {
+        "money": {side: each.money for side, each in bills.items()},
+        "kilowatt_hours": {side: each.kilowatt_hours for side, each in bills.items()},
+    }
+
+
+def _gain_name(name: str, prices: Prices | None, t: Texts) -> str:
+    if name == "money" and prices is not None:
+        return t("prices.of_a_run", currency=currency(prices, t))
+    return named(t, f"gain.{name}")
 
 
 def _same_actor(verdict: Mapping[str, Any]) -> bool:

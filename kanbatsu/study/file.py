@@ -6,16 +6,15 @@ import dataclasses
 import functools
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, parse_override
-from kanbatsu.run.record import refuse_seed
 from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.plan import Arm, Study
-from kanbatsu.study.rule import rule_problems
+from kanbatsu.study.problems import study_problems
 from kanbatsu.study.wording import read_wordings
 
 Loaded = TypeVar("Loaded")
@@ -108,7 +107,7 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
         raise RecordError("\n".join(problems))
     read = {name: _arm(study.agent, defaults, arm, f"arm.{name}") for name, arm in arms.items()}
     study = dataclasses.replace(study, arms=read, text=wordings)
-    problems = list(_study_problems(study))
+    problems = list(study_problems(study))
     if problems:
         raise RecordError("\n".join(problems))
     return study
@@ -233,44 +232,6 @@ def _problems_of(
     except RecordError as error:
         return str(error).splitlines()
     return []
-
-
-def _study_problems(study: Study) -> Iterable[str]:
-    """Say what is wrong with the study as a whole, apart from its arms."""
-    if study.control is not None and study.control not in study.arms:
-        hint = did_you_mean(study.control, study.arms)
-        yield f"control: no arm is called {study.control!r}. {hint}"
-    yield from _match_problems(study.arms)
-    if study.env_steps < 1:
-        yield f"env_steps: must be at least 1, not {study.env_steps}"
-    for name, values in (("tasks", study.tasks), ("seeds", study.seeds)):
-        if not values:
-            yield f"{name}: must hold at least one"
-        twice = sorted({str(value) for value in values if values.count(value) > 1})
-        if twice:
-            yield f"{name}: {', '.join(twice)} is there more than once; each may be there once"
-    for seed in study.seeds:
-        try:
-            refuse_seed(seed, "seeds: each")
-        except ValueError as error:
-            yield str(error)
-    if study.decision is not None:
-        yield from rule_problems(
-            study.decision, study.control, study.arms, study.tasks, len(study.seeds)
-        )
-
-
-def _match_problems(arms: Mapping[str, Arm]) -> Iterable[str]:
-    for name, arm in arms.items():
-        if arm.match is None:
-            continue
-        where, to = f"arm.{name}.match.to", arm.match.to
-        if to not in arms:
-            yield f"{where}: no arm is called {to!r}. {did_you_mean(to, arms)}"
-        elif to == name:
-            yield f"{where}: an arm cannot be matched to itself"
-        elif arms[to].match is not None:
-            yield f"{where}: {to!r} is matched itself; match both to the same arm"
 
 
 def _reserved() -> set[str]:

@@ -14,6 +14,7 @@ from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
 from kanbatsu.run.check import check
 from kanbatsu.run.record import Run
 from kanbatsu.sparsity.count import Count
+from kanbatsu.study.cost import Cost
 from kanbatsu.study.match import Match, Solved, Unknowns
 from kanbatsu.study.rule import DecisionRule
 from kanbatsu.study.wording import Wording
@@ -70,6 +71,8 @@ class Study:
     """A note to readers of the report."""
     decision: DecisionRule | None = None
     """The rule by which an arm is adopted; None where nothing is to be decided."""
+    cost: Cost | None = None
+    """Prices, where the study is to speak of money."""
     text: Mapping[str, Wording] = field(default_factory=dict)
     """Question, note and names of arms for readers of reports, by language."""
 
@@ -147,9 +150,12 @@ def study_record(study: Study, command: str) -> dict[str, Any]:
         "arms": arms,
     }
     words = {language: wording.table() for language, wording in study.text.items()}
+    given = {"text": words} if words else {}
+    if study.cost is not None:
+        given["cost"] = to_dict(study.cost)
     return (
         decides
-        | ({"text": words} if words else {})
+        | given
         | {
             "question": study.question,
             "note": study.note,

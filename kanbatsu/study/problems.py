@@ -1,0 +1,51 @@
+"""What is wrong with a study as a whole, once its arms are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kanbatsu.files.tables import did_you_mean
+from kanbatsu.run.record import refuse_seed
+from kanbatsu.study.cost import cost_problems
+from kanbatsu.study.plan import Arm, Study
+from kanbatsu.study.rule import rule_problems
+
+
+def study_problems(study: Study) -> Iterable[str]:
+    """Say what is wrong with a study, apart from each arm's own settings; one line per mistake."""
+    if study.control is not None and study.control not in study.arms:
+        hint = did_you_mean(study.control, study.arms)
+        yield f"control: no arm is called {study.control!r}. {hint}"
+    yield from _match_problems(study.arms)
+    if study.env_steps < 1:
+        yield f"env_steps: must be at least 1, not {study.env_steps}"
+    for name, values in (("tasks", study.tasks), ("seeds", study.seeds)):
+        if not values:
+            yield f"{name}: must hold at least one"
+        twice = sorted({str(value) for value in values if values.count(value) > 1})
+        if twice:
+            yield f"{name}: {', '.join(twice)} is there more than once; each may be there once"
+    for seed in study.seeds:
+        try:
+            refuse_seed(seed, "seeds: each")
+        except ValueError as error:
+            yield str(error)
+    if study.cost is not None:
+        yield from cost_problems(study.cost)
+    if study.decision is not None:
+        yield from rule_problems(
+            study.decision, study.control, study.arms, study.tasks, len(study.seeds)
+        )
+
+
+def _match_problems(arms: Mapping[str, Arm]) -> Iterable[str]:
+    for name, arm in arms.items():
+        if arm.match is None:
+            continue
+        where, to = f"arm.{name}.match.to", arm.match.to
+        if to not in arms:
+            yield f"{where}: no arm is called {to!r}. {did_you_mean(to, arms)}"
+        elif to == name:
+            yield f"{where}: an arm cannot be matched to itself"
+        elif arms[to].match is not None:
+            yield f"{where}: {to!r} is matched itself; match both to the same arm"
