@@ -19,9 +19,9 @@ def pruned(arm: str, networks: Networks, t: Texts) -> str | None:
 
     Example:
         >>> from kanbatsu.report.language import texts
-        >>> pruned("thin", {"actor": {"sparsity": 0.0}, "critic": {"sparsity": 0.8}}, texts("en"))
-        'In thin, 80 % of the connections of the network that rates actions in training (critic) \
-were removed at random beforehand.'
+        >>> networks = {"actor": {"sparsity": 0.0}, "critic": {"sparsity": 0.8}}
+        >>> pruned("thin", networks, texts("ja")).split("クリティック")[0]
+        'thin では、学習中に行動を評価するネットワーク（'
     """
     removed = [
         t("pruned.of", percent=f"{100 * share:.3g}", network=_role(name, networks, t))
@@ -36,8 +36,8 @@ def in_service(arm: Networks, control: Networks, t: Texts) -> str | None:
 
     Example:
         >>> from kanbatsu.report.language import texts
-        >>> in_service({"critic": {"kept": 10}}, {"critic": {"kept": 40}}, texts("en"))
-        'The controller in service keeps 25 % of the connections.'
+        >>> in_service({"critic": {"kept": 9}}, {"critic": {"kept": 9}}, texts("en"))
+        'The controller in service keeps its size.'
     """
     name = ACTS if ACTS in control else next(iter(control), "")
     kept, of = (side.get(name, {}).get("kept") for side in (arm, control))

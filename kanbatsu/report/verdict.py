@@ -46,7 +46,7 @@ class VerdictWords:
     rule: tuple[str, ...]
     """The question that was to be decided, in sentences."""
     goes_by: str
-    """`mean` or `iqm`: what the rule's effect is a difference of."""
+    """Sentence on what the rule's effect is a difference of: means or IQMs."""
     found: tuple[str, ...]
     """Sentences on the effect and the probability of improvement."""
     gained: tuple[Amount, ...]
@@ -82,7 +82,7 @@ def in_words(
         gains.pop("act_milliseconds", None)
     return VerdictWords(
         rule=_rule(verdict, t),
-        goes_by=verdict["effect"]["measure"].partition("_")[0],
+        goes_by=t(f"result.goes_by_{verdict['effect']['measure'].partition('_')[0]}"),
         found=(*_evidence(verdict, t), *mean_against_iqm(verdict, summary, t)),
         gained=tuple(
             _amount(_gain_name(name, prices, t), pair)
