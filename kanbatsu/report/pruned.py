@@ -61,5 +61,5 @@ def _removed(network: Mapping[str, Any]) -> float:
 
 def _role(name: str, networks: Networks, t: Texts) -> str:
     if name != ACTS and ACTS not in networks:
-        return t("pruned.role.only")
-    return t(f"pruned.role.{name}") if t.has(f"pruned.role.{name}") else name
+        return t("role.only")
+    return t(f"role.{name}") if t.has(f"role.{name}") else name
