@@ -28,8 +28,8 @@ def starved(run: Run) -> Iterator[str]:
     """Yield a warning for each network without normalisation that its mask starves.
 
     The features at the first weights are compared with those of the dense network, by srank and by
-    norm. Only deep pruned MLPs with neither LayerNorm nor a residual stream are drawn; for all others this
-    costs nothing.
+    norm. Only deep pruned MLPs with neither LayerNorm nor a residual stream are drawn; for all
+    others this costs nothing.
 
     Args:
         run: one that `kanbatsu.run.check.check` lets pass.
