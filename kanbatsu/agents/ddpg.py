@@ -32,6 +32,8 @@ from kanbatsu.nn.network import Network
 from kanbatsu.nn.normaliser import Normaliser
 from kanbatsu.probes.norms import tree_norm
 from kanbatsu.ranges import NotNegative, Positive, Share, Within
+from kanbatsu.remedies.records import Remedy
+from kanbatsu.remedies.terms import decay_of, with_terms
 from kanbatsu.types import Key, Spec, Transition
 
 Scalar = Float[Array, ""]
@@ -123,6 +125,8 @@ class DDPG:
 
     spec: Spec
     config: DDPGConfig = field(default_factory=DDPGConfig)
+    remedies: tuple[Remedy, ...] = ()
+    """Remedies of the run; those that are terms of the optimizer's step are read."""
 
     passes = {"actor": 4, "critic": 6}  # noqa: RUF012
     """Products with each kernel per update and sample: forward, input and weight gradients."""
@@ -204,6 +208,13 @@ class DDPG:
 
     def probe(self, state: DDPGState, batch: Transition, key: Key) -> dict[str, Scalar]:
         """Measure actor and critics on one batch; of several critics, the first."""
+        found = self.gradients(state, batch, key)
+        gradients = found["actor"], found["critic"]
+        batch = normalised(state.normaliser, batch)
+        return actor_critic_health(state.actor, state.critics, gradients, batch.obs, batch.action)
+
+    def gradients(self, state: DDPGState, batch: Transition, key: Key) -> dict[str, Any]:
+        """Return the gradients of the losses of actor and critics on one batch."""
         noise = self._draw_noise(key, batch)
         batch = normalised(state.normaliser, batch)
         _, actor_gradient = with_gradient(actor_loss)(
@@ -213,15 +224,15 @@ class DDPG:
         _, critic_gradient = with_gradient(critic_loss)(
             state.critics, batch.obs, batch.action, target
         )
-        gradients = actor_gradient, critic_gradient
-        return actor_critic_health(state.actor, state.critics, gradients, batch.obs, batch.action)
+        return {"actor": actor_gradient, "critic": critic_gradient}
 
     def networks(self, state: DDPGState) -> Mapping[str, Any]:
         """Return the actor and the critics."""
         return {"actor": state.actor, "critic": state.critics}
 
     def _optimizer(self) -> optax.GradientTransformation:
-        return optax.adamw(self.config.learning_rate, weight_decay=self.config.weight_decay)
+        decay = decay_of(self.remedies, self.config.weight_decay)
+        return with_terms(optax.adamw(self.config.learning_rate, weight_decay=decay), self.remedies)
 
     def _draw_noise(self, key: Key, batch: Transition) -> Noise:
         actor_key, critic_key = jax.random.split(key)

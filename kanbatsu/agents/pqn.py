@@ -22,6 +22,8 @@ from kanbatsu.nn.normed import (
 from kanbatsu.probes.health import network_health
 from kanbatsu.probes.norms import tree_norm
 from kanbatsu.ranges import Natural, Positive, Share
+from kanbatsu.remedies.records import Remedy
+from kanbatsu.remedies.terms import with_decay, with_terms
 from kanbatsu.types import Key, Spec, Transition
 
 Scalar = Float[Array, ""]
@@ -151,6 +153,8 @@ class PQN:
 
     spec: Spec
     config: PQNConfig = field(default_factory=PQNConfig)
+    remedies: tuple[Remedy, ...] = ()
+    """Remedies of the run; those that are terms of the optimizer's step are read."""
 
     def __post_init__(self) -> None:
         if not self.spec.discrete:
@@ -269,11 +273,16 @@ class PQN:
 
     def probe(self, state: PQNState, batch: Transition, key: Key) -> dict[str, Scalar]:
         """Measure the network on past transitions, with the gradient of one-step targets."""
+        gradient = self.gradients(state, batch, key)["critic"]
+        health = network_health(state.critic, gradient, *state.critic.encode(batch.obs))
+        return named_health(critic=health)
+
+    def gradients(self, state: PQNState, batch: Transition, key: Key) -> dict[str, Any]:
+        """Return the gradient of the loss on one batch, with one-step targets."""
         value = jnp.where(batch.terminated, 0.0, state.critic(batch.next_obs).max(axis=-1))
         target = batch.reward + self.config.discount * value
         _, gradient = with_gradient(q_loss)(state.critic, batch.obs, batch.action, target)
-        health = network_health(state.critic, gradient, *state.critic.encode(batch.obs))
-        return named_health(critic=health)
+        return {"critic": gradient}
 
     def networks(self, state: PQNState) -> Mapping[str, Any]:
         """Return the network of action values."""
@@ -284,7 +293,7 @@ class PQN:
         config, rate = self.config, self.config.learning_rate
         steps = config.epochs * config.minibatches * self.training_interactions / samples
         schedule = optax.linear_schedule(rate, 0.0, max(round(steps), 1))
-        return optax.chain(
-            optax.clip_by_global_norm(config.gradient_clip),
-            optax.radam(schedule if config.decay_learning_rate else rate),
-        )
+        step_size = schedule if config.decay_learning_rate else rate
+        radam = with_decay(optax.radam(step_size), step_size, self.remedies)
+        clip = optax.clip_by_global_norm(config.gradient_clip)
+        return with_terms(optax.chain(clip, radam), self.remedies)

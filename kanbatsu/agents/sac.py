@@ -33,6 +33,8 @@ from kanbatsu.nn.network import Network
 from kanbatsu.nn.normaliser import Normaliser
 from kanbatsu.probes.norms import tree_norm
 from kanbatsu.ranges import NotNegative, Positive, Share, Within
+from kanbatsu.remedies.records import Remedy
+from kanbatsu.remedies.terms import decay_of, with_terms
 from kanbatsu.types import Key, Spec, Transition
 
 Scalar = Float[Array, ""]
@@ -139,6 +141,8 @@ class SAC:
 
     spec: Spec
     config: SACConfig = field(default_factory=SACConfig)
+    remedies: tuple[Remedy, ...] = ()
+    """Remedies of the run; those that are terms of the optimizer's step are read."""
 
     passes = {"actor": 4, "critic": 6}  # noqa: RUF012
     """Products with each kernel per update and sample: forward, input and weight gradients."""
@@ -245,6 +249,13 @@ class SAC:
 
     def probe(self, state: SACState, batch: Transition, key: Key) -> dict[str, Scalar]:
         """Measure actor and critics on one batch; of several critics, the first."""
+        found = self.gradients(state, batch, key)
+        gradients = found["actor"], found["critic"]
+        batch = normalised(state.normaliser, batch)
+        return actor_critic_health(state.actor, state.critics, gradients, batch.obs, batch.action)
+
+    def gradients(self, state: SACState, batch: Transition, key: Key) -> dict[str, Any]:
+        """Return the gradients of the losses of actor and critics on one batch."""
         noise = self._draw_noise(key, batch)
         batch = normalised(state.normaliser, batch)
         temperature = jnp.exp(state.log_temperature)
@@ -257,15 +268,15 @@ class SAC:
         _, critic_gradient = with_gradient(critic_loss)(
             state.critics, batch.obs, batch.action, target
         )
-        gradients = actor_gradient, critic_gradient
-        return actor_critic_health(state.actor, state.critics, gradients, batch.obs, batch.action)
+        return {"actor": actor_gradient, "critic": critic_gradient}
 
     def networks(self, state: SACState) -> Mapping[str, Any]:
         """Return the actor and the critics."""
         return {"actor": state.actor, "critic": state.critics}
 
     def _optimizer(self) -> optax.GradientTransformation:
-        return optax.adamw(self.config.learning_rate, weight_decay=self.config.weight_decay)
+        decay = decay_of(self.remedies, self.config.weight_decay)
+        return with_terms(optax.adamw(self.config.learning_rate, weight_decay=decay), self.remedies)
 
     def _temperature_optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.config.temperature_learning_rate)

@@ -79,6 +79,8 @@ def export(
             "not reached its first one"
         )
     arrays = checkpoint.arrays["agent"]
+    # Around an agent with remedies there is a state of their own.
+    arrays = {name.removeprefix("inner/"): array for name, array in arrays.items()}
     actor = {
         name.removeprefix("actor/"): array
         for name, array in arrays.items()

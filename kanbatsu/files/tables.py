@@ -15,6 +15,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 Record = TypeVar("Record")
 
 
+LATER = {"later": True}
+"""Metadata of a field that tables hold only where it is not empty."""
+
+
 class RecordError(ValueError):
     """A table that does not describe what it should; the message has one line per mistake."""
 
@@ -22,12 +26,19 @@ class RecordError(ValueError):
 def to_dict(record: Any) -> dict[str, Any]:
     """Return a dataclass as nested dicts and lists, as JSON and TOML know them.
 
+    A field with the metadata `LATER` came after records without it were stored, and is left out
+    while it is empty: so these records, and the names made from them, stay what they are.
+
     Example:
         >>> from kanbatsu.nn.config import NetworkConfig
         >>> to_dict(NetworkConfig(width=64))["width"]
         64
     """
-    return {item.name: _plain(getattr(record, item.name)) for item in dataclasses.fields(record)}
+    return {
+        item.name: _plain(value)
+        for item in dataclasses.fields(record)
+        if (value := getattr(record, item.name)) or item.metadata != LATER
+    }
 
 
 def _plain(value: Any) -> Any:
