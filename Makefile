@@ -41,7 +41,7 @@ cases: $(READY)  ## every script in the folder CASES=..., each of which exits 0 
 	  if "$(CURDIR)/$(BIN)/python" "$$case" > /dev/null 2>&1; then echo "ok      $$case"; \
 	  else echo "FAILED  $$case"; failed=1; fi; done; test -z "$$failed"
 
-evidence: $(READY)  ## write docs/evidence and docs/choosing-a-sparsity.md again, from the stored results alone
+evidence: $(READY)  ## write docs/evidence, docs/choosing-a-sparsity.md and docs/why.md again, from the stored results alone
 	$(BIN)/python -m kanbatsu.report.evidence
 
 rliable:  ## our statistics against the rliable library, in a place of its own

@@ -35,7 +35,7 @@ class ReportError(RuntimeError):
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """How a call of `carry_out` ended."""
+    """Outcome of a call of `carry_out`."""
 
     complete: bool
     """True where every run is finished; otherwise the same call tries the rest again."""

@@ -60,7 +60,7 @@ class Fact:
     state: Literal["good", "absent", "broken"] = "good"
     """Absent is not broken: an extra that is not installed."""
     advice: str = ""
-    """What to do about it."""
+    """Advice on what to do about it."""
 
 
 def examine() -> list[Fact]:
@@ -80,7 +80,7 @@ def examine() -> list[Fact]:
 
 
 def healthy(facts: Iterable[Fact]) -> bool:
-    """Whether nothing is broken."""
+    """Return whether nothing is broken."""
     return all(fact.state != "broken" for fact in facts)
 
 

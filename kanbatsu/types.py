@@ -15,7 +15,7 @@ Key = jax.Array
 
 
 class Transition(NamedTuple):
-    """What one decision led to, for `n` decisions at once.
+    """Outcome of one interaction, or of `n` at once.
 
     `terminated` means that the world ended (no future reward, do not bootstrap); `truncated` means
     that the episode was cut off, by a time limit say (bootstrap from `next_obs`). `next_obs` is
@@ -32,7 +32,7 @@ class Transition(NamedTuple):
 
 @dataclass(frozen=True)
 class Spec:
-    """What an agent must know of an environment before it sees it.
+    """Description of an environment that an agent needs before it sees it.
 
     Example:
         >>> Spec((4,), action_dim=2, discrete=True).obs_dim
@@ -45,7 +45,7 @@ class Spec:
     """Length of the action: agents act in [-1, 1] and the environment rescales; of discrete ones,
     the number of actions, which are given one-hot."""
     episode_length: int | None = None
-    """Decisions until the time limit cuts an episode off; None where there is no limit."""
+    """Interactions until the time limit cuts an episode off; None where there is no limit."""
     obs_dtype: Literal["float32", "uint8"] = field(default="float32", repr=False)
     """Type of the observation: uint8 of images, in [0, 255]."""
     discrete: bool = field(default=False, repr=False)

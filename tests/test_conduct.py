@@ -1,16 +1,21 @@
 """A study carried out from Python: matched, checked, run, reported; and the same call continues."""
 
+import errno
 import io
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 import kanbatsu
+from kanbatsu.conduct import ReportError
 from kanbatsu.engine.place import PlaceConfig
 from kanbatsu.engine.progress import LineDisplay, no_display
 from kanbatsu.files.lock import StudyError
 from kanbatsu.files.store import StudyFolder
+from kanbatsu.report.page import write_report
 
 STUDY = """
 question = "Is a wide sparse critic as good?"
@@ -104,3 +109,19 @@ def test_what_is_refused_is_refused_before_anything_is_written(file: Path) -> No
     with pytest.raises(StudyError, match="workers must be at least 1, not 0"):
         kanbatsu.carry_out(study, "out", place=PlaceConfig(workers=0))
     assert not Path("out").exists()
+
+
+def test_a_report_that_cannot_be_written_says_that_the_runs_are_stored(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(out: Path, lang: str) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("kanbatsu.conduct.write_report", full)
+    study = kanbatsu.load_study(file)
+    dense = replace(study, arms={"dense": study.arms["dense"]})
+    message = r"every run is finished and stored in out.*No space left.*`kanbatsu report out`"
+    with pytest.raises(ReportError, match=message):
+        kanbatsu.carry_out(dense, "out", place=TWO, display=no_display())
+    monkeypatch.undo()
+    assert write_report(Path(file.parent / "out")).exists()

@@ -31,6 +31,7 @@ ROOMS = (
     ("plasticity",),
     ("poc",),
     ("deploy",),
+    ("rollout",),
     ("torch", "flax"),
     ("integrations",),
     ("bench",),

@@ -80,9 +80,9 @@ class StreamACState(eqx.Module):
     critic_trace: Any
     senses: Senses
     obs: Float[Array, " obs_dim"]
-    """What was seen last, scaled."""
+    """Observation that was seen last, scaled."""
     action: Float[Array, " action_dim"]
-    """What was done then, before the environment clipped it."""
+    """Action that was chosen then, before the environment clipped it."""
     decisions: Int[Array, ""]
     means: dict[str, Scalar]
 

@@ -74,11 +74,11 @@ class StreamQState(eqx.Module):
     critic_trace: Any
     senses: Senses
     obs: Float[Array, " obs_dim"]
-    """What was seen last, scaled."""
+    """Observation that was seen last, scaled."""
     action: Int[Array, ""]
-    """What was done then."""
+    """Action that was chosen then."""
     greedy: Bool[Array, ""]
-    """Whether that was the best action known."""
+    """Flag of an action that was the best one known."""
     decisions: Int[Array, ""]
     means: dict[str, Scalar]
 

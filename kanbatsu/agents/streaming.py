@@ -22,7 +22,7 @@ MEMORY = 1_000
 
 
 class Outcome(NamedTuple):
-    """What the last interaction led to: the only sample that there is, and it comes once."""
+    """Outcome of the last interaction: the only sample that there is, and it comes once."""
 
     reward: Float[Array, ""]
     terminated: Bool[Array, ""]
@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
     next_obs: Float[Array, " obs_dim"]
     """The true successor."""
     obs: Float[Array, " obs_dim"]
-    """What to act on next: the successor, or the first observation of a new episode."""
+    """Observation to act on next: the successor, or the first of a new episode."""
 
 
 @runtime_checkable

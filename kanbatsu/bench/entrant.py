@@ -14,7 +14,7 @@ UPDATES_PER_CALL = 2
 
 @dataclass(frozen=True)
 class Entrant:
-    """What takes part in a race."""
+    """Participant of a race."""
 
     what: str
     """`update` or `inference`."""
@@ -28,7 +28,7 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a contender says of itself once it is ready."""
+    """Facts that a contender states once it is ready."""
 
     weights: int
     """Kernel weights that exist."""

@@ -23,7 +23,7 @@ class BenchError(ValueError):
 
 
 class Choice(NamedTuple):
-    """What is measured beside dense."""
+    """Selection of what is measured beside dense."""
 
     sizes: Sequence[str] = (*SIZES, *LAYERS)
     """Names of networks."""
@@ -32,7 +32,7 @@ class Choice(NamedTuple):
     patterns: Sequence[str] = ("element", "grouped")
     """Which weights go."""
     computes: Sequence[str] = ("packed",)
-    """How pruned weights are computed in updates."""
+    """Ways in which pruned weights are computed in updates."""
     only: Literal["update", "inference"] | None = None
     """Only one of the two."""
 

@@ -21,7 +21,7 @@ MILLISECONDS_PER_TURN = 400.0
 
 @dataclass(frozen=True)
 class Row:
-    """What one contender did."""
+    """Measurements of one contender."""
 
     what: str
     size: str
@@ -38,13 +38,13 @@ class Row:
     gflops: float
     """Billions of operations per second on weights that exist, at the median."""
     peak_gflops: float
-    """What a bare dense product reached on this machine at the start."""
+    """GFLOP/s that a bare dense product reached on this machine at the start."""
     state_bytes: int
     peak_resident_bytes: int
 
     @property
     def spec(self) -> Entrant:
-        """Who it was."""
+        """Contender that was measured."""
         return Entrant(self.what, self.size, self.sparsity, self.pattern, self.compute)
 
     def record(self) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from rich.table import Table
 from kanbatsu.cli.estimating import estimate
 from kanbatsu.cli.machine import bench, doctor
 from kanbatsu.cli.plasticity import plasticity
+from kanbatsu.cli.policies import deploy
 from kanbatsu.cli.proof import poc
 from kanbatsu.cli.results import archive, report, watch
+from kanbatsu.cli.rollout import rollout
 from kanbatsu.cli.saying import INTERRUPTED, USAGE, say_error
 from kanbatsu.cli.terminal import make_lenient
 from kanbatsu.cli.training import study, train
@@ -65,9 +67,11 @@ COMMANDS = {
     "estimate": Command(estimate, "time a few seconds of a study, and say what it would take"),
     "plasticity": Command(plasticity, "train classifiers on relabelled tasks, and report"),
     "poc": Command(poc, "a proof of concept from a plan to a verdict: poc init, poc run"),
+    "rollout": Command(rollout, "a policy into service: rollout init, status, advance, rollback"),
     "watch": Command(watch, "show how far a study is, from its files"),
     "report": Command(report, "write the report of a study again"),
     "archive": Command(archive, "copy a study without checkpoints, small enough to keep"),
+    "deploy": Command(deploy, "say in what two exported policies differ: deploy diff A B"),
     "bench": Command(bench, "measure dense against sparse on this machine"),
     "doctor": Command(doctor, "say what works on this machine"),
 }

@@ -34,7 +34,7 @@ class BenchArguments:
     patterns: str = "element,grouped"
     """Patterns in which weights go, separated by commas."""
     compute: str = "packed"
-    """How pruned weights are computed in updates, separated by commas: packed, masked."""
+    """Ways in which pruned weights are computed in updates, separated by commas: packed, masked."""
     only: Literal["update", "inference"] | None = None
     """Measure only one of the two."""
     rounds: int = 7

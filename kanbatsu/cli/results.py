@@ -25,7 +25,7 @@ class WatchArguments:
     once: bool = False
     """Look once, and leave."""
     tracker: Literal["tensorboard", "wandb"] | None = None
-    """Where results are sent to as they grow; both work offline."""
+    """Tracker that results are sent to as they grow; both work offline."""
 
 
 @dataclass(frozen=True)

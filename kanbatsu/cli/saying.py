@@ -28,10 +28,18 @@ def refusing() -> Iterator[None]:
     from kanbatsu.files.lock import StudyError
     from kanbatsu.files.tables import RecordError
     from kanbatsu.report.archive import ArchiveError
+    from kanbatsu.rollout.config import RolloutError
 
     try:
         yield
-    except (ArchiveError, DamagedFile, RecordError, StudyError, TaskError) as error:
+    except (
+        ArchiveError,
+        DamagedFile,
+        RecordError,
+        RolloutError,
+        StudyError,
+        TaskError,
+    ) as error:
         say_error(str(error))
     except OSError as error:
         named = error.filename is not None and error.strerror is not None

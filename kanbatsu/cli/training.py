@@ -70,10 +70,10 @@ class StudyArguments:
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for everything that the study writes; out/<name of the file> by default."""
     place: Annotated[PlaceConfig, tyro.conf.arg(name="")] = field(default_factory=PlaceConfig)
-    """Where the runs go."""
+    """Place where the runs go."""
     tracker: Literal["tensorboard", "wandb"] | None = None
-    """Where results are sent to as they grow, those of a population when it has ended; both work
-    offline."""
+    """Tracker that results are sent to as they grow, those of a population when it has ended; both
+    work offline."""
     population: Literal["auto", "arm"] | None = None
     """Runs that are trained side by side in one program: all on a task whose networks have the same
     shape (auto), or the seeds of one arm after the other (arm)."""

@@ -6,17 +6,28 @@ Importing this package and loading a policy needs numpy only; exporting one impo
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from kanbatsu.deploy.contract import Contract
 from kanbatsu.deploy.entry import PolicyError
 from kanbatsu.deploy.policy import Policy, load
 
 if TYPE_CHECKING:
-    from kanbatsu.deploy.write import export, export_policy
+    from kanbatsu.deploy.own import export, export_policy
+    from kanbatsu.deploy.write import ParityError
 
-__all__ = ["Policy", "PolicyError", "export", "export_policy", "load"]
+__all__ = [
+    "Contract",
+    "ParityError",
+    "Policy",
+    "PolicyError",
+    "export",
+    "export_policy",
+    "load",
+]
 
 if not TYPE_CHECKING:  # a checker that saw this function would accept any name
 
     def __getattr__(name: str) -> Any:
-        if name in ("export", "export_policy"):
-            return getattr(importlib.import_module("kanbatsu.deploy.write"), name)
+        homes = {"export": "own", "export_policy": "own", "ParityError": "write"}
+        if name in homes:
+            return getattr(importlib.import_module(f"kanbatsu.deploy.{homes[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

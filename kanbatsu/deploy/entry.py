@@ -83,6 +83,15 @@ class Entry:
             raise PolicyError(f"{name} of {self.where} is not a list of {size} finite numbers")
         return np.array(value, np.float32)
 
+    def rows(self, name: str, width: int) -> np.ndarray:
+        """Return a list of lists of `width` finite numbers, as float32."""
+        value = self._get(name, list)
+        if not value:
+            raise PolicyError(f"{name} of {self.where} is empty")
+        lines = {str(index): line for index, line in enumerate(value)}
+        entry = Entry(f"{name} of {self.where}", lines, {})
+        return np.stack([entry.listed(index, width) for index in lines])
+
     def array(self, name: str, dtype: Any, *shape: int | None) -> np.ndarray:
         """Return the array that is named here; a size of None may be any."""
         key = self._get(name, str)

@@ -5,7 +5,6 @@ What `read` returns needs no further check.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.deploy.arrays import parse
+from kanbatsu.deploy.bundle import AGAIN, ARRAYS, DESCRIPTION, read_bundle
 from kanbatsu.deploy.entry import GREATEST, Entry, PolicyError
 from kanbatsu.deploy.layers import (
     Add,
@@ -31,13 +31,8 @@ from kanbatsu.deploy.layers import (
     blocks,
     check_lists,
 )
+from kanbatsu.deploy.seal import Key
 from kanbatsu.kernels.constants import GROUP_SIZES
-
-FORMAT, VERSION = "kanbatsu-policy", 1
-DESCRIPTION, ARRAYS = "policy.json", "policy.safetensors"
-ENVIRONMENT = "environment"
-"""The part of the description on the environment, which has a checksum of its own."""
-AGAIN = "export it again with kanbatsu.deploy.export(run, out_dir)"
 
 KINDS: dict[str, type[Layer]] = {
     "normalise": Normalise,
@@ -50,16 +45,6 @@ KINDS: dict[str, type[Layer]] = {
 STORAGES: dict[str, type[Weight]] = {"dense": Dense, "packed": Packed, "grouped": Grouped}
 IN_JSON = ("low", "high")
 """Arrays that people read: they stand in the JSON."""
-
-
-def digest(content: bytes) -> str:
-    """Return the SHA-256 in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def canonical(entries: Any) -> bytes:
-    """Return JSON that is equal, byte for byte, for equal layers."""
-    return json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()
 
 
 def encode(layers: Sequence[Layer]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
@@ -120,61 +105,50 @@ def decode(entries: Any, arrays: Mapping[str, np.ndarray]) -> list[Layer]:
     return layers
 
 
-def read(folder: Path) -> tuple[list[Layer], dict[str, Any]]:
+def read(folder: Path, key: Key | None = None) -> tuple[list[Layer], dict[str, Any]]:
     """Read and check the policy in a folder.
 
+    Args:
+        folder: folder of the policy.
+        key: path of the key file that it was signed with.
+
     Returns:
-        The layers, and what is known of the environment that they act in.
+        The layers, and the contract; its golden pairs are not computed here.
 
     Raises:
         FileNotFoundError: if there is none.
         PolicyError: if it is damaged, or something else; the message says what to do.
     """
-    for name in (DESCRIPTION, ARRAYS):
-        if not (folder / name).exists():
-            raise FileNotFoundError(f"{folder} holds no policy: {name} is missing; {AGAIN}")
+    contract, files = read_bundle(folder, key)
     try:
-        description = json.loads(_content(folder / DESCRIPTION))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, PolicyError):
-            raise
-        raise PolicyError(f"{folder / DESCRIPTION} is not valid JSON ({error}); {AGAIN}") from None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise PolicyError(f"{folder / DESCRIPTION} is not of the format {FORMAT}; {AGAIN}")
-    if description.get("version") != VERSION:
-        raise PolicyError(
-            f"{folder} has version {description.get('version')} of the format, and this kanbatsu "
-            f"reads version {VERSION}: {AGAIN} by this kanbatsu, or install the one that wrote it"
-        )
-    content, entries = _content(folder / ARRAYS), description.get("layers")
-    environment = description.get("environment", {})
-    written = {DESCRIPTION: canonical(entries), ARRAYS: content}
-    if environment != {}:  # policies of earlier versions do not say it
-        written[ENVIRONMENT] = canonical(environment)
-    for name, whole in written.items():
-        digests = description.get("sha256")
-        if not isinstance(digests, dict) or digests.get(name) != digest(whole):
-            damaged = folder / (DESCRIPTION if name == ENVIRONMENT else name)
-            raise PolicyError(
-                f"{damaged} does not match its checksum: it was damaged or "
-                f"edited; copy both files anew, or {AGAIN}"
-            )
-    try:
-        if not isinstance(environment, dict):
-            raise PolicyError("the environment is no table")
-        return decode(entries, parse(content)), environment
+        description = json.loads(files[DESCRIPTION])
+        entries = description.get("layers") if isinstance(description, dict) else None
+        layers = decode(entries, parse(files[ARRAYS]))
+        check_contract(contract, layers)
     except (ValueError, RecursionError) as error:
         raise PolicyError(f"{folder} does not describe a policy: {error}; {AGAIN}") from None
+    return layers, contract
 
 
-def _content(path: Path) -> bytes:
-    """Read a file that is one: a pipe would be waited for, and a device read without end."""
-    try:
-        if not path.is_file():
-            raise PolicyError(f"{path} is not a regular file; {AGAIN}")
-        return path.read_bytes()
-    except OSError as error:
-        raise PolicyError(f"{path} cannot be read ({error.strerror}); {AGAIN}") from None
+def check_contract(contract: Mapping[str, Any], layers: Sequence[Layer]) -> None:
+    """Refuse a contract that says something else than the layers that it comes with.
+
+    Raises:
+        PolicyError: sizes, bounds or the normaliser differ.
+    """
+    begin, end = layers[0], layers[-1]
+    assert isinstance(begin, Normalise) and isinstance(end, Squash)  # noqa: PT018
+    if not isinstance(contract.get("environment"), dict):
+        raise PolicyError("the environment of the contract is no table")
+    sizes = {"observation": begin.mean.size, "action": end.low.size}
+    for name, size in sizes.items():
+        side = Entry(f"{name} of the contract", contract.get(name), {})
+        if side.integer("size") != size:
+            raise PolicyError(f"the contract is of another policy: its {name} has another size")
+    normaliser = Entry("normaliser of the contract", contract.get("normaliser"), {})
+    for name, array in begin._asdict().items():
+        if not np.array_equal(normaliser.listed(name, array.size), array):
+            raise PolicyError(f"{name} of the contract's normaliser is not that of the policy")
 
 
 def _layer(kind: str, entry: Entry, width: int | None) -> Layer:

@@ -92,3 +92,18 @@ class _Graph:
         name = f"w{len(self.weights)}"
         self.weights.append(from_array(np.ascontiguousarray(array), name))
         return name
+
+
+def run_onnx(model: bytes, observations: np.ndarray) -> np.ndarray:
+    """Compute a model's actions with ONNX's own reference, in numpy.
+
+    Args:
+        model: what `to_onnx` returned.
+        observations: float32 `[batch, obs_dim]`.
+    """
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator = ReferenceEvaluator(onnx.load_model_from_string(model))
+    (actions,) = evaluator.run(None, {"observation": observations})
+    return np.asarray(actions)

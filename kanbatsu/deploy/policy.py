@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from kanbatsu.deploy.bundle import AGAIN
+from kanbatsu.deploy.entry import PolicyError
 from kanbatsu.deploy.files import read
+from kanbatsu.deploy.golden import check_golden
 from kanbatsu.deploy.layers import Layer, Normalise, Squash, run, with_dense_weights
 from kanbatsu.deploy.native import Program
+from kanbatsu.deploy.seal import Key
 from kanbatsu.kernels.shared import shared_library
 
 Function = Callable[[np.ndarray], np.ndarray]
@@ -22,8 +27,11 @@ class Policy:
     It holds no state: calls do not depend on each other, and may come from several threads.
     """
 
-    def __init__(self, folder: Path) -> None:
-        layers, self.environment = read(folder)
+    def __init__(self, layers: Sequence[Layer], contract: Mapping[str, Any]) -> None:
+        self.contract = contract
+        """What `contract.json` says: names, units and ranges of observations and actions, the
+        normaliser, the training data, where the policy comes from, and its golden pairs."""
+        self.environment: Mapping[str, Any] = contract.get("environment", {})
         """What the run knew of its environment: `task`, `action_repeat`, `time` and the fields of
         its spec; empty where a policy was not exported from a run."""
         begin, end = layers[0], layers[-1]
@@ -66,7 +74,7 @@ class Policy:
         return f"Policy(obs_dim={self.obs_dim}, action_dim={self.action_dim})"
 
 
-def _functions_of(layers: list[Layer]) -> tuple[Function, Function]:
+def _functions_of(layers: Sequence[Layer]) -> tuple[Function, Function]:
     """What maps a batch of observations, and what maps one."""
     library = shared_library()
     if library is not None:
@@ -79,11 +87,15 @@ def _functions_of(layers: list[Layer]) -> tuple[Function, Function]:
     )
 
 
-def load(path: str | os.PathLike[str]) -> Policy:
+def load(path: str | os.PathLike[str], *, key: Key | None = None) -> Policy:
     """Load a policy; all that can be wrong with its files is found here.
+
+    The checksum of every file is compared and the golden pairs are computed again, on this machine.
 
     Args:
         path: the folder that `export` wrote.
+        key: path of the key file that it was signed with; that of the environment variable
+            `KANBATSU_POLICY_KEY` by default.
 
     Returns:
         A function of observations. With the compiled kernels it runs on the caller's thread alone;
@@ -91,7 +103,8 @@ def load(path: str | os.PathLike[str]) -> Policy:
 
     Raises:
         FileNotFoundError: if the folder holds no policy.
-        PolicyError: if it is damaged or foreign.
+        PolicyError: if a file is damaged, missing or foreign, the golden pairs are not met, or the
+            signature is not that of the key.
 
     Example:
         >>> import jax, tempfile
@@ -109,4 +122,10 @@ def load(path: str | os.PathLike[str]) -> Policy:
         >>> policy(np.ones(3)).shape, policy(np.ones((7, 3))).shape
         ((2,), (7, 2))
     """
-    return Policy(Path(path))
+    folder = Path(path)
+    policy = Policy(*read(folder, key))
+    try:
+        check_golden(policy.contract, policy, policy.low, policy.high)
+    except PolicyError as error:
+        raise PolicyError(f"{folder} does not act as it was exported: {error}; {AGAIN}") from None
+    return policy

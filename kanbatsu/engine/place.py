@@ -12,11 +12,11 @@ if TYPE_CHECKING:  # the command line wants this file, and quickly
 
 @dataclass(frozen=True)
 class PlaceConfig:
-    """Where runs go, and what each of them gets there."""
+    """Place where runs go, and resources that each of them gets there."""
 
     engine: Literal["local", "ray", "slurm"] = "local"
-    """Where the runs go: this machine, a Ray cluster, or Slurm. Another one may finish what one has
-    begun."""
+    """Engine that carries the runs out: this machine, a Ray cluster, or Slurm. Another one may
+    finish what one has begun."""
     workers: int | None = None
     """Runs at the same time. On this machine the cores are divided among them, and there are as
     many as cores by default; elsewhere the scheduler decides by default."""

@@ -40,7 +40,7 @@ class RunView:
 
 @dataclass(frozen=True)
 class View:
-    """How far a study is at one moment."""
+    """Progress of a study at one moment."""
 
     runs: int
     """Number of all runs."""
@@ -62,7 +62,7 @@ class View:
 
 @runtime_checkable
 class Display(Protocol):
-    """Where progress goes."""
+    """Display of progress."""
 
     def __enter__(self) -> Display:
         """Begin to show."""

@@ -28,7 +28,7 @@ UNLIMITED_MINUTES = 10 * 365 * 24 * 60
 """Time limit of a job where there is no Slurm."""
 
 TIMEOUTS = 1_000
-"""How often a job is queued again after it used up its time."""
+"""Number of times that a job is queued again after it used up its time."""
 
 LOOK_SECONDS = 5.0
 """Seconds between two looks at the queue, so that hundreds of studies do not burden it."""
@@ -157,7 +157,7 @@ class SlurmPlace:
 
 
 class Carried:
-    """What a job does; submitit asks it what is to be done once the job's time is over."""
+    """Task of a job; submitit asks it what is to be done once the job's time is over."""
 
     def __call__(self, *what: Any) -> str | None:
         """Carry one run through; see `carry_elsewhere`."""

@@ -43,10 +43,10 @@ class Order:
 
 
 class RunEnd(NamedTuple):
-    """How a run ended."""
+    """End of a run."""
 
     error: str | None
-    """Why the run failed; None where it is finished."""
+    """Reason why the run failed; None where it is finished."""
 
 
 class Supervised:

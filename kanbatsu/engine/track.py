@@ -20,7 +20,7 @@ TrackerName = Literal["tensorboard", "wandb"]
 
 
 class Sink(Protocol):
-    """Where the numbers of one run go."""
+    """Receiver of the numbers of one run."""
 
     def write(self, env_steps: int, values: Mapping[str, float]) -> None:
         """Take numbers of one moment."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 
@@ -11,7 +13,8 @@ LEVELS = {
     "inventory/serial": (4.125, 6.1875, 8.1875, 10.1875),
     "inventory/seasonal": (5.0625, 7.75, 10.3125, 12.75),
 }
-"""What `search` finds for each task from seed 0 with 256 episodes (benchmarks/inventory.py)."""
+"""Levels that `search` finds for each task from seed 0 with 256 episodes
+(benchmarks/inventory.py)."""
 
 
 def orders(
@@ -47,6 +50,33 @@ def orders(
     waiting[..., :-1] = stock.owed[..., 1:]
     position = np.cumsum(local, -1) + waiting - stock.owed[..., :1]
     return np.clip(levels - position, 0.0, chain.largest_order)
+
+
+def policy(task: str) -> Callable[[Float[np.ndarray, " obs_dim"]], Float[np.ndarray, " stages"]]:
+    """Return the base-stock policy of a task as a function of an observation to orders.
+
+    Args:
+        task: `inventory/serial` or `inventory/seasonal`.
+
+    Returns:
+        A function of the task's observation; the orders are in its units, from 0 to the largest.
+
+    Example:
+        >>> from kanbatsu.envs.inventory import load
+        >>> policy("inventory/serial")(load("inventory/serial").reset(seed=0)).shape
+        (4,)
+    """
+    chain, levels = CHAINS[task], np.array(LEVELS[task])
+    used = np.arange(max(chain.lead_times)) < np.array(chain.lead_times)[:, None]
+
+    def ordered(obs: Float[np.ndarray, " obs_dim"]) -> Float[np.ndarray, " stages"]:
+        numbers, stages = np.asarray(obs, np.float64), chain.stages
+        coming = np.zeros(used.shape)
+        coming[used] = numbers[2 * stages : 2 * stages + used.sum()]
+        stock = Stock(numbers[:stages], numbers[stages : 2 * stages], coming)
+        return orders(chain, stock, levels)
+
+    return ordered
 
 
 def returns(

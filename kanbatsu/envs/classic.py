@@ -38,7 +38,7 @@ class CartPole:
     """
 
     LIMIT = 500
-    """Decisions until an episode is cut off."""
+    """Interactions until an episode is cut off."""
     spec = Spec((4,), action_dim=2, episode_length=LIMIT, discrete=True)
 
     GRAVITY, CART, POLE, HALF_LENGTH = 9.8, 1.0, 0.1, 0.5
@@ -86,7 +86,7 @@ class Pendulum:
     """
 
     LIMIT = 200
-    """Decisions until an episode is cut off."""
+    """Interactions until an episode is cut off."""
     spec = Spec((3,), action_dim=1, episode_length=LIMIT, **bounds(-2.0, 2.0))
 
     GRAVITY, MASS, LENGTH = 10.0, 1.0, 1.0

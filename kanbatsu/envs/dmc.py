@@ -17,7 +17,7 @@ ACTION_REPEAT = 2
 """Env steps per interaction: the setting of SimBa and of most work on these tasks."""
 
 UNBOUNDED = 1e10
-"""What dm_control writes where an actuator has no limit (mujoco's mjMAXVAL)."""
+"""Number that dm_control writes where an actuator has no limit (mujoco's mjMAXVAL)."""
 
 
 def tasks() -> list[str]:

@@ -14,7 +14,7 @@ from kanbatsu.types import Key, Spec
 
 
 class FunctionalStep(NamedTuple):
-    """What one interaction led to; `obs` is the true successor."""
+    """Outcome of one interaction; `obs` is the true successor."""
 
     obs: Num[Array, "*obs"]
     reward: Float[Array, ""]

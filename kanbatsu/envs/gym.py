@@ -20,10 +20,10 @@ RESULTS = {
     "step": "It must return five values: return observation, reward, terminated, truncated, info, "
     "where terminated means that the world ended and truncated that time ran out.",
 }
-"""What Gymnasium's methods return, for those who return something else."""
+"""Return values of Gymnasium's methods, for those who return something else."""
 SUCCESS_KEYS = ("is_success", "success")
-"""Where an info dict may report success: Gymnasium-Robotics and SB3 use one, Meta-World the other.
-"""
+"""Keys under which an info dict may report success: Gymnasium-Robotics and SB3 use one, Meta-World
+the other."""
 
 
 def tasks() -> list[str]:

@@ -27,7 +27,7 @@ class Chain:
     backlog: float = 1.0
     """Cost of each unit that customers are still owed at the end of a period."""
     largest_order: float = 2.0
-    """What a stage can order in one period."""
+    """Most that a stage can order in one period."""
     shape: float = 9.0
     """Shape of the demand's gamma distribution: the deviation is the mean over its root."""
     swing: float = 0.0
@@ -39,18 +39,18 @@ class Chain:
 
     @property
     def stages(self) -> int:
-        """How many stages order."""
+        """Number of stages that order."""
         return len(self.holding)
 
 
 class Stock(NamedTuple):
-    """Where every unit is; leading axes are allowed, so that many chains move at once."""
+    """Location of every unit; leading axes are allowed, so that many chains move at once."""
 
     on_hand: Float[np.ndarray, "*many stages"]
     owed: Float[np.ndarray, "*many stages"]
-    """What a stage has been asked for and has not shipped yet."""
+    """Units that a stage has been asked for and has not shipped yet."""
     coming: Float[np.ndarray, "*many stages longest"]
-    """What arrives at a stage at the beginning of the next period, of the one after, ..."""
+    """Units that arrive at a stage at the beginning of the next period, of the one after, ..."""
 
 
 def advance(

@@ -39,7 +39,8 @@ class LibraryEnvironment:
     """Name of the task: `gymnax/<name>`, `brax/<name>`, `brax/<backend>/<name>` or
     `playground/<Name>`."""
     images: bool = False
-    """Whether images stay images: uint8 `[height, width, channels]`, 255 where a plane is 1."""
+    """Flag of images that stay images: uint8 `[height, width, channels]`, 255 where a plane is
+    1."""
 
     @property
     def spec(self) -> Spec:

@@ -16,7 +16,7 @@ from kanbatsu.envs.spec import Environment, TaskError, refuse_actions, unknown_t
 NO_OWN_CODE = "KANBATSU_NO_OWN_CODE"
 """Variable that, where it is set, forbids tasks that import and run modules by name."""
 FUNCTIONAL = ("jax/", "gymnax/", "brax/", "playground/")
-"""What names of tasks that are pure JAX functions begin with."""
+"""Prefixes of the names of tasks that are pure JAX functions."""
 
 
 def make(

@@ -26,7 +26,7 @@ class SimulatorExit(RuntimeError):
 
 
 class Premises:
-    """Where a task's own code runs: in the folder that it went to, and without a way out.
+    """Surroundings of a task's own code: it runs in the folder that it went to, without a way out.
 
     Args:
         task: what messages call it.

@@ -17,7 +17,7 @@ class TaskError(ValueError):
 
 
 class Timestep(NamedTuple):
-    """What one interaction led to.
+    """Outcome of one interaction.
 
     `terminated` means that the world ended; `truncated` that the episode was cut off, by a time
     limit say. `success` is None where the environment does not report it.

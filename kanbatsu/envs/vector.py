@@ -26,11 +26,11 @@ class Episode(NamedTuple):
     length: int
     """Decisions."""
     success: bool | None
-    """What the last interaction reported; None where the environment does not report it."""
+    """Success that the last interaction reported; None where the environment does not report it."""
 
 
 class VectorStep(NamedTuple):
-    """What one interaction in each of `n` environments led to.
+    """Outcome of one interaction in each of `n` environments.
 
     `obs` is what to act on next: the first observation of a new episode where the old one ended.
     `next_obs` is always the true successor, which belongs into the replay.

@@ -20,7 +20,7 @@ SEAL = "checksum"
 """Key of the checksum over everything else in a JSON file."""
 
 REPEAT = "Delete the run's folder and call `kanbatsu study` again: it repeats only what is missing."
-"""What to do about a damaged result."""
+"""Advice on a damaged result."""
 
 
 class DamagedFile(ValueError):

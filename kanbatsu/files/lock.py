@@ -72,7 +72,7 @@ def own(run: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]
 
 
 def is_owned(run: Path) -> bool:
-    """Whether a process works on a run at this moment; never where nothing can be locked."""
+    """Return whether a process works on a run at this moment; never where nothing can be locked."""
     try:
         with (run / LOCK).open("r") as file:
             return not take(file, fcntl.LOCK_SH)

@@ -38,6 +38,9 @@ STUDY = {
     "control": Maybe(str),
     "decision": Maybe(dict),
     "command": Maybe(str),
+    "text": Maybe(
+        Each({"question": Maybe(str), "note": Maybe(str), "arm": Maybe(Each(str))}),
+    ),
     "arms": Each(
         {
             "agent": str,
@@ -142,7 +145,7 @@ def ends_at(study: Mapping[str, Any], arm: Mapping[str, Any], task: str) -> int:
 
 
 def reaches(metrics: Sequence[Mapping[str, Any]], env_steps: int) -> bool:
-    """Whether the last evaluation in `metrics` is at the end of a run of `env_steps`.
+    """Return whether the last evaluation in `metrics` is at the end of a run of `env_steps`.
 
     Example:
         >>> reaches([{"kind": "evaluation", "env_steps": 500}], env_steps=1000)

@@ -36,7 +36,7 @@ RESULTS = "metrics_sha256"
 """Key in status.json of the checksum of a finished run's results."""
 
 AGAIN = "restore it, or delete it and give the same command again: it is written anew"
-"""What to do about a damaged file that holds no results."""
+"""Advice on a damaged file that holds no results."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the results reach the end of the run; computed from data, never from a flag."""
+        """True where the results reach the end of the run, computed from data."""
         config = self._part("config")
         return config is not None and reaches(self.metrics(), config["env_steps"])
 
@@ -230,7 +230,7 @@ class StudyFolder:
 
     @property
     def holds_study(self) -> bool:
-        """Whether a study was stored here."""
+        """True where a study was stored here."""
         return (self.path / "study.json").exists()
 
     def run_folder(self, run_id: str) -> RunFolder:

@@ -78,7 +78,7 @@ class Tail:
 
     @property
     def begun(self) -> bool:
-        """Whether there is any result."""
+        """True where there is any result."""
         return self._read > 0
 
     @property

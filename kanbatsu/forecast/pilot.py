@@ -17,9 +17,11 @@ from kanbatsu.engine.run_study import run_study
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.files.tables import RecordError
 from kanbatsu.forecast.speed import Speed, speed
+from kanbatsu.report.language import texts
 from kanbatsu.run.check import task_facts
 from kanbatsu.run.operations import operations_of
 from kanbatsu.study.plan import Arm, Study
+from kanbatsu.study.wording import Wording
 
 STRETCHES = 8
 """Parts of the pilot's learning that are timed apart."""
@@ -48,11 +50,13 @@ def pilot(study: Study, seconds: float, workers: int) -> Study:
     most = min(MOST_TURNS, study.env_steps // repeat)
     turns = max(FEWEST_TURNS, min(most, int(seconds * PER_SECOND / cost)))
     env_steps = (WARM_UP + turns) * repeat
+    japanese = study.text.get("ja", Wording()).question or study.question
     # As many runs beside each other as in the study itself.
     seeds = math.ceil(workers / (len(study.arms) * len(study.tasks)))
     return dataclasses.replace(
         study,
-        question=f"How fast do the runs go of: {study.question}",
+        question=texts("en")("stages.timed", question=study.question),
+        text={"ja": Wording(texts("ja")("stages.timed", question=japanese))},
         env_steps=env_steps,
         seeds=study.seeds[:seeds],
         arms={

@@ -44,7 +44,7 @@ class TrunkSizes(NamedTuple):
 
     @property
     def layout(self) -> Layout:
-        """How the weights are stored."""
+        """Layout in which the weights are stored."""
         return LAYOUTS[self.up.layout]
 
 

@@ -45,8 +45,8 @@ class StreamNetworkConfig(Pruning, StreamShape):
     """A network's shape, how it starts, and how much of it is removed for good."""
 
     compute: Compute = "masked"
-    """How pruned weights are stored and multiplied: as masked dense ones, packed (kept values
-    only), or whichever is faster for a batch of 256 (auto). The same function either way."""
+    """Form in which pruned weights are stored and multiplied: as masked dense ones, packed (kept
+    values only), or whichever is faster for a batch of 256 (auto). The same function either way."""
 
 
 @partial(jax.jit, static_argnames=("shape", "dtype", "sparsity"))

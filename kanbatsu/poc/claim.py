@@ -35,7 +35,8 @@ def claim(poc: Poc, study: Study, out: Path) -> None:
         "seed": poc.seed,
     }
     path = out / PLAN
-    plan = {"hash": canonical_hash(decides), "question": study.question, **decides}
+    words = {"text": record["text"]} if "text" in record else {}
+    plan = {"hash": canonical_hash(decides), "question": study.question, **words, **decides}
     if path.exists() and (changed := _changes(read_json(path), decides)):
         shown = "".join(f"\n  {line}" for line in changed[:SHOWN_CHANGES])
         more = len(changed) - SHOWN_CHANGES

@@ -23,11 +23,12 @@ from kanbatsu.poc.search import Round, rank, rounds
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.effect import effect
 from kanbatsu.report.judge import interval, number, scores, threshold_of
-from kanbatsu.report.language import Language, texts
+from kanbatsu.report.language import LANGUAGES, Language, texts
 from kanbatsu.report.results import ArmResults, read_study
 from kanbatsu.report.stages import VERDICT, write_stages
 from kanbatsu.study.budget import matches, solve
 from kanbatsu.study.plan import Study, check_study
+from kanbatsu.study.wording import Wording
 
 PILOT_SECONDS = 1.0
 """Seconds for which each arm learns in the pilot, about."""
@@ -220,12 +221,22 @@ def _confirm(progress: Progress, finalists: list[str], planned: Sequence[Round])
     study = _confirm_study(progress, finalists)
     tried, seeds = len(progress.poc.candidates), sum(len(each.seeds) for each in planned)
     if planned:
-        t = texts(progress.lang)
-        names = t.listed(finalists)
-        note = t("stages.chosen", names=names, tried=tried, seeds=t.count("seeds", seeds))
-        study = dataclasses.replace(study, note=" ".join(filter(None, [study.note, note])))
+        study = _say_who_was_chosen(study, finalists, tried, seeds)
     results = read_study(progress.carry_out("confirm", study))
     return {"stage": "confirm", "verdict": verdict(results), "search": progress.chosen}
+
+
+def _say_who_was_chosen(study: Study, finalists: Sequence[str], tried: int, seeds: int) -> Study:
+    """Add to the study's note, in every language, how the finalists came out of the search."""
+    notes: dict[str, Wording] = {}
+    for language in LANGUAGES:
+        t = texts(language)
+        own = study.text.get(language, Wording())
+        names = t.listed([own.arm.get(name, name) for name in finalists])
+        chosen = t("stages.chosen", names=names, tried=tried, seeds=t.count("seeds", seeds))
+        note = t("list.sentences").join(filter(None, [own.note or study.note, chosen]))
+        notes[language] = dataclasses.replace(own, note=note)
+    return dataclasses.replace(study, note=notes["en"].note, text=notes)
 
 
 def _round_study(progress: Progress, names: Sequence[str], each: Round) -> Study:

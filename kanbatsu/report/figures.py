@@ -181,6 +181,7 @@ def intervals(
     empty: str,
     limits: tuple[float, float] | None = None,
     reference: float | None = None,
+    reference_name: str = "",
 ) -> str:
     """Draw one named interval per row; pale dots are single seeds.
 
@@ -191,7 +192,9 @@ def intervals(
         label: What a screen reader says.
         empty: Stands where there is nothing to draw.
         limits: Ends of the axis; by default the data's.
-        reference: Where a vertical line marks "no difference".
+        reference: Where a vertical line marks what rows are held against; it leaves their names
+            free.
+        reference_name: Name of that line with its value; stands over it.
     """
 
     def draw(axes: Axes) -> None:
@@ -210,7 +213,7 @@ def intervals(
                     ha="left" if side == 0 else "right",
                     va="bottom",
                 )
-        axes.set_ylim(-len(rows) + 0.4, 0.95)
+        axes.set_ylim(-len(rows) + 0.4, 1.25 if reference_name else 0.95)
         axes.yaxis.set_major_locator(NullLocator())
         axes.grid(visible=True, axis="x", alpha=0.13, linewidth=1)
         axes.set_xlabel(x_label)
@@ -219,7 +222,14 @@ def intervals(
         if limits is not None:
             axes.set_xlim(*limits)
         if reference is not None:
-            axes.axvline(reference, color=INK, linewidth=1, alpha=0.6, zorder=0)
+            beside = [-index for index in range(len(rows))]
+            low, high = [at - 0.28 for at in beside], [at + 0.22 for at in beside]
+            axes.vlines([reference] * len(rows), low, high, color=INK, linewidth=1.4, alpha=0.7)
+            left, right = axes.get_xlim()
+            turned = "left" if reference < (left + right) / 2 else "right"
+            if reference_name and rows:
+                axes.annotate(reference_name, (reference, 0.82), ha=turned, va="bottom", alpha=0.75)
+                axes.vlines([reference], [0.7], [0.86], color=INK, linewidth=1.4, alpha=0.7)
         if not rows:
             _say(empty, axes)
 

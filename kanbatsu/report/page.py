@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kanbatsu.files.disk import finite
 from kanbatsu.files.store import StudyFolder
-from kanbatsu.report import curves, figures, panels, words
+from kanbatsu.report import agree, curves, figures, panels, words
+from kanbatsu.report.first import first_page
 from kanbatsu.report.glossary import WORDS
 from kanbatsu.report.language import Language, Texts, flatten, texts
 from kanbatsu.report.results import StudyResults, read_study
@@ -17,6 +19,7 @@ from kanbatsu.report.shell import environment, visible
 from kanbatsu.report.stages import PLAN, stages_in, write_stages
 from kanbatsu.report.summary import shared_unit, summarise, summarise_timing
 from kanbatsu.report.verdict import in_words
+from kanbatsu.report.wording import titles, worded
 
 MANY = 4
 """More arms or tasks than this are counted in the opening, not named."""
@@ -68,12 +71,14 @@ def render(
         lang: The page's language.
     """
     t = texts(lang)
+    study = worded(study, lang)
     looks = curves.styles(study)
     finished = len(study.runs) - len(summary["missing"])
     shown = bool(finished) or _any_curve(study)
     verdict = summary.get("verdict")
-    verdict_words = in_words(verdict, timing, t) if verdict else None
     matched = verdict["budget"]["matched"] if verdict else None
+    summary = {**summary, "comparisons": agree.comparisons(study, summary)}
+    verdict_words = in_words(verdict, summary, timing, t) if verdict else None
     compared = [words.compared(comparison, t) for comparison in summary["comparisons"]]
     template = environment().get_template("report.html.j2")
     page = template.render(
@@ -83,6 +88,7 @@ def render(
         finished=finished,
         planned=len(study.runs),
         missing=[{**run, "state": _state(run["state"], t)} for run in summary["missing"]],
+        first=first_page(verdict, summary, timing, t, titles(study, lang)) if verdict else None,
         verdict=verdict_words,
         verdict_arm=verdict["arm"] if verdict else None,
         verdict_control=verdict["control"] if verdict else None,
@@ -181,28 +187,49 @@ def _arms(
                 for name, network in arm["networks"].items()
             ],
             "kept": _count(curves.kept_weights(arm["networks"])),
-            "scores": _scores(arm, study),
+            "scores": _scores(arm, study, t),
             "improvement": _improvement(comparisons.get(arm["name"])),
             "verdict": words.compared(comparisons[arm["name"]], t).word
             if arm["name"] in comparisons
             else "",
             "dormant": _number(summary["probes"][arm["name"]].get("critic/dormant_0.1")),
-            "flops": {
-                kind: words.DASH if flops is None else words.compact(flops)
-                for kind, flops in arm["flops_per_update"].items()
-            },
-            **{key: _number(value) for key, value in timing["arms"][arm["name"]].items()},
+            "update_milliseconds": _number(timing["arms"][arm["name"]]["update_milliseconds"]),
+            "costs": _costs(arm, timing["arms"][arm["name"]], t),
         }
         for arm in summary["arms"]
     ]
 
 
-def _scores(arm: Mapping[str, Any], study: StudyResults) -> list[str]:
+def _costs(arm: Mapping[str, Any], times: Mapping[str, Any], t: Texts) -> list[tuple[str, str]]:
+    """Return what an arm's updates and runs take, each with the name of its column."""
+    counted = [
+        (
+            words.DASH if flops is None else words.compact(flops),
+            f"{t('column.flops')} ({t(f'column.{kind}')})",
+        )
+        for kind, flops in arm["flops_per_update"].items()
+    ]
+    columns = {"update_milliseconds": "update", "env_steps_per_second": "speed"}
+    columns |= {"seconds": "seconds"}
+    timed = [(_number(times[key]), t(f"column.{name}")) for key, name in columns.items()]
+    return counted + timed
+
+
+def _scores(arm: Mapping[str, Any], study: StudyResults, t: Texts) -> list[tuple[str, str]]:
+    """Return the IQM and its interval for each column of results, and the mean where it is one."""
     if shared_unit(study.tasks):
-        estimates = [arm["aggregate"] or {"iqm": None, "interval": None}]
-    else:
-        estimates = [arm["tasks"][task] for task in study.tasks]
-    return [words.with_interval(estimate["iqm"], estimate["interval"]) for estimate in estimates]
+        pooled = arm["aggregate"] or {"iqm": None, "interval": None}
+        return [(words.with_interval(pooled["iqm"], pooled["interval"]), "")]
+    return [
+        (words.with_interval(on["iqm"], on["interval"]), _mean(on["returns"], t))
+        for on in (arm["tasks"][task] for task in study.tasks)
+    ]
+
+
+def _mean(returns: Mapping[str, float], t: Texts) -> str:
+    if not returns:
+        return ""
+    return t("result.mean", value=words.round_to(statistics.fmean(returns.values())))
 
 
 def _improvement(comparison: Mapping[str, Any] | None) -> str:

@@ -12,6 +12,7 @@ from kanbatsu.report.figures import Interval, Style
 from kanbatsu.report.glossary import PROBES
 from kanbatsu.report.judge import threshold_of
 from kanbatsu.report.language import Texts
+from kanbatsu.report.reasons import size
 from kanbatsu.report.results import StudyResults
 
 NETWORKS = ("actor", "critic", "classifier")
@@ -101,8 +102,11 @@ def effect_panel(verdict: Mapping[str, Any], looks: Mapping[str, Style], t: Text
     rows = curves.known(curves.interval(it["arm"], it["effect"], looks) for it in candidates)
     if not rows:
         return None
-    measure = t(f"measure.{verdict['effect']['measure']}")
-    draw = functools.partial(figures.intervals, reference=threshold_of(verdict["rule"]))
+    relative = verdict["effect"]["measure"].endswith("relative")
+    measure = t("figure.score_share" if relative else "figure.score_difference")
+    threshold = threshold_of(verdict["rule"])
+    name = t("figure.threshold", value=size(threshold, verdict["effect"]["measure"], t))
+    draw = functools.partial(figures.intervals, reference=threshold, reference_name=name)
     names = ("effects", "effects", measure)
     return _panel(draw, rows, names, t, control=verdict["control"], measure=measure)
 

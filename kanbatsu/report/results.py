@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,8 @@ class StudyResults:
     decision: Mapping[str, Any] | None
     """The decision rule, as the study file has it; None where nothing is to be decided."""
     arms: tuple[ArmResults, ...]
+    text: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Question, note and names of arms by language, as the study file has them."""
 
     @property
     def control_arm(self) -> ArmResults | None:
@@ -155,6 +157,7 @@ def read_study(out: Path) -> StudyResults:
         command=study.get("command") or "",
         decision=study.get("decision"),
         arms=tuple(_read_arm(folder, name, study) for name in names),
+        text=study.get("text") or {},
     )
 
 

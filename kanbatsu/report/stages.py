@@ -9,12 +9,16 @@ from typing import Any
 from kanbatsu.files.disk import read_json, replace
 from kanbatsu.files.shape import Maybe
 from kanbatsu.files.store import StudyFolder
+from kanbatsu.report.first import FirstPage, first_page
 from kanbatsu.report.language import Language, Texts, texts
 from kanbatsu.report.reasons import size
 from kanbatsu.report.shell import environment, visible
 
 PLAN, VERDICT = "poc.json", "verdict.json"
 """Files of a proof of concept, beside the folders of its stages."""
+
+CONFIRM = "confirm"
+"""Stage that the verdict is taken from, unless the search was hopeless."""
 
 ENDED = {
     "stage": str,
@@ -31,7 +35,7 @@ ENDED = {
 
 def stages_in(out: Path) -> list[Path]:
     """Return the folders of the stages that were begun, in the order in which they run."""
-    names = ["pilot", *sorted(path.name for path in out.glob("search-*")), "confirm"]
+    names = ["pilot", *sorted(path.name for path in out.glob("search-*")), CONFIRM]
     return [out / name for name in names if StudyFolder(out / name).holds_study]
 
 
@@ -57,12 +61,29 @@ def write_stages(out: Path, lang: Language = "en") -> Path:
         }
         for path in stages_in(out)
     ]
+    confirmed = end is not None and end["stage"] == CONFIRM
+    first = _first(out / CONFIRM, t) if confirmed else None
     page = environment().get_template("stages.html.j2")
-    question = read_json(out / PLAN, {"question": str})["question"]
+    plan = read_json(out / PLAN, {"question": str})
+    question = (plan.get("text") or {}).get(lang, {}).get("question") or plan["question"]
     ended = None if end is None else {**end["verdict"], "found": _found(end["verdict"], t)}
     target = StudyFolder(out).report(lang)
-    replace(target, visible(page.render(t=t, question=question, verdict=ended, stages=rows)))
+    replace(
+        target,
+        visible(page.render(t=t, question=question, first=first, verdict=ended, stages=rows)),
+    )
     return target
+
+
+def _first(stage: Path, t: Texts) -> FirstPage | None:
+    """Return the first page of the confirmation, from its summary; None where it has none yet."""
+    if not (stage / "summary.json").exists():
+        return None
+    summary, timing = read_json(stage / "summary.json"), read_json(stage / "timing.json")
+    if (verdict := summary["verdict"]) is None:
+        return None
+    own = (StudyFolder(stage).read_study().get("text") or {}).get(t.language) or {}
+    return first_page(verdict, summary, timing, t, own.get("arm"))
 
 
 def _found(verdict: Mapping[str, Any], t: Texts) -> str:
@@ -70,7 +91,7 @@ def _found(verdict: Mapping[str, Any], t: Texts) -> str:
     effect = verdict["effect"]
     names = {"arm": verdict["arm"], "control": verdict["control"]}
     if effect["value"] is None or effect["interval"] is None:
-        return t("summary.no_interval", **names)
+        return t("team.no_interval", **names)
     low, high = (size(end, effect["measure"], t) for end in effect["interval"])
     value = size(effect["value"], effect["measure"], t)
     return t(

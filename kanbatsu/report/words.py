@@ -138,7 +138,8 @@ def compared(comparison: Mapping[str, Any], t: Texts) -> Compared:
         return say("few", "few.one", seen=seen)
     low, high = interval
     bounds = {"low": f"{100 * low:.0f}", "high": f"{100 * high:.0f}"}
-    seen = t("comparison.seen_interval", **names, percent=f"{100 * value:.0f}", **bounds)
+    key = "comparison.seen_judged" if comparison.get("judged") else "comparison.seen_interval"
+    seen = t(key, **names, percent=f"{100 * value:.0f}", **bounds)
     if seeds < ENOUGH_SEEDS:
         return say("few", "few.many", seen=seen, seeds=t.count("seeds", seeds))
     kind = "better" if low > 0.5 else "worse" if high < 0.5 else "same"

@@ -29,7 +29,8 @@ from kanbatsu.train.device import DeviceMember, train_on_device
 from kanbatsu.train.host import train_on_host
 
 DENSE: dict[str, Any] = asdict(Pruning(compute="masked")) | {"initial_sparsity": 0.0}
-"""What networks of one population may differ in: it decides their first weights and no more."""
+"""Setting in which networks of one population may differ: it decides their first weights and no
+more."""
 
 OnProgress = Callable[[int], None]
 """Called with the env steps done, after every turn of the loop."""

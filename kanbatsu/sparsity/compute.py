@@ -59,7 +59,7 @@ def resolve(compute: str) -> str:
 def is_worth_packing(
     mask: np.ndarray, group_size: int | None, most_kept: MostKept = MOST_KEPT
 ) -> bool:
-    """Whether `mixed` packs a layer.
+    """Return whether `mixed` packs a layer.
 
     Args:
         mask: `[inputs, outputs]` or the reverse, True = kept.

@@ -21,22 +21,22 @@ COMPUTE: tuple[str, ...] = get_args(Compute)
 
 @dataclass(frozen=True)
 class Pruning:
-    """What is removed from a network before training, and how the rest is stored."""
+    """Share of a network that is removed before training, and the form of the rest."""
 
     sparsity: float = 0.0
     """Share of the kernels' weights that is removed once, before training: 0 <= S < 1."""
     # How high it may be depends on the layers: `allocate` judges it.
     distribution: Distribution = "erk"
-    """How the sparsity is spread over the layers."""
+    """Rule by which the sparsity is spread over the layers."""
     pattern: Pattern = "element"
     """Which weights of a layer go: single elements, whole inputs for a group of outputs, or single
     elements with a count that varies (bernoulli, to mirror the paper's public code)."""
     group_size: Natural = 16
     """Neighbouring outputs that share one list of inputs; read by the grouped pattern only."""
     compute: Compute = "auto"
-    """How pruned weights are stored and multiplied: masked (as dense ones), packed (kept values
-    only), mixed (large and sparse layers packed, the others masked), or auto: mixed on a CPU with
-    kernels, else masked. The same function either way."""
+    """Form in which pruned weights are stored and multiplied: masked (as dense ones), packed (kept
+    values only), mixed (large and sparse layers packed, the others masked), or auto: mixed on a CPU
+    with kernels, else masked. The same function either way."""
 
 
 def pruning_of(

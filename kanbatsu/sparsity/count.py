@@ -19,7 +19,7 @@ NOTHING_TO_COUNT = "there is nothing to count: no layer has a prunable kernel"
 
 @dataclass(frozen=True)
 class LayerCount:
-    """What one kernel keeps."""
+    """Weights that one kernel keeps."""
 
     path: str
     shape: tuple[int, ...]
@@ -29,7 +29,7 @@ class LayerCount:
 
 @dataclass(frozen=True)
 class Count:
-    """What every kernel of a model keeps; prints as a table."""
+    """Weights that every kernel of a model keeps; prints as a table."""
 
     layers: tuple[LayerCount, ...]
 

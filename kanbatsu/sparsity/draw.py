@@ -31,7 +31,7 @@ class Scope:
     ensemble: Paths | None = None
     """Globs of the kernels whose first axis counts members; None = the layer or its bias tells."""
     budget: str = "kernels"
-    """What the sparsity is a share of: the `kernels`, or `all` parameters."""
+    """Weights that the sparsity is a share of: the `kernels`, or `all` parameters."""
     shares: Mapping[str, float] | None = None
     """Sparsities of the kernels that each glob names, in place of one for all."""
 

@@ -26,13 +26,14 @@ class Kernel:
     outputs_first: bool = False
     """True for the layout `[outputs, inputs, *window]`, else `[*window, inputs, outputs]`."""
     leading: int | None = 0
-    """How many leading axes count members of an ensemble; None where nothing tells."""
+    """Number of leading axes that count members of an ensemble; None where nothing tells."""
     features: int = 1
-    """How many trailing axes are outputs: two for an attention's query, `[inputs, heads, size]`."""
+    """Number of trailing axes that are outputs: two for an attention's query, `[inputs, heads,
+    size]`."""
     transposed_groups: int = 0
     """Groups of a transposed convolution, `[inputs, outputs / groups, *window]`; 0 for others."""
     separator: str = "/"
-    """What stands between the names in a path."""
+    """Separator between the names in a path."""
 
     @property
     def path(self) -> str:
@@ -62,7 +63,7 @@ class Kernel:
         return math.prod(self.stored)
 
     def matches(self, paths: Paths | None) -> bool:
-        """Whether a glob names this kernel, or the layer that it is the kernel of."""
+        """Return whether a glob names this kernel, or the layer that it is the kernel of."""
         names = {name for path in self.paths for name in (path, path.rpartition(self.separator)[0])}
         return any(fnmatch.fnmatchcase(name, glob) for name in names for glob in globs(paths))
 

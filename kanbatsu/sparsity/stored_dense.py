@@ -41,7 +41,7 @@ class GatheredProduct:
     """
 
     weight: Packed | Grouped
-    """Where the kept weights lie; its own values are not read."""
+    """Weight that says where the kept ones lie; its own values are not read."""
     at: Int[np.ndarray, "..."]
     """The place of each of its values in the kernel, row after row, or beyond the end."""
 

@@ -14,9 +14,10 @@ from kanbatsu.agents import AGENTS
 from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, parse_override
 from kanbatsu.remedies.records import read_remedies
 from kanbatsu.run.record import refuse_seed
-from kanbatsu.study.match import Match, Unknowns, unknowns
+from kanbatsu.study.match import Match, Unknowns, match_problems, unknowns
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.rule import rule_problems
+from kanbatsu.study.wording import read_wordings
 
 Loaded = TypeVar("Loaded")
 
@@ -75,8 +76,8 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
 
     Args:
         table: `question`, `tasks`, `env_steps`, `seeds` and `[arm.NAME]` tables must be there;
-            `agent`, `control`, `note` and `[decision]` may; any other key is a default for all
-            arms.
+            `agent`, `control`, `note`, `[decision]` and `[text.LANGUAGE]` may; any other key is a
+            default for all arms.
 
     Raises:
         RecordError: One line per mistake.
@@ -90,11 +91,16 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
     named = {key: value for key, value in table.items() if key in _STUDY_KEYS}
     defaults = {key: value for key, value in table.items() if key not in _STUDY_KEYS}
     arms, seeds = named.pop("arm", {}), named.get("seeds")
+    text = named.pop("text", {})
     problems = _arm_problems(arms, defaults, named.get("agent", "sac"))
     if type(seeds) is int:
         named["seeds"] = list(range(min(seeds, MOST_SEEDS)))
         if seeds > MOST_SEEDS:
             problems.append(f"seeds: {seeds} of them are too many; one seed is seeds = [{seeds}]")
+    try:
+        wordings = read_wordings(text, arms if isinstance(arms, Mapping) else ())
+    except RecordError as error:
+        problems.append(str(error))
     try:
         study = from_dict(Study, named)
     except RecordError as error:
@@ -102,7 +108,7 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
     if problems:
         raise RecordError("\n".join(problems))
     read = {name: _arm(study.agent, defaults, arm, f"arm.{name}") for name, arm in arms.items()}
-    study = dataclasses.replace(study, arms=read)
+    study = dataclasses.replace(study, arms=read, text=wordings)
     problems = list(_study_problems(study))
     if problems:
         raise RecordError("\n".join(problems))
@@ -237,7 +243,7 @@ def _study_problems(study: Study) -> Iterable[str]:
     if study.control is not None and study.control not in study.arms:
         hint = did_you_mean(study.control, study.arms)
         yield f"control: no arm is called {study.control!r}. {hint}"
-    yield from _match_problems(study.arms)
+    yield from match_problems(study.arms)
     if study.env_steps < 1:
         yield f"env_steps: must be at least 1, not {study.env_steps}"
     for name, values in (("tasks", study.tasks), ("seeds", study.seeds)):
@@ -255,19 +261,6 @@ def _study_problems(study: Study) -> Iterable[str]:
         yield from rule_problems(
             study.decision, study.control, study.arms, study.tasks, len(study.seeds)
         )
-
-
-def _match_problems(arms: Mapping[str, Arm]) -> Iterable[str]:
-    for name, arm in arms.items():
-        if arm.match is None:
-            continue
-        where, to = f"arm.{name}.match.to", arm.match.to
-        if to not in arms:
-            yield f"{where}: no arm is called {to!r}. {did_you_mean(to, arms)}"
-        elif to == name:
-            yield f"{where}: an arm cannot be matched to itself"
-        elif arms[to].match is not None:
-            yield f"{where}: {to!r} is matched itself; match both to the same arm"
 
 
 def _reserved() -> set[str]:

@@ -17,6 +17,7 @@ from kanbatsu.run.record import Run
 from kanbatsu.sparsity.count import Count
 from kanbatsu.study.match import Match, Solved, Unknowns
 from kanbatsu.study.rule import DecisionRule
+from kanbatsu.study.wording import Wording
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Study:
     """A note to readers of the report."""
     decision: DecisionRule | None = None
     """The rule by which an arm is adopted; None where nothing is to be decided."""
+    text: Mapping[str, Wording] = field(default_factory=dict)
+    """Question, note and names of arms for readers of reports, by language."""
 
     def runs(self) -> list[PlannedRun]:
         """Return all runs, seed by seed, so that a study that is stopped early compares evenly."""
@@ -146,16 +149,21 @@ def study_record(study: Study, command: str) -> dict[str, Any]:
         "env_steps": study.env_steps,
         "arms": arms,
     }
-    return decides | {
-        "question": study.question,
-        "note": study.note,
-        "agent": study.agent,
-        "control": study.control,
-        "decision": None if study.decision is None else to_dict(study.decision),
-        "command": command,
-        "hash": canonical_hash(decides)[:16],
-        "arms": {name: arm | {"runs": runs[name]} for name, arm in arms.items()},
-    }
+    words = {language: wording.table() for language, wording in study.text.items()}
+    return (
+        decides
+        | ({"text": words} if words else {})
+        | {
+            "question": study.question,
+            "note": study.note,
+            "agent": study.agent,
+            "control": study.control,
+            "decision": None if study.decision is None else to_dict(study.decision),
+            "command": command,
+            "hash": canonical_hash(decides)[:16],
+            "arms": {name: arm | {"runs": runs[name]} for name, arm in arms.items()},
+        }
+    )
 
 
 def _arm_record(arm: Arm, tasks: tuple[str, ...]) -> dict[str, Any]:

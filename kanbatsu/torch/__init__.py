@@ -12,5 +12,6 @@ except ModuleNotFoundError as error:
 from kanbatsu.torch.counting import count
 from kanbatsu.torch.probing import probe
 from kanbatsu.torch.pruning import apply_masks, masks, prune, prune_like, unprune
+from kanbatsu.torch.simba import SimBa
 
-__all__ = ["apply_masks", "count", "masks", "probe", "prune", "prune_like", "unprune"]
+__all__ = ["SimBa", "apply_masks", "count", "masks", "probe", "prune", "prune_like", "unprune"]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from kanbatsu.deploy.layers import Layer, Linear, Normalise, Squash
 from kanbatsu.deploy.network import smallest
-from kanbatsu.deploy.write import Bound, write_policy
+from kanbatsu.deploy.write import Bound, Export, Original, write_policy
 from kanbatsu.torch.pruned import Pruned
 
 
@@ -71,7 +73,7 @@ def export_policy(
         raise ValueError(f"low and high must be one number, or {outputs} each") from None
     as_it_comes = Normalise(np.zeros(inputs, np.float32), np.ones(inputs, np.float32))
     written: list[Layer] = [as_it_comes, *layers, Squash(*bounds)]
-    write_policy(written, out_dir)
+    write_policy(written, out_dir, _original(actor, bounds), Export())
 
 
 def _flat(module: nn.Module) -> Iterator[nn.Module]:
@@ -94,3 +96,16 @@ def _linear(layer: nn.Linear) -> Linear:
 
 def _array(tensor: Tensor) -> np.ndarray:
     return np.ascontiguousarray(tensor.detach().float().cpu().numpy())
+
+
+def _original(actor: nn.Module, bounds: Any) -> Original:
+    """The module's own action, brought to the bounds."""
+    low, high = bounds
+
+    def act(obs: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            out = actor(torch.as_tensor(obs)).numpy()
+        unit = out if isinstance(list(_flat(actor))[-1], nn.Tanh) else np.tanh(out)
+        return (low + high) / 2 + (high - low) / 2 * unit
+
+    return Original(act, type(actor).__name__)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kanbatsu.sparsity.compute import MOST_KEPT_TORCH, is_worth_packing
+from kanbatsu.torch.foreign import enlist, look_now_and_then
 from kanbatsu.torch.products import Layout, kernels_take, layout_of, linear
 from kanbatsu.torch.pruned import MASK, Pruned
 
@@ -54,6 +55,7 @@ class PrunedLinear(Pruned, nn.Linear):
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]
             layout = self._layout_for(input)
             if layout is not None:
+                look_now_and_then(self)
                 weight: Any = self._parameters["weight"]
                 return linear(input, weight, self.weight_mask, self.bias, layout)
         return functional.linear(input, self.masked_weight(), self.bias)
@@ -90,10 +92,6 @@ class PrunedLinear(Pruned, nn.Linear):
         if layout is None or (not layout.size and mask.size < SMALLEST):
             return None
         return layout if is_worth_packing(mask, layout.size or None, MOST_KEPT_TORCH) else None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is found again when it is asked for."""
-        return {name: value for name, value in vars(self).items() if name != "_known"}
 
 
 class _PrunedConv(Pruned):
@@ -204,3 +202,4 @@ def put_mask(layer: nn.Module, mask: Tensor, compute: str = "auto") -> None:
     layer.compute = compute
     layer.register_buffer(MASK, buffer)
     layer.zero_pruned()
+    enlist(layer)

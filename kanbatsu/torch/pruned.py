@@ -9,8 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from kanbatsu.torch import foreign
+
 MASK = "weight_mask"
 """The name of the mask beside its weight, as `torch.nn.utils.prune` calls it too."""
+_NOT_COPIED = ("_known", "calls", "has_warned")
+"""What a pruned layer has found out, and a copy of it, or a plain layer, does not know."""
 
 
 def is_computed(layer: nn.Module) -> bool:
@@ -50,19 +54,24 @@ class Pruned(nn.Module, metaclass=_EqualToDense):
 
     dense: ClassVar[type[nn.Module]]
     """The class of the layer before pruning, and after `unprune`."""
-    __jit_ignored_attributes__: ClassVar[list[str]] = ["compute", "_known"]
+    __jit_ignored_attributes__: ClassVar[list[str]] = ["compute", "_known", "calls", "has_warned"]
     __jit_unused_properties__: ClassVar[list[str]] = ["qconfig"]
 
     weight: Tensor
     weight_mask: Tensor
     compute: str = "auto"
     """`auto`, `masked`, `mixed` or `packed`; only linear layers can be anything but masked."""
+    calls: int = 0
+    """Times that the layer was called: now and then it looks for copies with other masks."""
+    has_warned: bool = False
+    """True once it has found one."""
 
     def masked_weight(self) -> Tensor:
         """Return the weight that the layer computes with; its gradient is zero where pruned."""
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
             return self.weight * self.weight_mask
         else:  # noqa: RET505 (what comes after a return is compiled too)
+            foreign.look_now_and_then(self)
             weight = self._parameters.get("weight")
             if weight is not None:
                 return weight * self.weight_mask
@@ -95,7 +104,7 @@ class Pruned(nn.Module, metaclass=_EqualToDense):
         """Become a plain layer again, which holds zeros."""
         self.zero_pruned()
         del self.weight_mask
-        for own in ("compute", "_known"):
+        for own in ("compute", *_NOT_COPIED):
             vars(self).pop(own, None)
         hooks = self._forward_pre_hooks
         for key in [key for key, hook in hooks.items() if hook is _zero_before]:
@@ -146,6 +155,14 @@ class Pruned(nn.Module, metaclass=_EqualToDense):
             self.zero_pruned()
         return value
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a copy finds out for itself."""
+        return {name: value for name, value in vars(self).items() if name not in _NOT_COPIED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        foreign.enlist(self)
+
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         # An optimizer that mixes the elements of a matrix (Muon) may have written where nothing is.
         self.zero_pruned()
@@ -156,10 +173,15 @@ class Pruned(nn.Module, metaclass=_EqualToDense):
         # Torch hands over a copy of the user's dictionary, made to be edited here. A dense one
         # keeps the mask that is there; a pruned one brings its own.
         weight = state_dict.get(prefix + "weight", self.weight_mask)
-        mask = state_dict.get(prefix + MASK, self.weight_mask) != 0
+        mask = state_dict.get(prefix + MASK, self.weight_mask)
+        foreign.warn_if_averaged(self, mask)
+        mask = mask != 0
+        given = set(state_dict)
         state_dict[prefix + MASK] = mask.to(weight.dtype)
         if prefix + "weight" in state_dict and mask.shape == weight.shape:
             pruned = ~mask.to(weight.device)
+            if prefix + MASK not in given:
+                foreign.warn_if_foreign(self, weight.detach().to(self.weight_mask.device))
             state_dict[prefix + "weight"] = weight.detach().masked_fill(pruned, 0)
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self.zero_pruned()

@@ -65,7 +65,7 @@ class DeviceMember:
 
     @property
     def remembers(self) -> bool:
-        """Whether the program itself keeps past transitions."""
+        """True where the program itself keeps past transitions."""
         return isinstance(self.learner, RingLearner | Rollouts)
 
     def shape(self) -> Any:

@@ -25,7 +25,7 @@ MOST_INTERACTIONS = 100_000
 
 
 class Evaluation(NamedTuple):
-    """What each episode gave."""
+    """Outcome of each episode."""
 
     returns: tuple[float, ...]
     """Undiscounted sums of reward."""

@@ -38,7 +38,7 @@ LEARNERS: Mapping[type, Any] = {
     StreamTrainConfig: StreamLearner,
     RolloutTrainConfig: RolloutLearner,
 }
-"""What stands between the loop and an agent, by the schedule that the agent runs by."""
+"""Learner that stands between the loop and an agent, by the schedule that the agent runs by."""
 
 
 class HostMember:

@@ -70,9 +70,9 @@ class RingState(NamedTuple):
     """State of the agent."""
     ring: Ring
     obs: Num[Array, "n *obs"]
-    """What was acted on last."""
+    """Observation that was acted on last."""
     action: Float[Array, "n action_dim"]
-    """What was done then."""
+    """Action that was chosen then."""
     interactions: Int[Array, ""]
     metrics: Any
     """Metrics of the latest update; NaN before the first."""

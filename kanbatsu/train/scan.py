@@ -35,7 +35,7 @@ class Carry(NamedTuple):
     world: Any
     """State of the simulators."""
     obs: Num[Array, "..."]
-    """What is acted on next, `[*n, *obs]`."""
+    """Observation that is acted on next, `[*n, *obs]`."""
     action: Float[Array, "*n action_dim"]
     return_: Float[Array, "*n"]
     """Rewards of the episode so far."""
@@ -43,7 +43,7 @@ class Carry(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What each interaction of a stretch led to."""
+    """Outcome of each interaction of a stretch."""
 
     transition: Transition | None
     """None where nobody wants it."""
@@ -54,7 +54,7 @@ class Steps(NamedTuple):
 
 
 class LearningCurve(NamedTuple):
-    """How a whole run went, at `points` moments."""
+    """Course of a whole run, at `points` moments."""
 
     interactions: Int[Array, " points"]
     episodes: Int[Array, " points"]
@@ -62,7 +62,7 @@ class LearningCurve(NamedTuple):
     mean_return: Float[Array, " points"]
     """Mean return of these episodes; NaN where there are none."""
     metrics: dict[str, Float[Array, " points"]]
-    """What the agent tells of its learning then."""
+    """Metrics of the agent's learning then."""
 
 
 @dataclass(frozen=True)

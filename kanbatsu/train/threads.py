@@ -10,7 +10,7 @@ from typing import TypeVar
 from kanbatsu.machine import usable_cores
 
 HANDOVER_SECONDS = 3e-4
-"""What a member must take for a thread of its own to be tried; well above a handover."""
+"""Seconds that a member must take for a thread of its own to be tried; well above a handover."""
 
 Result = TypeVar("Result")
 

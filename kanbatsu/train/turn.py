@@ -13,7 +13,7 @@ from kanbatsu.envs.vector import Episode
 
 
 class Position(NamedTuple):
-    """Where a run stands; with the seed it determines every random draw that follows."""
+    """Position of a run; with the seed it determines every random draw that follows."""
 
     interactions: int = 0
     """Interactions so far, over all environments."""
@@ -22,7 +22,7 @@ class Position(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What one turn of a loop did: an interaction in every environment, or a stretch of them.
+    """Record of one turn of a loop: an interaction in every environment, or a stretch of them.
 
     Entries are by member. The members' own states are those of an earlier turn until `settle` is
     called, and are given to the next turn: use them before asking for it.
@@ -33,11 +33,11 @@ class Turn(NamedTuple):
     stride: int
     """Env steps since the turn before."""
     position: Position
-    """Where all members stand."""
+    """Position of all members."""
     episodes: tuple[tuple[tuple[int, Episode], ...], ...]
     """Episodes that ended in this turn, each with the env steps at its end."""
     faults: tuple[Exception | None, ...]
-    """Why a member stopped; it then stays stopped, and the others go on."""
+    """Reason why a member stopped, by its number; it then stays stopped, and the others go on."""
     settle: Callable[[], None]
     """Hands every member its state and metrics. Taking them apart costs more than a small update,
     so it is for turns after which somebody looks."""

@@ -10,39 +10,37 @@ import safetensors.numpy
 
 from kanbatsu.deploy import PolicyError, export_policy, load, policy
 from kanbatsu.deploy.arrays import parse
-from kanbatsu.deploy.files import canonical, digest
+from kanbatsu.deploy.seal import digest, sealed
+from kanbatsu.files.disk import write_json
 from kanbatsu.kernels.shared import shared_library
 
 
 def rewrite(folder, change_layers=None, change_arrays=None, **fields):
     """Change a policy and make its checksums right again."""
-    file = folder / "policy.json"
-    description = json.loads(file.read_text()) | fields
+    description = json.loads((folder / "policy.json").read_text())
     arrays = safetensors.numpy.load_file(folder / "policy.safetensors")
     for change, what in ((change_layers, description["layers"]), (change_arrays, arrays)):
         if change is not None:
             change(what)
-    content = safetensors.numpy.save(arrays)
-    (folder / "policy.safetensors").write_bytes(content)
-    description["sha256"] = {
-        "policy.safetensors": digest(content),
-        "policy.json": digest(canonical(description["layers"])),
-    }
-    file.write_text(json.dumps(description))
+    (folder / "policy.safetensors").write_bytes(safetensors.numpy.save(arrays))
+    (folder / "policy.json").write_text(json.dumps(description))
+    reseal(folder, **fields)
 
 
-def edit(folder, **fields):
-    """Change the description and nothing else."""
-    file = folder / "policy.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+def reseal(folder, **fields):
+    """Change the contract, and make its checksums right again, as whoever forges it would."""
+    contract = json.loads((folder / "contract.json").read_text()) | fields
+    contract["sha256"] = {name: digest((folder / name).read_bytes()) for name in contract["sha256"]}
+    for name in ("checksum", "signature"):
+        contract.pop(name)
+    write_json(folder / "contract.json", sealed(contract))
 
 
 def forge(folder, header, data=b""):
     """Give the arrays another header and other bytes, with a checksum that is right."""
     content = len(header).to_bytes(8, "little") + header + data
     (folder / "policy.safetensors").write_bytes(content)
-    digests = json.loads((folder / "policy.json").read_text())["sha256"]
-    edit(folder, sha256=digests | {"policy.safetensors": digest(content)})
+    reseal(folder)
 
 
 def repeat(sources):
@@ -81,16 +79,16 @@ DAMAGE = {
         "does not match its checksum",
     ),
     "half a description": (
-        lambda folder: os.truncate(folder / "policy.json", 500),
-        "policy.json is not valid JSON",
+        lambda folder: os.truncate(folder / "contract.json", 500),
+        "contract.json is not valid JSON",
     ),
     "another format": (
         lambda folder: rewrite(folder, format="torch"),
         "is not of the format kanbatsu-policy",
     ),
     "a later version": (
-        lambda folder: rewrite(folder, version=2),
-        "has version 2 of the format, and this kanbatsu reads version 1",
+        lambda folder: rewrite(folder, version=3),
+        "has version 3 of the format, and this kanbatsu reads version 2",
     ),
     "an input that does not exist": (
         lambda folder: rewrite(folder, None, set_entry("1/weight/sources", -1, 17)),
@@ -165,8 +163,8 @@ DAMAGE = {
         "bounds too far apart for float32",
     ),
     "nested without end": (
-        lambda folder: (folder / "policy.json").write_text("[" * 100_000),
-        "policy.json is not valid JSON",
+        lambda folder: (folder / "contract.json").write_text("[" * 100_000),
+        "contract.json is not valid JSON",
     ),
     "a header nested without end": (
         lambda folder: forge(folder, b"[" * 100_000),
@@ -184,8 +182,8 @@ DAMAGE = {
         "a has a size that is none",
     ),
     "an environment that was edited": (
-        lambda folder: edit(folder, environment={"low": [-9.0]}),
-        "policy.json does not match its checksum",
+        lambda folder: reseal(folder, environment=[]),
+        "the environment of the contract is no table",
     ),
     "a field of another type": (
         lambda folder: rewrite(folder, set_layer(1, relu="yes")),
@@ -228,7 +226,7 @@ def test_a_group_size_without_a_kernel_is_refused(make, tmp_path):
 
 
 def test_an_empty_folder_says_how_to_export(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"policy.json is missing; export it again with"):
+    with pytest.raises(FileNotFoundError, match=r"contract.json is missing; export it again with"):
         load(tmp_path)
 
 
@@ -274,7 +272,7 @@ def test_foreign_bytes_are_refused(content, message):
         parse(content)
 
 
-@pytest.mark.parametrize("name", ["policy.json", "policy.safetensors"])
+@pytest.mark.parametrize("name", ["contract.json", "policy.json", "policy.safetensors"])
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_what_is_no_file_is_not_read(name, kind, exported, tmp_path):
     folder = tmp_path / "policy"
@@ -352,9 +350,8 @@ def test_forged_descriptions_are_refused_or_mean_the_same_everywhere(
     description = json.loads(file.read_text())
     refused = 0
     for _ in range(60):
-        layers = mutated(rng, description["layers"])
-        digests = description["sha256"] | {"policy.json": digest(canonical(layers))}
-        file.write_text(json.dumps(description | {"layers": layers, "sha256": digests}))
+        file.write_text(json.dumps(mutated(rng, description)))
+        reseal(file.parent)
         refused += not both_ways(file.parent, monkeypatch)
     assert refused > 30
 

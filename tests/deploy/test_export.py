@@ -15,7 +15,7 @@ import pytest
 from kanbatsu.agents.ddpg import DDPG, DDPGConfig
 from kanbatsu.agents.sac import SAC, SACConfig
 from kanbatsu.agents.schedule import TrainConfig
-from kanbatsu.deploy import export, export_policy, load, write
+from kanbatsu.deploy import bundle, export, export_policy, load
 from kanbatsu.deploy.layers import Dense, Grouped, Packed
 from kanbatsu.deploy.network import smallest
 from kanbatsu.files.store import RunFolder
@@ -103,9 +103,9 @@ def test_a_folder_without_a_run_or_a_checkpoint_is_refused(trained, tmp_path):
 
 def test_the_description_says_everything_but_the_numbers(state, tmp_path):
     export_policy(state.actor, state.normaliser, tmp_path, low=[-2.0], high=2)
-    description = json.loads((tmp_path / "policy.json").read_text())
-    assert (description["format"], description["version"]) == ("kanbatsu-policy", 1)
-    layers = description["layers"]
+    contract = json.loads((tmp_path / "contract.json").read_text())
+    assert (contract["format"], contract["version"]) == ("kanbatsu-policy", 2)
+    layers = json.loads((tmp_path / "policy.json").read_text())["layers"]
     assert [layer["kind"] for layer in layers] == [
         "normalise", "linear", "remember", "layer_norm", "linear", "linear", "add", "layer_norm",
         "linear", "squash",
@@ -175,11 +175,11 @@ def test_the_smallest_storage_is_chosen():
 
 def test_without_onnx_that_is_said_and_nothing_stale_stays(state, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    (tmp_path / write.ONNX).write_bytes(b"of an earlier export")
+    (tmp_path / bundle.ONNX).write_bytes(b"of an earlier export")
     with caplog.at_level(logging.WARNING):
         export_policy(state.actor, state.normaliser, tmp_path)
     assert "policy.onnx was not written: the package onnx is missing" in caplog.text
-    assert not (tmp_path / write.ONNX).exists()
+    assert not (tmp_path / bundle.ONNX).exists()
 
 
 @pytest.mark.parametrize("network", ["simba", "mlp"])
@@ -189,7 +189,7 @@ def test_the_onnx_model_computes_the_same(network, tmp_path):
     agent = SAC(SPEC, replace(RUN.config, actor=actor))
     state = agent.init(jax.random.key(0))
     export_policy(state.actor, state.normaliser, tmp_path, low=-2.0, high=2.0)
-    model = reference.ReferenceEvaluator(str(tmp_path / write.ONNX))
+    model = reference.ReferenceEvaluator(str(tmp_path / bundle.ONNX))
     obs = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
     (action,) = model.run(None, {"observation": obs})
     np.testing.assert_allclose(action, load(tmp_path)(obs), atol=1e-5)

@@ -1,13 +1,16 @@
 """Workers: what they may use, what they tell, and how they end."""
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from kanbatsu.engine.worker import Worker, shares
+from kanbatsu.engine.worker import Worker, is_preparing, shares
 from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import usable_cores
@@ -75,3 +78,31 @@ def test_a_worker_that_cannot_start_says_why(tasks: Path) -> None:
     assert worker.error is None
     assert "KeyError: 'ppo'" in worker.printed()
     worker.close()
+
+
+def test_a_thread_that_compiles_is_seen_from_another_and_one_that_waits_is_not() -> None:
+    compiled, done = threading.Event(), threading.Event()
+
+    def run() -> None:
+        x = jnp.ones(3)
+        for length in range(1, 200):  # new programs until it was seen
+            if done.is_set():
+                break
+            jax.jit(lambda x, length=length: sum([jnp.sin(x * n) for n in range(length)]))(x)
+        compiled.set()
+        done.wait()
+        time.sleep(5.0)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert thread.ident is not None
+    deadline = time.monotonic() + 60.0
+    while not is_preparing(thread.ident):
+        assert time.monotonic() < deadline
+        assert not compiled.is_set()
+    done.set()
+    assert compiled.wait(60.0)
+    time.sleep(0.5)
+    assert thread.is_alive()
+    assert not is_preparing(thread.ident)
+    thread.join()

@@ -269,9 +269,9 @@ def test_a_verdict_opens_the_page(
     t = texts(lang)
     order = [
         t("decision.adopt", arm="sparse-256"),
-        "12,400",
-        t("figure.effects.title"),
-        t("rule.title"),
+        t("board.title"),
+        t("figure.effects.title", control="dense-64"),
+        t("phrases.title"),
         t("page.team"),
         t("team.found"),
         t("overturn.one_run", runs=1, of=10),
@@ -279,6 +279,7 @@ def test_a_verdict_opens_the_page(
         t("matched.kept", arm="sparse-256"),
         t("figure.matched"),
         t("page.appendix"),
+        t("rule.title"),
         t("page.configuration"),
     ]
     at = 0
@@ -330,3 +331,39 @@ def test_what_the_rule_decides_stands_on_the_page(
     html = write_report(folder.path, lang).read_text(encoding="utf-8")
     assert f'class="verdict {decision}"' in html
     assert not re.search(r"\b(nan|None|inf)\b", Page(html).text)
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_one_page_has_one_interval_for_one_probability(
+    tmp_path: Path, make_study: MakeStudy, lang: str
+) -> None:
+    folder = make_study(tmp_path, decision=asdict(DecisionRule()), returns=scattered)
+    html = write_report(folder.path, lang).read_text(encoding="utf-8")
+    verdict = summarise(read_study(folder.path))["verdict"]
+    for each in verdict["candidates"]:
+        low, high = each["probability_of_improvement"]["interval"]
+        assert html.count(f"[{low:.2f}, {high:.2f}]") >= 2  # in the table and in the figure
+    assert verdict["probability_of_improvement"]["interval"][0] > 0
+
+
+def scattered(arm: str, task: str, seed: int, share: float) -> float:
+    return share * (100.0 + (0.0 if arm == "dense-64" else 1.0) + 3.0 * (7 * seed % 5))
+
+
+def test_a_page_speaks_the_words_that_its_study_has_in_a_language(
+    tmp_path: Path, make_study: MakeStudy
+) -> None:
+    folder = make_study(tmp_path, decision=asdict(DecisionRule()), note="A demonstration.")
+    record = folder.read_study()
+    words = {
+        "question": "間引きは有効か",
+        "note": "これは実演です。",
+        "arm": {"sparse-256": "軽量版"},
+    }
+    folder.write_study(record | {"text": {"ja": words}})
+    japanese = write_report(folder.path, "ja").read_text(encoding="utf-8")
+    assert "Does thinning help?" not in japanese
+    assert "A demonstration." not in japanese
+    assert "これは実演です。" in japanese
+    assert '<p class="decision">軽量版 を採用する</p>' in japanese
+    assert "間引きは有効か" not in html_of(folder)

@@ -13,5 +13,8 @@ except ModuleNotFoundError as error:
 from kanbatsu.integrations.sb3.callback import ProbeCallback
 from kanbatsu.integrations.sb3.export import export_policy
 from kanbatsu.integrations.sb3.policy import prune_policy
+from kanbatsu.integrations.sb3.simba import SimbaPolicy, register
 
-__all__ = ["ProbeCallback", "export_policy", "prune_policy"]
+register()
+
+__all__ = ["ProbeCallback", "SimbaPolicy", "export_policy", "prune_policy"]

@@ -1,4 +1,4 @@
-"""Write docs/evidence and docs/choosing-a-sparsity.md from the studies in evidence.
+"""Write docs/evidence, docs/choosing-a-sparsity.md and docs/why.md from the studies in evidence.
 
     make evidence
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kanbatsu.report.evidence import choosing, pages, pictures
+from kanbatsu.report.evidence import choosing, pages, pictures, why
 from kanbatsu.report.evidence.stored import read_all
 
 
@@ -25,6 +25,7 @@ def main(root: Path = Path()) -> None:
     for name, text in written.items():
         (docs / "evidence" / name).write_text(text)
     (docs / "choosing-a-sparsity.md").write_text(choosing.render(stored))
+    (docs / "why.md").write_text(why.render(stored))
 
 
 if __name__ == "__main__":

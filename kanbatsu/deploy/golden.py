@@ -1,0 +1,118 @@
+"""Golden pairs: observations and the actions that a policy must give for them, wherever it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kanbatsu.deploy.contract import Moments
+from kanbatsu.deploy.entry import Entry, PolicyError
+
+PAIRS, SEED = 16, 0
+TOLERANCE = 1e-4
+"""Largest difference of actions, in halves of their range, that is taken for rounding."""
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+def draw(
+    obs_dim: int,
+    moments: Moments | None,
+    low: Sequence[float | None] | None,
+    high: Sequence[float | None] | None,
+    pairs: int = PAIRS,
+) -> tuple[np.ndarray, str]:
+    """Draw observations like those of training, the same at every call.
+
+    Args:
+        obs_dim: length of an observation.
+        moments: of the training data; without them, the range is drawn from, and without a
+            range a standard Gaussian.
+        low: lowest values; draws lie above them.
+        high: highest values likewise.
+        pairs: number of observations.
+
+    Returns:
+        float32 `[pairs, obs_dim]`, and where they were drawn from.
+
+    Example:
+        >>> observations, source = draw(1, None, [0.0], [1.0])
+        >>> observations.shape, source
+        ((16, 1), 'range')
+    """
+    rng = np.random.default_rng(SEED)
+    bottom, top = _filled(low, obs_dim, -np.inf), _filled(high, obs_dim, np.inf)
+    if moments is not None:
+        x = moments.mean + moments.sd * rng.standard_normal((pairs, obs_dim))
+        source = moments.source
+    elif np.isfinite(bottom).all() and np.isfinite(top).all():
+        x, source = rng.uniform(bottom, top, (pairs, obs_dim)), "range"
+    else:
+        x, source = rng.standard_normal((pairs, obs_dim)), "standard Gaussian"
+    return np.clip(x, bottom, top).astype(np.float32), source
+
+
+def _filled(values: Sequence[float | None] | None, size: int, empty: float) -> np.ndarray:
+    if values is None:
+        return np.full(size, empty)
+    return np.array([empty if value is None else value for value in values], float)
+
+
+def difference(actions: np.ndarray, wanted: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    """Return the largest difference of two sets of actions.
+
+    Args:
+        actions: `[pairs, action_dim]`.
+        wanted: the same shape.
+        low: lowest value of each entry, or -inf.
+        high: highest value, or inf.
+
+    Returns:
+        The difference in halves of an entry's range; of an entry without bounds, in its largest
+        size among `wanted`, or 1. NaN if an action is.
+
+    Example:
+        >>> one = np.ones((1, 1))
+        >>> difference(one, 2 * one, -4 * one[0], 4 * one[0])
+        0.25
+    """
+    half = high.astype(np.float64) / 2 - low.astype(np.float64) / 2
+    size = np.maximum(np.abs(wanted).max(axis=0), 1.0)
+    scale = np.where(np.isfinite(half), half, size)
+    return float((np.abs(actions.astype(np.float64) - wanted) / scale).max())
+
+
+def check_golden(
+    contract: Mapping[str, Any], act: Function, low: np.ndarray, high: np.ndarray
+) -> None:
+    """Compute the golden pairs of a contract again, and compare.
+
+    Args:
+        contract: as it was read.
+        act: the policy, from `[pairs, obs_dim]` to `[pairs, action_dim]`.
+        low: lowest value of each entry of an action.
+        high: highest value likewise.
+
+    Raises:
+        PolicyError: an action differs by more than the contract's tolerance.
+    """
+    entry = Entry("the golden pairs", contract.get("golden"), {})
+    sides = [Entry(f"{name} of the contract", contract.get(name), {}) for name in SIDES]
+    obs_dim, action_dim = (side.integer("size") for side in sides)
+    observations = entry.rows("observations", obs_dim)
+    wanted = entry.rows("actions", action_dim)
+    if len(observations) != len(wanted):
+        raise PolicyError("the golden pairs have another number of observations than of actions")
+    tolerance = entry.number("tolerance")
+    actions = act(observations)
+    error = difference(actions, wanted, low, high)
+    if not error <= tolerance:
+        raise PolicyError(
+            f"the golden pairs are not met: actions differ by {error:.3g} halves of their range, "
+            f"and {tolerance:.3g} is allowed. Weights, normaliser or the order of entries are not "
+            "those that were exported"
+        )
+
+
+SIDES = ("observation", "action")

@@ -1,0 +1,165 @@
+"""SimBa as a PyTorch module: the function of `kanbatsu.nn.simba.SimBa`, and its weights there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kanbatsu.nn import simba as jax_simba
+from kanbatsu.nn.layers import LAYER_NORM_EPSILON
+from kanbatsu.sparsity.weight import Masked, is_pruned, to_dense
+from kanbatsu.torch.pruned import Pruned
+from kanbatsu.torch.pruning import apply_masks
+
+_TRUNCATED = 0.87962566103423978
+"""Standard deviation of a standard normal that is cut off at 2, as JAX's He normal is."""
+
+
+class Block(nn.Module):
+    """`x + down(relu(up(norm(x))))`, four times wider inside.
+
+    Args:
+        width: features of the residual stream.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPSILON)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+        for layer in (self.up, self.down):
+            deviation = math.sqrt(2.0 / layer.in_features) / _TRUNCATED
+            nn.init.trunc_normal_(layer.weight, 0.0, deviation, -2.0 * deviation, 2.0 * deviation)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., width]` to `[..., width]`."""
+        return x + self.down(functional.relu(self.up(self.norm(x))))
+
+
+class SimBa(nn.Module):
+    """Linear, then residual blocks, then LayerNorm: the network that the paper scales.
+
+    It returns features `[..., width]`, which a linear head of one's own reads. Observations are to
+    be normalised by running statistics before they come here.
+
+    Args:
+        inputs: length of an input.
+        width: features of the residual stream; 128 in the paper's actor, 512 in its critic.
+        blocks: residual blocks; 1 in the paper's actor, 2 in its critic.
+
+    Example:
+        >>> from kanbatsu.torch import prune
+        >>> critic = nn.Sequential(SimBa(67 + 21, width=64), nn.Linear(64, 1))
+        >>> prune(critic, 0.9)(torch.ones(5, 88)).shape
+        torch.Size([5, 1])
+
+    Reference:
+        Lee et al. 2025, "SimBa: Simplicity Bias for Scaling Up Parameters in Deep RL", section 4.
+    """
+
+    def __init__(self, inputs: int, width: int = 512, blocks: int = 2) -> None:
+        super().__init__()
+        self.embed = nn.Linear(inputs, width)
+        nn.init.orthogonal_(self.embed.weight)
+        nn.init.zeros_(self.embed.bias)
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(blocks)))
+        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPSILON)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., inputs]` to features `[..., width]`."""
+        return self.norm(self.blocks(self.embed(x)))
+
+    @classmethod
+    def from_jax(cls, encoder: jax_simba.SimBa) -> SimBa:
+        """Build the module that computes what kanbatsu's own SimBa does, pruned as it is.
+
+        Args:
+            encoder: of an agent, `state.actor.encoder` say; dense or pruned in any way.
+
+        Returns:
+            A module on the CPU, equal to the encoder to 1e-5.
+
+        Example:
+            >>> ours = jax_simba.SimBa(3, width=8, blocks=1, key=jax.random.key(0))
+            >>> SimBa.from_jax(ours)(torch.ones(5, 3)).shape
+            torch.Size([5, 8])
+        """
+        inputs, width = encoder.embed.weight.shape
+        module = cls(inputs, width, len(encoder.blocks))
+        masks = {}
+        with torch.no_grad():
+            for (path, layer), ours in zip(_layers(module), _layers_of(encoder), strict=True):
+                if isinstance(layer, nn.LayerNorm):
+                    layer.weight.copy_(_tensor(ours.scale))
+                    layer.bias.copy_(_tensor(ours.shift))
+                    continue
+                layer.weight.copy_(_tensor(to_dense(ours.weight)).T)
+                layer.bias.copy_(_tensor(ours.bias))
+                if is_pruned(ours.weight):
+                    masks[f"{path}.weight"] = _tensor(_mask(ours.weight)).T
+        return apply_masks(module, masks) if masks else module
+
+    def to_jax(self) -> jax_simba.SimBa:
+        """Return kanbatsu's own SimBa with this module's weights, pruned as it is.
+
+        Pruned weights are `Masked` there.
+
+        Example:
+            >>> SimBa(3, width=8, blocks=1).to_jax()(jnp.ones((5, 3)))[0].shape
+            (5, 8)
+        """
+        inputs, width = self.embed.in_features, self.embed.out_features
+        skeleton = jax_simba.SimBa(inputs, width, len(self.blocks), key=jax.random.key(0))
+        layers = []
+        for (_, layer), ours in zip(_layers(self), _layers_of(skeleton), strict=True):
+            weight, bias = _array(layer.weight), _array(layer.bias)
+            if isinstance(layer, nn.LayerNorm):
+                layers.append(
+                    eqx.tree_at(lambda norm: (norm.scale, norm.shift), ours, (weight, bias))
+                )
+                continue
+            kernel: Any = weight.T
+            if isinstance(layer, Pruned):
+                kernel = Masked.of(kernel, _array(layer.weight_mask).T != 0)
+            layers.append(
+                eqx.tree_at(lambda linear: (linear.weight, linear.bias), ours, (kernel, bias))
+            )
+        return eqx.tree_at(lambda encoder: list(_layers_of(encoder)), skeleton, layers)
+
+
+def _layers(module: SimBa) -> Iterator[tuple[str, Any]]:
+    """Name the layers in the order in which they compute."""
+    for path, layer in module.named_modules():
+        if isinstance(layer, nn.Linear | nn.LayerNorm):
+            yield path, layer
+
+
+def _layers_of(encoder: jax_simba.SimBa) -> Iterator[Any]:
+    """Return the layers of kanbatsu's own SimBa in the same order."""
+    yield encoder.embed
+    for block in encoder.blocks:
+        yield from (block.norm, block.up, block.down)
+    yield encoder.norm
+
+
+def _mask(weight: Any) -> Any:
+    """Return what a pruned weight keeps, whatever it is stored as, `[inputs, outputs]`."""
+    return to_dense(weight.like(jnp.ones(weight.shape, weight.dtype))) != 0
+
+
+def _tensor(array: Any) -> Tensor:
+    return torch.from_numpy(np.array(array))
+
+
+def _array(tensor: Tensor) -> Any:
+    return jnp.asarray(tensor.detach().cpu().numpy().copy())
