@@ -1,7 +1,7 @@
 """SimBa beside the MLP in Stable-Baselines3's SAC, dense and pruned: returns, and a figure.
 
     python benchmarks/sb3_simba.py                       # continues where it was stopped
-    python benchmarks/sb3_simba.py --tasks Pendulum-v1 --seeds 1 --env-steps 120 --episodes 1 --out x.json
+    python benchmarks/sb3_simba.py --tasks Pendulum-v1 --seeds 1 --env-steps 120 --out x.json
 
 Every arm has the same algorithm, step size, replay and normalisation of observations
 (VecNormalize); what differs is the policy. Each run is stored when it ends, with a mean return over

@@ -20,6 +20,7 @@ ROOMS = (
     ("nn",),
     ("probes",),
     ("envs", "replay"),
+    ("remedies",),
     ("agents",),
     ("train",),
     ("run",),

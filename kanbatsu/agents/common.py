@@ -18,12 +18,16 @@ from kanbatsu.nn.network import Network, make_dense_network, make_network, make_
 from kanbatsu.nn.normaliser import Normaliser
 from kanbatsu.probes.health import network_health
 from kanbatsu.probes.subject import Subject
+from kanbatsu.remedies.records import Remedy
+from kanbatsu.remedies.terms import decay_of
 from kanbatsu.sparsity.weight import with_masks
 from kanbatsu.types import Key, Spec, Transition
 
 Tree = TypeVar("Tree")
 Scalar = Float[Array, ""]
 Critics = tuple[Network, ...]
+Loss = Callable[[Any], Scalar]
+"""A loss on one batch, as a function of what learns from it."""
 
 
 def draw_networks(
@@ -90,11 +94,35 @@ def with_gradient(loss: Callable[..., Any]) -> Callable[..., Any]:
     return eqx.filter_value_and_grad(loss, has_aux=True)
 
 
-def adamw(config: Any, network: str) -> optax.GradientTransformation:
+def adamw(
+    config: Any, network: str, remedies: tuple[Remedy, ...] = ()
+) -> optax.GradientTransformation:
     """Return the optimizer of an actor or a critic: with its own step size, or with both's."""
     own = getattr(config, f"{network}_learning_rate")
     rate = config.learning_rate if own is None else own
-    return optax.adamw(rate, weight_decay=config.weight_decay)
+    return optax.adamw(rate, weight_decay=decay_of(remedies, config.weight_decay))
+
+
+def actor_critic_subjects(
+    state: Any, batch: Transition, losses: Mapping[str, Loss]
+) -> dict[str, Subject]:
+    """Return the actor and, of several critics, the first, each with its inputs and its loss.
+
+    Args:
+        state: State of the agent.
+        batch: Transitions as the networks see them.
+        losses: Functions of the actor and of a tuple of critics.
+    """
+    first, of_critics = state.critics[0], losses["critic"]
+    return {
+        "actor": Subject(state.actor, (batch.obs,), losses["actor"]),
+        "critic": Subject(first, (batch.obs, batch.action), lambda critic: of_critics((critic,))),
+    }
+
+
+def gradients_of(networks: Mapping[str, Any], losses: Mapping[str, Loss]) -> dict[str, Any]:
+    """Return the gradient of each loss in the trainable part of its network."""
+    return {name: eqx.filter_grad(losses[name])(model) for name, model in networks.items()}
 
 
 def apply_gradient(

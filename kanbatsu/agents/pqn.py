@@ -10,9 +10,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from kanbatsu.agents.common import apply_gradient, health_of, trainable, with_gradient
+from kanbatsu.agents.common import Loss, apply_gradient, health_of, trainable, with_gradient
+from kanbatsu.agents.returns import lambda_returns
 from kanbatsu.nn.normed import (
     NormedNetwork,
     NormedNetworkConfig,
@@ -22,6 +23,8 @@ from kanbatsu.nn.normed import (
 from kanbatsu.probes.norms import tree_norm
 from kanbatsu.probes.subject import Subject
 from kanbatsu.ranges import Natural, Positive, Share
+from kanbatsu.remedies.records import Remedy
+from kanbatsu.remedies.terms import with_decay, with_terms
 from kanbatsu.types import Key, Spec, Transition
 
 Scalar = Float[Array, ""]
@@ -74,51 +77,6 @@ class PQNState(eqx.Module):
     """Means over the gradient steps of the latest update."""
 
 
-def lambda_returns(
-    reward: Float[Array, "steps n"],
-    terminated: Bool[Array, "steps n"],
-    truncated: Bool[Array, "steps n"],
-    next_value: Float[Array, "steps n"],
-    *,
-    discount: float,
-    decay: float,
-) -> Float[Array, "steps n"]:
-    r"""Mix rewards and values, from the end of a rollout backwards.
-
-    $$ G_t = r_t + \gamma \left((1 - \lambda) V(s_{t+1}) + \lambda G_{t+1}\right) $$
-
-    where the rollout ends, and where an episode was cut off, $G_t = r_t + \gamma V(s_{t+1})$; where
-    one terminated, $G_t = r_t$.
-
-    Args:
-        reward: what each action earned.
-        terminated: whether the world ended then.
-        truncated: whether the episode was cut off then.
-        next_value: value of the true successor.
-        discount: $\gamma$.
-        decay: $\lambda$.
-
-    Example:
-        >>> reward, no = jnp.array([[1.0], [2.0]]), jnp.zeros((2, 1), bool)
-        >>> value = jnp.array([[10.0], [20.0]])
-        >>> lambda_returns(reward, no, no, value, discount=0.5, decay=0.5).tolist()
-        [[6.5], [12.0]]
-
-    Reference:
-        Gallici et al. 2024, "Simplifying Deep Temporal Difference Learning", section 3.3.
-    """
-
-    def back(later: Array, now: tuple[Array, ...]) -> tuple[Array, Array]:
-        reward_t, terminated_t, truncated_t, value = now
-        beyond = jnp.where(truncated_t, value, value + decay * (later - value))
-        return_ = reward_t + discount * jnp.where(terminated_t, 0.0, beyond)
-        return return_, return_
-
-    steps = (reward, terminated, truncated, next_value)
-    _, returns = jax.lax.scan(back, next_value[-1], steps, reverse=True)
-    return returns
-
-
 def q_loss(
     critic: NormedNetwork, obs: Array, action: Array, target: Array
 ) -> tuple[Scalar, dict[str, Scalar]]:
@@ -151,6 +109,8 @@ class PQN:
 
     spec: Spec
     config: PQNConfig = field(default_factory=PQNConfig)
+    remedies: tuple[Remedy, ...] = ()
+    """Remedies of the run; those that are terms of the optimizer's step are read."""
 
     def __post_init__(self) -> None:
         if not self.spec.discrete:
@@ -275,13 +235,15 @@ class PQN:
 
     def subjects(self, state: PQNState, batch: Transition, key: Key) -> dict[str, Subject]:
         """Return the network with its loss on past transitions, of one-step targets."""
+        return {
+            "critic": Subject(state.critic, (batch.obs,), self.losses(state, batch, key)["critic"])
+        }
+
+    def losses(self, state: PQNState, batch: Transition, key: Key) -> dict[str, Loss]:
+        """Return the loss on one batch, with one-step targets, a function of the network."""
         value = jnp.where(batch.terminated, 0.0, self.value(state, batch.next_obs))
         target = batch.reward + self.discount * value
-
-        def loss(critic: NormedNetwork) -> Scalar:
-            return q_loss(critic, batch.obs, batch.action, target)[0]
-
-        return {"critic": Subject(state.critic, (batch.obs,), loss)}
+        return {"critic": lambda critic: q_loss(critic, batch.obs, batch.action, target)[0]}
 
     def value(self, state: PQNState, obs: Array) -> Float[Array, "*n"]:
         """Return the value of the best action known."""
@@ -296,5 +258,7 @@ class PQN:
         config, rate = self.config, self.config.learning_rate
         steps = config.epochs * config.minibatches * self.training_interactions / samples
         schedule = optax.linear_schedule(rate, 0.0, max(round(steps), 1))
-        radam = optax.radam(schedule if config.decay_learning_rate else rate)
-        return optax.chain(optax.clip_by_global_norm(config.gradient_clip), radam)
+        step_size = schedule if config.decay_learning_rate else rate
+        radam = with_decay(optax.radam(step_size), step_size, self.remedies)
+        clip = optax.clip_by_global_norm(config.gradient_clip)
+        return with_terms(optax.chain(clip, radam), self.remedies)

@@ -15,6 +15,8 @@ from jaxtyping import Array, Float
 
 from kanbatsu.agents.common import (
     Critics,
+    Loss,
+    actor_critic_subjects,
     adamw,
     apply_gradient,
     discount_for,
@@ -36,6 +38,8 @@ from kanbatsu.nn.normaliser import Normaliser
 from kanbatsu.probes.norms import tree_norm
 from kanbatsu.probes.subject import Subject
 from kanbatsu.ranges import NotNegative, Positive, Share, Within
+from kanbatsu.remedies.records import Remedy
+from kanbatsu.remedies.terms import with_terms
 from kanbatsu.types import Key, Spec, Transition
 
 Scalar = Float[Array, ""]
@@ -146,6 +150,8 @@ class SAC:
 
     spec: Spec
     config: SACConfig = field(default_factory=SACConfig)
+    remedies: tuple[Remedy, ...] = ()
+    """Remedies of the run; those that are terms of the optimizer's step are read."""
 
     passes = {"actor": 4, "critic": 6}  # noqa: RUF012
     """Products with each kernel per update and sample: forward, input and weight gradients."""
@@ -256,22 +262,18 @@ class SAC:
 
     def subjects(self, state: SACState, batch: Transition, key: Key) -> dict[str, Subject]:
         """Return the actor and, of several critics, the first, with their losses on one batch."""
+        losses = self.losses(state, batch, key)
+        return actor_critic_subjects(state, normalised(state.normaliser, batch), losses)
+
+    def losses(self, state: SACState, batch: Transition, key: Key) -> dict[str, Loss]:
+        """Return the losses on one batch, functions of the actor and of all critics."""
         noise = self._draw_noise(key, batch)
         batch = normalised(state.normaliser, batch)
-        temperature = jnp.exp(state.log_temperature)
-        target = td_target(
-            batch, state.actor, state.targets, temperature, self.discount, noise.critic
-        )
-
-        def of_actor(actor: Network) -> Scalar:
-            return actor_loss(actor, state.critics, temperature, batch.obs, noise.actor)[0]
-
-        def of_critic(critic: Network) -> Scalar:
-            return critic_loss((critic,), batch.obs, batch.action, target)[0]
-
+        alpha, critics = jnp.exp(state.log_temperature), state.critics
+        target = td_target(batch, state.actor, state.targets, alpha, self.discount, noise.critic)
         return {
-            "actor": Subject(state.actor, (batch.obs,), of_actor),
-            "critic": Subject(state.critics[0], (batch.obs, batch.action), of_critic),
+            "actor": lambda actor: actor_loss(actor, critics, alpha, batch.obs, noise.actor)[0],
+            "critic": lambda critics: critic_loss(critics, batch.obs, batch.action, target)[0],
         }
 
     def value(self, state: SACState, obs: Array) -> Float[Array, " n"]:
@@ -284,7 +286,7 @@ class SAC:
         return {"actor": state.actor, "critic": state.critics}
 
     def _optimizer(self, network: str) -> optax.GradientTransformation:
-        return adamw(self.config, network)
+        return with_terms(adamw(self.config, network, self.remedies), self.remedies)
 
     def _temperature_optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.config.temperature_learning_rate)

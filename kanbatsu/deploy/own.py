@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kanbatsu.agents import AGENTS
+from kanbatsu.agents.remedied import Pace, remedied
 from kanbatsu.deploy.contract import Contract, Moments
 from kanbatsu.deploy.golden import TOLERANCE
 from kanbatsu.deploy.network import policy_layers
@@ -83,7 +84,8 @@ def export(
             f"{run} holds no checkpoint: it was trained with --train.checkpoint-every 0, or has "
             "not reached its first one"
         )
-    arrays = checkpoint.arrays["agent"]
+    # Around an agent with remedies there is a state of their own.
+    arrays = {n.removeprefix("inner/"): array for n, array in checkpoint.arrays["agent"].items()}
     actor = {
         name.removeprefix("actor/"): array
         for name, array in arrays.items()
@@ -107,7 +109,7 @@ def export(
     write_policy(
         layers,
         out_dir,
-        _agent_of(record, arrays, low, high),
+        _agent_of(record, checkpoint.arrays["agent"], low, high),
         Export((contract or Contract()).over(provenance.over(known)), key, tolerance),
         environment=environment,
         moments=_past(checkpoint.arrays.get("past")) or _seen(mean, variance, count),
@@ -181,9 +183,12 @@ def export_policy(
 def _agent_of(record: Any, arrays: Any, low: Any, high: Any) -> Original:
     """The greedy action of a run's agent, brought to the bounds."""
     run = run_from_dict({name: value for name, value in record.items() if name != "checksum"})
-    outputs = next(a.shape[-1] for n, a in arrays.items() if n == "actor/head/mean/bias")
-    spec = Spec(arrays["normaliser/mean"].shape, outputs, episode_length=None)
+    own = {name.removeprefix("inner/"): array for name, array in arrays.items()}
+    outputs = own["actor/head/mean/bias"].shape[-1]
+    spec = Spec(own["normaliser/mean"].shape, outputs, episode_length=None)
     agent: Any = AGENTS[run.agent].agent(spec, run.config)
+    if run.remedy:  # its pace plays no part in acting
+        agent = remedied(agent, run.remedy, Pace.of(run.train, 1, run.env_steps))
     state = from_arrays(agent.init(jax.random.key(0)), arrays)
     bottom, top = np.asarray(low, np.float32), np.asarray(high, np.float32)
 

@@ -30,6 +30,8 @@ names of all that do without it as they were, if its default does what was done 
 def to_dict(record: Any) -> dict[str, Any]:
     """Return a dataclass as nested dicts and lists, as JSON and TOML know them.
 
+    A field with the metadata `ADDED` is left out while it has its default.
+
     Example:
         >>> from kanbatsu.nn.config import NetworkConfig
         >>> to_dict(NetworkConfig(width=64))["width"]

@@ -179,7 +179,8 @@ def pruned(
         for name, field in type(module).__dataclass_fields__.items()
         if field.init and name not in ("parent", "name")
     }
-    return _pruned_class(type(module), record)(**fields, name=module.name)
+    kind: Any = type(module)
+    return _pruned_class(kind, record)(**fields, name=module.name)
 
 
 @functools.cache

@@ -8,8 +8,10 @@ from typing import Any
 
 from kanbatsu.files.tables import did_you_mean, from_dict, merge
 from kanbatsu.plasticity.classifier import plan
-from kanbatsu.plasticity.config import ClassifierConfig, LabelStream
+from kanbatsu.plasticity.config import ClassifierConfig, LabelRun, LabelStream
 from kanbatsu.ranges import check_ranges
+from kanbatsu.remedies.check import check_remedies
+from kanbatsu.remedies.records import Gradual, ReDo, Remedy, read_remedies
 from kanbatsu.study.budget import WIDEST, nearest
 from kanbatsu.study.file import ARM_NAME
 from kanbatsu.study.match import Match
@@ -23,6 +25,8 @@ class LabelArm:
     """The network."""
     match: Match | None = None
     """The match to another arm's kept weights, if there is one; it is solved already."""
+    remedy: tuple[Remedy, ...] = ()
+    """Remedies of the arm's runs."""
 
 
 def read_arm(
@@ -48,15 +52,17 @@ def read_arm(
         raise ValueError("arms name files; use at most 64 letters, digits, '-' and '_'")
     if not isinstance(table, Mapping) or not isinstance(defaults, Mapping):
         raise ValueError("must be a table such as classifier = { width = 64 }")
-    unknown = sorted(set(table) - {"classifier", "match"})
+    unknown = sorted(set(table) - {"classifier", "match", "remedy"})
     if unknown:
-        raise ValueError(f"{unknown[0]}: unknown setting. Choose from: classifier, match.")
+        raise ValueError(f"{unknown[0]}: unknown setting. Choose from: classifier, match, remedy.")
     own = table.get("classifier", {})
     config = from_dict(ClassifierConfig, merge(defaults, own), "classifier")
     check_ranges(config, "classifier.")
+    remedies = read_remedies(table.get("remedy", ()))
     if "match" not in table:
         plan(config, stream)
-        return LabelArm(config)
+        _check(remedies, config, stream)
+        return LabelArm(config, remedy=remedies)
     match = from_dict(Match, table["match"], "match")
     if match.what != "kept":
         raise ValueError(f"match.what: arms of the bench are matched in kept, not in {match.what}")
@@ -67,7 +73,22 @@ def read_arm(
             f"{did_you_mean(match.to, unmatched)}"
         )
     goal = plan(read[match.to].classifier, stream)[0].kept
-    return LabelArm(_matched(config, own, goal, stream), match)
+    config = _matched(config, own, goal, stream)
+    _check(remedies, config, stream)
+    return LabelArm(config, match, remedies)
+
+
+def _check(remedies: tuple[Remedy, ...], config: ClassifierConfig, stream: LabelStream) -> None:
+    """Refuse remedies that this classifier cannot have on this stream."""
+    check_remedies(remedies, {"classifier": config}, stream.length, LabelRun.agent)
+    for remedy in remedies:
+        if isinstance(remedy, ReDo) and config.residual:
+            raise ValueError(
+                "remedy redo needs residual = false: the units of a residual layer feed more than "
+                "the layer after them"
+            )
+        if isinstance(remedy, Gradual):
+            plan(replace(config, sparsity=remedy.sparsity), stream)
 
 
 def _matched(

@@ -78,7 +78,9 @@ class Bench:
             for name, arm in self.arms.items():
                 config = LabelConfig(arm.classifier)
                 runs = [
-                    LabelRun(task, seed, self.stream.length, rate, config, self.stream)
+                    LabelRun(
+                        task, seed, self.stream.length, rate, config, self.stream, remedy=arm.remedy
+                    )
                     for seed in self.seeds
                 ]
                 yield [PlannedLabelRun(name, run, _run_id(name, run)) for run in runs]

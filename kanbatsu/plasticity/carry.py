@@ -14,10 +14,10 @@ from typing import Any, Literal
 from kanbatsu.engine.worker import shares
 from kanbatsu.files.lock import StudyError, is_owned, own
 from kanbatsu.files.store import RunFolder, StudyFolder
-from kanbatsu.files.tables import canonical_hash, from_dict, to_dict
+from kanbatsu.files.tables import canonical_hash, to_dict
 from kanbatsu.machine import usable_cores
 from kanbatsu.plasticity.bench import Bench
-from kanbatsu.plasticity.config import LabelRun
+from kanbatsu.plasticity.config import LabelRun, label_run_from_dict
 from kanbatsu.plasticity.train import train_side_by_side
 from kanbatsu.report.page import write_report
 
@@ -110,7 +110,7 @@ def missing(out: Path) -> int:
 
 def _train(folders: list[RunFolder], on_task: Callable[[int], None]) -> None:
     """Train the runs of a group from their records alone."""
-    runs = [from_dict(LabelRun, folder.read_config()) for folder in folders]
+    runs = [label_run_from_dict(folder.read_config()) for folder in folders]
     train_side_by_side(runs, [RunFolder(folder.path) for folder in folders], on_task)
 
 
@@ -132,6 +132,7 @@ def study_record(bench: Bench, command: str) -> dict[str, Any]:
             "train": to_dict(bench.stream),
         }
         | ({"match": to_dict(arm.match)} if arm.match else {})
+        | ({"remedy": [to_dict(remedy) for remedy in arm.remedy]} if arm.remedy else {})
         for name, arm in bench.arms.items()
     }
     decides = {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -16,6 +17,10 @@ from kanbatsu.nn.mlp import MLP
 from kanbatsu.nn.network import Network
 from kanbatsu.plasticity.config import ClassifierConfig, LabelStream
 from kanbatsu.probes.health import network_health
+from kanbatsu.remedies.parts import parts_of, unmasked, with_parts
+from kanbatsu.remedies.records import Remedy
+from kanbatsu.remedies.terms import with_decay, with_terms
+from kanbatsu.remedies.treat import Clock, Tally, Tools, added, empty_tally, treat
 from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.prune import make_masks_as, plan_as
 from kanbatsu.sparsity.weight import with_masks
@@ -33,8 +38,21 @@ class Learner(eqx.Module):
 
     network: Network
     moments: Any
-    """State of Adam."""
+    """State of Adam, and of the terms that remedies add to it."""
     inputs: Float[Array, "inputs features"]
+    tally: Tally = eqx.field(default_factory=dict)
+    """Counts of what remedies did; empty where there are none."""
+
+
+class Treatment(NamedTuple):
+    """The remedies of a classifier, and what they must know of it."""
+
+    remedies: tuple[Remedy, ...] = ()
+    config: ClassifierConfig | None = None
+    """The classifier's shape; None where there are no remedies."""
+
+
+UNTREATED = Treatment()
 
 
 def dense_network(config: ClassifierConfig, stream: LabelStream, key: Key) -> Network:
@@ -67,7 +85,9 @@ def plan(config: ClassifierConfig, stream: LabelStream) -> tuple[Count, Network]
     return plan_as(shapes, config), shapes
 
 
-def begin(config: ClassifierConfig, stream: LabelStream, key: Key) -> Learner:
+def begin(
+    config: ClassifierConfig, stream: LabelStream, key: Key, remedies: tuple[Remedy, ...] = ()
+) -> Learner:
     """Draw a seed's inputs and weights, and prune them; a dense network gets masks that keep all.
 
     Masks are drawn on the host, and weights layer by layer: compiled as one, that takes far longer.
@@ -76,14 +96,15 @@ def begin(config: ClassifierConfig, stream: LabelStream, key: Key) -> Learner:
         config: Shape and sparsity.
         stream: The sizes.
         key: The seed's.
+        remedies: Those of the run.
     """
     input_key, network_key, mask_key, _ = _keys(key)
     masks = make_masks_as(_shapes(config, stream), config, mask_key)
     dense = dense_network(config, stream, network_key)
     network = with_masks(dense, masks, rescale=config.rescale)
     inputs = jax.random.normal(input_key, (stream.inputs, stream.features))
-    moments = optax.adam(1.0).init(trainable(network))  # the same whatever the rate
-    return Learner(network, moments, inputs)
+    moments = _optimizer(1.0, remedies).init(trainable(network))  # the same whatever the rate
+    return Learner(network, moments, inputs, empty_tally(remedies))
 
 
 def draw_task(stream: LabelStream, key: Key, task: Int[Any, ""]) -> tuple[Labels, Array]:
@@ -95,7 +116,6 @@ def draw_task(stream: LabelStream, key: Key, task: Int[Any, ""]) -> tuple[Labels
         task: Number of the task, from 0.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> labels, rows = draw_task(LabelStream(), jax.random.key(0), jnp.int32(0))
         >>> labels.shape, rows.shape
         ((256,), (100, 32))
@@ -107,7 +127,12 @@ def draw_task(stream: LabelStream, key: Key, task: Int[Any, ""]) -> tuple[Labels
 
 
 def learn(
-    stream: LabelStream, learner: Learner, key: Key, task: Int[Any, ""], rate: Float[Any, ""]
+    stream: LabelStream,
+    learner: Learner,
+    key: Key,
+    task: Int[Any, ""],
+    rate: Float[Any, ""],
+    treatment: Treatment = UNTREATED,
 ) -> tuple[Learner, dict[str, Scalar]]:
     """Learn one task.
 
@@ -117,24 +142,65 @@ def learn(
         key: The seed's.
         task: Number of the task, from 0.
         rate: Learning rate of Adam.
+        treatment: Remedies, which see all inputs with the labels of the task.
 
     Returns:
         What has learned, and `accuracy` and `loss` over all inputs at the end of the task.
     """
     labels, batches = draw_task(stream, key, task)
-    optimizer = optax.adam(rate)
+    optimizer = _optimizer(rate, treatment.remedies)
+    inputs = learner.inputs
 
-    def step(carry: tuple[Network, Any], rows: Array) -> tuple[tuple[Network, Any], None]:
-        network, moments = carry
-        gradient = eqx.filter_grad(loss)(network, learner.inputs[rows], labels[rows])
-        return apply_gradient(optimizer, gradient, moments, network), None
+    def step(learner: Learner, item: tuple[Array, Array]) -> tuple[Learner, None]:
+        rows, done = item
+        learner = _treated(treatment, stream, learner, labels, key, done, shocks=True)
+        gradient = eqx.filter_grad(loss)(learner.network, inputs[rows], labels[rows])
+        network, moments = apply_gradient(optimizer, gradient, learner.moments, learner.network)
+        learner = Learner(network, moments, learner.inputs, learner.tally)
+        return _treated(treatment, stream, learner, labels, key, done + 1, shocks=False), None
 
-    (network, moments), _ = jax.lax.scan(step, (learner.network, learner.moments), batches)
+    steps = task * stream.steps + jnp.arange(stream.steps, dtype=jnp.int32)
+    learner, _ = jax.lax.scan(step, learner, (batches, steps))
     facts = {
-        "accuracy": accuracy(network, learner.inputs, labels),
-        "loss": loss(network, learner.inputs, labels),
+        "accuracy": accuracy(learner.network, inputs, labels),
+        "loss": loss(learner.network, inputs, labels),
     }
-    return Learner(network, moments, learner.inputs), facts
+    return learner, facts
+
+
+def _treated(
+    treatment: Treatment,
+    stream: LabelStream,
+    learner: Learner,
+    labels: Labels,
+    key: Key,
+    done: Int[Array, ""],
+    shocks: bool,
+) -> Learner:
+    """Carry out the remedies that are due after so many gradient steps, those of one sort."""
+    if treatment.config is None:
+        return learner
+    config, inputs = treatment.config, learner.inputs
+
+    def gradients(parts: Any) -> dict[str, Any]:
+        lifted = unmasked(parts["classifier"].network)
+        return {"classifier": eqx.filter_grad(loss)(lifted, inputs, labels)}
+
+    tools = Tools(
+        lambda own: {"classifier": dense_network(config, stream, own)},
+        lambda parts: {"classifier": [parts["classifier"].network.encode(inputs)[1]]},
+        gradients,
+    )
+    clock = Clock(jnp.maximum(done - 1, 0), done, stream.length)
+    own_key = jax.random.fold_in(jax.random.fold_in(key, 0x2E3ED1), done)
+    parts, tally = treat(treatment.remedies, parts_of(learner), tools, clock, own_key, shocks)
+    learner = with_parts(learner, parts)
+    return Learner(learner.network, learner.moments, inputs, added(learner.tally, tally))
+
+
+def _optimizer(rate: Any, remedies: tuple[Remedy, ...]) -> optax.GradientTransformation:
+    """Return Adam, with the terms that remedies add."""
+    return with_terms(with_decay(optax.adam(rate), rate, remedies), remedies)
 
 
 def probe(stream: LabelStream, learner: Learner, key: Key, task: Int[Any, ""]) -> dict[str, Scalar]:
@@ -154,7 +220,6 @@ def accuracy(network: Any, inputs: Array, labels: Array) -> Scalar:
     """Share of inputs whose likeliest class is their label.
 
     Example:
-        >>> import jax.numpy as jnp
         >>> logits = jnp.array([[2.0, 1.0], [0.0, 1.0]])
         >>> accuracy(lambda inputs: inputs, logits, jnp.array([0, 0]))
         Array(0.5, dtype=float32)

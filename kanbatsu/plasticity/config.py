@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
+from kanbatsu.files.tables import ADDED, from_dict
 from kanbatsu.ranges import Natural, Positive
+from kanbatsu.remedies.records import Remedy, read_remedies
 from kanbatsu.sparsity.config import Pruning
 
 
@@ -92,3 +95,15 @@ class LabelRun:
     """The stream of tasks."""
     agent: str = "classifier"
     """Name of what learns, as reports show it."""
+    remedy: tuple[Remedy, ...] = field(default=(), metadata=ADDED)
+    """Remedies of the run; none by default."""
+
+
+def label_run_from_dict(table: Mapping[str, Any]) -> LabelRun:
+    """Build a run from what `config.json` holds.
+
+    Raises:
+        RecordError: It is not the record of a run of the bench.
+    """
+    own = {key: value for key, value in table.items() if key != "remedy"}
+    return replace(from_dict(LabelRun, own), remedy=read_remedies(table.get("remedy", ())))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,15 +20,20 @@ from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import machine_facts, peak_resident_bytes
 from kanbatsu.plasticity import classifier
+from kanbatsu.plasticity.classifier import UNTREATED, Treatment
 from kanbatsu.plasticity.config import LabelRun, LabelStream
+from kanbatsu.remedies.parts import masked_weights
+from kanbatsu.remedies.records import changes_masks
 from kanbatsu.sparsity.count import parameters
 
 NETWORK = "classifier"
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _learn(stream: LabelStream, learners: Any, keys: Any, task: Any, rate: Any) -> Any:
-    one = partial(classifier.learn, stream)
+@partial(jax.jit, static_argnums=(0, 5), donate_argnums=1)
+def _learn(
+    stream: LabelStream, learners: Any, keys: Any, task: Any, rate: Any, treatment: Treatment
+) -> Any:
+    one = partial(classifier.learn, stream, treatment=treatment)
     return jax.vmap(one, in_axes=(0, 0, None, None))(learners, keys, task, rate)
 
 
@@ -56,10 +62,14 @@ def train_side_by_side(
     each_key = [jax.random.key(run.seed) for run in runs]
     learners = jax.tree.map(
         lambda *each: jnp.stack(each),
-        *(classifier.begin(first.config.classifier, stream, key) for key in each_key),
+        *(classifier.begin(first.config.classifier, stream, key, first.remedy) for key in each_key),
     )
+    treatment = UNTREATED
+    if first.remedy:
+        treatment = Treatment(first.remedy, replace(first.config.classifier, sparsity=0.0))
     keys = jnp.stack(each_key)
     counted = _networks_line(first)
+    lines = [counted for _ in runs]
     flops = counted["flops_per_update"]["computed"]
     for run, folder in zip(runs, folders, strict=True):
         folder.write_config(to_dict(run))
@@ -70,11 +80,14 @@ def train_side_by_side(
     rate, accuracies, started = np.float32(first.learning_rate), [], time.perf_counter()
     for task in map(np.int32, range(stream.tasks)):
         begun = time.perf_counter()
-        learners, facts = _learn(stream, learners, keys, task, rate)
+        learners, facts = _learn(stream, learners, keys, task, rate, treatment)
         facts = jax.device_get(facts)
         milliseconds = 1e3 * (time.perf_counter() - begun) / (stream.steps * len(runs))
         accuracies.append(facts["accuracy"])
         done, at = int(task) + 1, (int(task) + 1) * stream.steps
+        if changes_masks(first.remedy):
+            _write_kept(learners, folders, lines, at)
+        facts |= jax.device_get({f"remedy/{name}": x for name, x in learners.tally.items()})
         looks = done in (1, stream.tasks) or done % stream.probe_every == 0
         if looks:
             facts |= jax.device_get(_probe(stream, learners, keys, task))
@@ -105,6 +118,28 @@ def train_side_by_side(
         on_task(done)
     for folder in folders:
         folder.write_status("finished")
+
+
+def _write_kept(
+    learners: Any, folders: Sequence[RunFolder], lines: list[dict[str, Any]], at: int
+) -> None:
+    """Say again what networks keep, where it is no longer what their last lines say."""
+    masks = jax.device_get([weight.mask for weight in masked_weights(learners.network)])
+    for index, folder in enumerate(folders):
+        kept = [int(mask[index].sum()) for mask in masks]
+        old = lines[index]
+        network = old["networks"][NETWORK]
+        if kept == [layer["kept"] for layer in network["layers"]]:
+            continue
+        layers = [x | {"kept": n} for x, n in zip(network["layers"], kept, strict=True)]
+        flops = old["flops_per_update"]
+        share = sum(kept) / network["total"]
+        lines[index] = old | {
+            "env_steps": at,
+            "networks": {NETWORK: network | {"kept": sum(kept), "layers": layers}},
+            "flops_per_update": flops | {"sparse": round(flops["dense"] * share)},
+        }
+        folder.append(lines[index])
 
 
 def _networks_line(run: LabelRun) -> dict[str, Any]:

@@ -11,14 +11,18 @@ import numpy as np
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.agents.common import one_of_each, with_dense_networks
+from kanbatsu.agents.schedule import StreamTrainConfig, TrainConfig
 from kanbatsu.envs.functional import functional_of
 from kanbatsu.envs.own import described
 from kanbatsu.envs.spec import Environment, TaskError
 from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.ranges import check_ranges
+from kanbatsu.remedies.check import check_remedies
+from kanbatsu.remedies.records import Gradual
 from kanbatsu.run.mechanism import refuse_probes
 from kanbatsu.run.record import Run, refuse_seed
 from kanbatsu.run.trial import build, try_apart
+from kanbatsu.sparsity.config import Pruning
 from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.prune import plan_as
 from kanbatsu.types import Spec
@@ -51,10 +55,8 @@ def check(run: Run) -> dict[str, Count]:
     check_ranges(run.train, "train.")
     check_ranges(run.config)
     refuse_probes(run.agent, run.train.probes)
-    if (
-        getattr(run.train, "late_from_interaction", 0)
-        and not run.train.late_updates_per_interaction
-    ):
+    late = run.train if isinstance(run.train, TrainConfig) else TrainConfig()
+    if late.late_from_interaction and not late.late_updates_per_interaction:
         raise ValueError(
             "train.late_from_interaction says from when train.late_updates_per_interaction holds: "
             "set that as well, or remove it"
@@ -72,6 +74,15 @@ def check(run: Run) -> dict[str, Count]:
         )
     spec, _ = task_facts(run.task, run.agent, run.config, run.train)
     templates = _dense_templates(run, spec)
+    for remedy in run.remedy:
+        check_ranges(remedy, f"remedy {remedy.kind}.")
+    check_remedies(
+        run.remedy,
+        {name: getattr(run.config, name) for name in templates},
+        run.env_steps,
+        run.agent,
+        streams=isinstance(run.train, StreamTrainConfig),
+    )
     counts = {}
     for name in templates:
         network = getattr(run.config, name)
@@ -83,6 +94,9 @@ def check(run: Run) -> dict[str, Count]:
             )
         try:
             counts[name] = plan_as(templates[name], network)
+            for remedy in run.remedy:
+                if isinstance(remedy, Gradual):
+                    plan_as(templates[name], Pruning(remedy.sparsity, remedy.distribution))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return counts

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from kanbatsu.agents import AGENTS
+from kanbatsu.agents.remedied import Pace, remedied
 from kanbatsu.agents.schedule import over_training
 from kanbatsu.envs.functional import functional_of
 from kanbatsu.envs.vector import VectorEnvironment
@@ -41,6 +42,9 @@ class RunInProgress:
         )
         config = over_training(run.config, -(-run.env_steps // self._arena.action_repeat))
         agent = AGENTS[run.agent].agent(self._arena.spec, config)
+        if run.remedy:
+            pace = Pace.of(schedule, self._arena.action_repeat, run.env_steps)
+            agent = remedied(agent, run.remedy, pace)
         functional = functional_of(self._arena)
         if functional is None:
             environments = [environment_of(run) for _ in range(schedule.environments)]

@@ -9,7 +9,8 @@ from typing import Any
 from kanbatsu.agents import AGENTS, AgentConfig
 from kanbatsu.agents.sac import SACConfig
 from kanbatsu.agents.schedule import Schedule, TrainConfig
-from kanbatsu.files.tables import from_dict
+from kanbatsu.files.tables import ADDED, from_dict
+from kanbatsu.remedies.records import Remedy, read_remedies
 
 SEEDS = 2**32
 """Number of seeds that there are: random draws take 32 bits of one, and no more."""
@@ -31,6 +32,8 @@ class Run:
     """The algorithm's own configuration."""
     train: Schedule = field(default_factory=TrainConfig)
     """Schedule of the run, of the kind that `kanbatsu.agents.AGENTS` names for the agent."""
+    remedy: tuple[Remedy, ...] = field(default=(), metadata=ADDED)
+    """Remedies of the run; none by default."""
 
 
 def refuse_seed(seed: int, name: str = "seed") -> None:
@@ -63,4 +66,6 @@ def run_from_dict(table: Mapping[str, Any]) -> Run:
     """
     config: Any = from_dict(AGENTS[table["agent"]].config, table["config"], "config")
     train: Any = from_dict(AGENTS[table["agent"]].schedule, table["train"], "train")
-    return Run(table["task"], table["agent"], table["seed"], table["env_steps"], config, train)
+    remedy = read_remedies(table.get("remedy", ()))
+    task, agent, seed, env_steps = (table[x] for x in ("task", "agent", "seed", "env_steps"))
+    return Run(task, agent, seed, env_steps, config, train, remedy)

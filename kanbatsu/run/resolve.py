@@ -12,6 +12,7 @@ from typing import Any
 
 from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import to_dict
+from kanbatsu.remedies.records import changes_masks
 from kanbatsu.run.record import Run
 from kanbatsu.sparsity.compute import resolve
 from kanbatsu.sparsity.config import Pruning
@@ -27,7 +28,8 @@ def resolved(run: Run) -> Run:
         >>> resolved(run).config.actor.compute in ("masked", "mixed")
         True
     """
-    return _settled(run, lambda name: resolve("auto"))
+    compute = "masked" if changes_masks(run.remedy) else resolve("auto")
+    return _settled(run, lambda name: compute)
 
 
 def record_of(run: Run, files: RunFolder) -> Run:

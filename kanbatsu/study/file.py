@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, parse_override
+from kanbatsu.remedies.records import read_remedies
 from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.problems import study_problems
@@ -122,21 +123,23 @@ _STUDY_KEYS = _names(Study) - {"arms"} | {"arm"}
 
 def _settings(agent: str) -> set[str]:
     """Return the names of everything that an arm with this agent can set."""
-    return _names(AGENTS[agent].config) | {"agent", "train", "match"}
+    return _names(AGENTS[agent].config) | {"agent", "train", "match", "remedy"}
 
 
 def _arm(agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], where: str) -> Arm:
     """Read one arm; of the shared settings, those that only another agent has drop out."""
     agent = table.get("agent", agent)
-    shared = {key: value for key, value in defaults.items() if key in _settings(agent)}
-    settings = merge(shared, table)
+    wanted = _settings(agent) - ({"remedy"} & table.keys())  # its own are instead of shared ones
+    shared = {key: value for key, value in defaults.items() if key in wanted}
+    settings = merge(shared, {key: x for key, x in table.items() if key != "agent"})
     match, solved_for = _match(settings.pop("match", None), table, where)
     schedule = settings.pop("train", {})
     name = f"{where}.train".lstrip(".")
     refuse_foreign(agent, schedule, name)
     train: Any = from_dict(AGENTS[agent].schedule, schedule, name)
-    settings.pop("agent", None)
-    return Arm(agent, from_dict(AGENTS[agent].config, settings, where), train, match, solved_for)
+    remedy = read_remedies(settings.pop("remedy", ()), f"{where}.remedy".lstrip("."))
+    config: Any = from_dict(AGENTS[agent].config, settings, where)
+    return Arm(agent, config, train, match, solved_for, remedy=remedy)
 
 
 def _match(asked: Any, table: Mapping[str, Any], where: str) -> tuple[Match | None, Unknowns]:
@@ -259,7 +262,6 @@ def _override(table: Mapping[str, Any], override: str) -> dict[str, Any]:
 
 
 def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
-    nested = value
     for key in reversed(path):
-        nested = {key: nested}
-    return nested
+        value = {key: value}
+    return value

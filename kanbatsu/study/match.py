@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from kanbatsu.agents import AgentConfig
+from kanbatsu.files.tables import did_you_mean
 
 What = Literal["kept", "flops", "time", "env_steps"]
 
@@ -79,3 +80,17 @@ def unknowns(table: Mapping[str, Any]) -> tuple[Unknowns, list[str]]:
             "sparsity is solved for, or a sparsity, and the width is"
         )
     return tuple(solvable), problems
+
+
+def match_problems(arms: Mapping[str, Any]) -> Iterator[str]:
+    """Say which matches of a study's arms are to no arm that they could be matched to."""
+    for name, arm in arms.items():
+        if arm.match is None:
+            continue
+        where, to = f"arm.{name}.match.to", arm.match.to
+        if to not in arms:
+            yield f"{where}: no arm is called {to!r}. {did_you_mean(to, arms)}"
+        elif to == name:
+            yield f"{where}: an arm cannot be matched to itself"
+        elif arms[to].match is not None:
+            yield f"{where}: {to!r} is matched itself; match both to the same arm"

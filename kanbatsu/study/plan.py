@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from kanbatsu.agents import AgentConfig
 from kanbatsu.agents.schedule import Schedule
 from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
+from kanbatsu.remedies.records import Remedy
 from kanbatsu.run.check import check
 from kanbatsu.run.record import Run
 from kanbatsu.sparsity.count import Count
@@ -36,6 +37,8 @@ class Arm:
     """The numbers that a match of kept weights solves for."""
     solved: Mapping[str, Solved] = field(default_factory=dict)
     """The match's solution on each task; filled in by `kanbatsu.study.budget.solve`."""
+    remedy: tuple[Remedy, ...] = ()
+    """Remedies of the arm's runs."""
 
 
 class PlannedRun(NamedTuple):
@@ -92,7 +95,7 @@ class Study:
             if task not in arm.solved:
                 raise ValueError(f"arm {name} is matched to another: call budget.solve first")
             config, env_steps = arm.solved[task].config, arm.solved[task].env_steps
-        run = Run(task, arm.agent, seed, env_steps, config, arm.train)
+        run = Run(task, arm.agent, seed, env_steps, config, arm.train, arm.remedy)
         readable = f"{name}_{re.sub(r'[^A-Za-z0-9._-]', '-', task)}_s{seed}"
         run_id = f"{readable}-{canonical_hash(to_dict(run))[:8]}"
         return PlannedRun(name, task, seed, run, run_id)
@@ -172,7 +175,13 @@ def study_record(study: Study, command: str) -> dict[str, Any]:
 def _arm_record(arm: Arm, tasks: tuple[str, ...]) -> dict[str, Any]:
     """Return an arm as `study.json` holds it; a matched one as it is on the first task."""
     config = arm.config if arm.match is None else arm.solved[tasks[0]].config
-    record = {"agent": arm.agent, "config": to_dict(config), "train": to_dict(arm.train)}
+    record: dict[str, Any] = {
+        "agent": arm.agent,
+        "config": to_dict(config),
+        "train": to_dict(arm.train),
+    }
+    if arm.remedy:
+        record["remedy"] = [to_dict(remedy) for remedy in arm.remedy]
     if arm.match is None:
         return record
     solved = {task: to_dict(found) for task, found in arm.solved.items()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from kanbatsu.files.tables import did_you_mean
 from kanbatsu.run.record import refuse_seed
 from kanbatsu.study.cost import cost_problems
-from kanbatsu.study.plan import Arm, Study
+from kanbatsu.study.match import match_problems
+from kanbatsu.study.plan import Study
 from kanbatsu.study.rule import rule_problems
 
 
@@ -16,7 +17,7 @@ def study_problems(study: Study) -> Iterable[str]:
     if study.control is not None and study.control not in study.arms:
         hint = did_you_mean(study.control, study.arms)
         yield f"control: no arm is called {study.control!r}. {hint}"
-    yield from _match_problems(study.arms)
+    yield from match_problems(study.arms)
     if study.env_steps < 1:
         yield f"env_steps: must be at least 1, not {study.env_steps}"
     for name, values in (("tasks", study.tasks), ("seeds", study.seeds)):
@@ -36,16 +37,3 @@ def study_problems(study: Study) -> Iterable[str]:
         yield from rule_problems(
             study.decision, study.control, study.arms, study.tasks, len(study.seeds)
         )
-
-
-def _match_problems(arms: Mapping[str, Arm]) -> Iterable[str]:
-    for name, arm in arms.items():
-        if arm.match is None:
-            continue
-        where, to = f"arm.{name}.match.to", arm.match.to
-        if to not in arms:
-            yield f"{where}: no arm is called {to!r}. {did_you_mean(to, arms)}"
-        elif to == name:
-            yield f"{where}: an arm cannot be matched to itself"
-        elif arms[to].match is not None:
-            yield f"{where}: {to!r} is matched itself; match both to the same arm"

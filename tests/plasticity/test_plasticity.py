@@ -217,6 +217,6 @@ def test_the_studies_of_the_bench_are_sound():
     demo = load_bench(STUDIES / "plasticity-demo.toml", ["seeds=1", "stream.tasks=2"])
     assert (demo.seeds, demo.stream.tasks) == ((0,), 2)
     width = load_bench(STUDIES / "plasticity-width.toml")
-    assert len(list(width.groups())) == 84
+    assert len(list(width.groups())) == 36
     assert min(width.seeds) >= 3000
-    assert next(iter(width.matches())).startswith("small64-50 is matched to sparse64-50 in kept")
+    assert next(iter(width.matches())).startswith("small64-90 is matched to sparse64-90 in kept")
