@@ -1,12 +1,14 @@
-"""`kanbatsu rollout init`, `status`, `advance` and `rollback`: a policy into service, by stages."""
+"""`kanbatsu rollout init`, `status`, `report` and so on: a policy into service, by stages."""
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -48,6 +50,20 @@ class StatusArguments:
 
 
 @dataclass(frozen=True)
+class ReportArguments:
+    """Write the page of a rollout from its journal, or show it live on this machine."""
+
+    folder: Folder
+    """Folder of the rollout; the service's journal is in its subfolder `journal`."""
+    lang: Literal["en", "ja"] = "en"
+    """Language of the page."""
+    serve: bool = False
+    """Flag of a page that is served on this machine alone, and is always up to date."""
+    port: int = 0
+    """Port to serve the page on; 0 takes a free one."""
+
+
+@dataclass(frozen=True)
 class ChangeArguments:
     """Change the stage: a person does it, and says why."""
 
@@ -69,6 +85,7 @@ def rollout(words: list[str]) -> int:
         Console(highlight=False).print(
             "usage: kanbatsu rollout init DIR --candidate POLICY   write settings; then begin\n"
             "       kanbatsu rollout status DIR                    stage, numbers, changes\n"
+            "       kanbatsu rollout report DIR                    the page; --serve: live\n"
             "       kanbatsu rollout advance DIR --by NAME --reason WHY\n"
             "       kanbatsu rollout rollback DIR --by NAME --reason WHY",
             markup=False,
@@ -142,9 +159,24 @@ def rollback(given: ChangeArguments) -> None:
     say("a service that runs hears of it within a second")
 
 
+def report(given: ReportArguments) -> None:
+    """Write the page, or serve it until Ctrl-C."""
+    from kanbatsu.rollout.page import write_page
+    from kanbatsu.rollout.serve import Live
+
+    if not given.serve:
+        say(f"report: {write_page(given.folder, given.lang)}")
+        return
+    with Live(given.folder, given.port, given.lang) as live:
+        say(f"the page is at {live.address} until you press Ctrl-C")
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
 COMMANDS: dict[str, tuple[Any, Any]] = {
     "init": (InitArguments, init),
     "status": (StatusArguments, status),
+    "report": (ReportArguments, report),
     "advance": (ChangeArguments, advance),
     "rollback": (ChangeArguments, rollback),
 }

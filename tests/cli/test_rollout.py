@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kanbatsu.cli import main
+from kanbatsu.rollout.journal import Journal
 from kanbatsu.rollout.stages import Rollout
 from kanbatsu.rollout.tally import Tally
 
@@ -70,6 +71,16 @@ def test_from_nothing_to_canary_and_back(tmp_path, name, capsys):
     assert "canary -> rolled_back, by Ben" in capsys.readouterr().out
     assert Rollout(folder).read().stage == "rolled_back"
     assert run("status", folder) == 0
+
+
+def test_the_page_is_written_from_the_journal(tmp_path, capsys):
+    assert run("report", tmp_path) == 2
+    assert "journal" in capsys.readouterr().err
+    with Journal(tmp_path / "journal") as journal:
+        journal.append({"kind": "guard", "time": 0.0, "trigger": "deadline", "detail": "late"})
+    assert run("report", tmp_path, "--lang", "ja") == 0
+    assert f"report: {tmp_path / 'report.ja.html'}" in capsys.readouterr().out.replace("\n", "")
+    assert "late" in (tmp_path / "report.ja.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
