@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint browser learn bench evidence cases rliable clean
+.PHONY: demo test lint browser learn bench evidence cases rliable libraries clean
 
 KERNELS := CMakeLists.txt $(wildcard kanbatsu/kernels/csrc/*)
 
@@ -49,6 +49,12 @@ rliable:  ## our statistics against the rliable library, in a place of its own
 	.venv-rliable/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt -r requirements/rliable.txt
 	.venv-rliable/bin/python -c "import rliable.library, rliable.metrics"
 	JAX_PLATFORMS=cpu .venv-rliable/bin/python -m pytest -n 0 tests/report/test_rliable.py
+
+libraries:  ## adapters of libraries that the lock does without, in a place of its own
+	$(PYTHON) -m venv .venv-libraries
+	.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt -r requirements/libraries.txt
+	.venv-libraries/bin/python -c "import sb3_contrib"
+	JAX_PLATFORMS=cpu .venv-libraries/bin/python -m pytest -n 0 tests/libraries
 
 clean:
 	rm -rf .venv .venv-* build dist
