@@ -8,6 +8,7 @@ targets are made of: it writes into pruned places, but only into those that the 
 from __future__ import annotations
 
 import math
+import os
 import warnings
 import weakref
 from typing import Any
@@ -23,6 +24,7 @@ MESSAGE = (
     "the network, then kanbatsu.torch.prune_like(target, network), or copy the pruned network "
     "(copy.deepcopy)"
 )
+_PROCESS = os.getpid()
 _LAYERS: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -85,9 +87,13 @@ def warn(layer: Any) -> None:
 
 
 def _can_be_seen(tensor: Tensor) -> bool:
-    """Tell whether a tensor can be looked into: transforms and captured graphs forbid it."""
+    """Tell whether a tensor can be looked into: transforms and captured graphs forbid it.
+
+    So does a fork: GNU's threads, which comparisons of large tensors ask for, are not copied.
+    """
     return (
-        torch._C._functorch.peek_interpreter_stack() is None
+        os.getpid() == _PROCESS
+        and torch._C._functorch.peek_interpreter_stack() is None
         and torch._C._len_torch_dispatch_stack() == 0
         and not tensor.is_meta
         and not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
