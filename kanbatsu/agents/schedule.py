@@ -82,7 +82,7 @@ class TrainConfig:
         return turns * n, updates + (self.first_updates if learning else 0)
 
     def is_primed_at(self, interactions: Any) -> Any:
-        """Whether the turn that ends at that many interactions is the first to learn in."""
+        """Return whether the turn that ends at that many interactions is the first to learn in."""
         before, warm = interactions - self.environments, self.warmup_interactions
         return (before < max(warm, 1)) & (interactions >= warm)
 

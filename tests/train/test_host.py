@@ -88,7 +88,11 @@ class Tape:
 
 def play(tape, env_steps, position=Position()):  # noqa: B008
     config = TrainConfig(
-        batch_size=3, updates_per_interaction=2, warmup_interactions=4, replay_capacity=100
+        batch_size=3,
+        updates_per_interaction=2,
+        warmup_interactions=4,
+        replay_capacity=100,
+        environments=2,
     )
     if position == Position():
         tape.member = HostMember(tape, config, tape.environments, 0, Stopwatch())
