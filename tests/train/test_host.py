@@ -189,7 +189,7 @@ def test_images_stay_bytes_from_the_simulator_to_the_batch():
     seen = []
     tape.act = lambda state, obs, key: (state, jnp.zeros((2, 1)) + 0 * obs.sum(dtype=jnp.float32))
     tape.update = lambda state, batches, key: (state + 1.0, {"loss": state, **_note(seen, batches)})
-    config = TrainConfig(batch_size=3, warmup_interactions=4, replay_capacity=10)
+    config = TrainConfig(batch_size=3, warmup_interactions=4, replay_capacity=10, environments=2)
     member = HostMember(tape, config, tape.environments, 0, Stopwatch())
     for turn in train_on_host([member], 20):
         assert turn.faults == (None,)
