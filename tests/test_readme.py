@@ -48,7 +48,7 @@ def test_the_first_screen_is_a_sentence_what_one_gets_and_two_commands():
     title, sentence, gains, commands = PAGES["README.md"].split("\n\n")[:4]
     assert title == "# kanbatsu"
     assert sentence.count(".") == 1
-    assert len(gains.splitlines()) == 2 + 3
+    assert len(gains.splitlines()) == 2 + 4
     assert "kanbatsu.prune(model" in gains.splitlines()[2]
     assert commands == "```sh\nmake demo\nmake test\n```"
 
