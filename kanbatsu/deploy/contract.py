@@ -118,7 +118,7 @@ def side(
         ValueError: a list has another length, or a name comes twice.
 
     Example:
-        >>> side("action", 1, names=["force"], units=None, low=[-np.inf], high=[2])["high"]
+        >>> side("action", 1, names=["force"], units=None, low=[-np.inf], high=[2.0])["high"]
         [2.0]
         >>> side("action", 2, names=["force"], units=None, low=None, high=None)
         Traceback (most recent call last):
@@ -146,7 +146,7 @@ def finite_or_none(values: Sequence[float] | np.ndarray | None) -> list[float | 
     """Return numbers for JSON: None for one that is not finite, and for all if none is.
 
     Example:
-        >>> finite_or_none([1, float("inf")]), finite_or_none([float("inf")])
+        >>> finite_or_none([1.0, float("inf")]), finite_or_none([float("inf")])
         ([1.0, None], None)
     """
     if values is None:

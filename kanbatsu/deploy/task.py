@@ -77,8 +77,9 @@ def of_spaces(observations: gymnasium.Space, seconds: float | None) -> Contract:
     """Return what a space of observations says: ranges, and of a dictionary the names.
 
     Example:
-        >>> of_spaces(gymnasium.make("CartPole-v1").observation_space, None).observation_low[2]
-        -0.41887903213500977
+        >>> cartpole = gymnasium.make("CartPole-v1")
+        >>> round(float(of_spaces(cartpole.observation_space, None).observation_low[2]), 3)
+        -0.419
     """
     spaces = observations.spaces if isinstance(observations, gymnasium.spaces.Dict) else None
     boxes: Any = {"": observations} if spaces is None else spaces

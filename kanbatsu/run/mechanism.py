@@ -35,10 +35,10 @@ def refuse_probes(agent: str, probes: Iterable[str]) -> None:
         ValueError: if there is one.
 
     Example:
-        >>> refuse_probes("sac", ["plastisity"])
+        >>> refuse_probes("sac", ["interferense"])
         Traceback (most recent call last):
         ...
-        ValueError: train.probes: there is no probe 'plastisity'. Did you mean 'plasticity'?
+        ValueError: train.probes: there is no probe 'interferense'. Did you mean 'interference'?
     """
     probes = list(probes)
     for name in probes:

@@ -209,6 +209,8 @@ CHANGES = {
     "actor": NetworkConfig(width=12, blocks=1),
     "critic": CriticConfig(width=12, blocks=1),
     "discount": 0.5,
+    "actor_learning_rate": 0.5,
+    "critic_learning_rate": 0.5,
 }
 
 

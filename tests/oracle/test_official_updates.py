@@ -126,8 +126,8 @@ def test_three_updates_reproduce_the_public_code(path):
             actor,
             critics,
             critics,
-            agent._optimizer().init(eqx.filter(actor, eqx.is_inexact_array)),
-            agent._optimizer().init(eqx.filter(critics, eqx.is_inexact_array)),
+            agent._optimizer("actor").init(eqx.filter(actor, eqx.is_inexact_array)),
+            agent._optimizer("critic").init(eqx.filter(critics, eqx.is_inexact_array)),
         ),
         is_leaf=lambda x: x is None,
     )

@@ -32,12 +32,14 @@ FEWEST_SEEN = 2
 def boxes_of(space: Space) -> Mapping[str, Box]:
     """Return the boxes of an observation by name, in the order in which they are laid end to end.
 
+    Gymnasium sorts them by name.
+
     Raises:
         ValueError: there is something else than boxes of numbers.
 
     Example:
         >>> list(boxes_of(Dict({"b": Box(0, 1, (2,)), "a": Box(0, 1, (3,))})))
-        ['b', 'a']
+        ['a', 'b']
     """
     boxes: Any = space.spaces if isinstance(space, Dict) else {"": space}
     for name, box in boxes.items():
