@@ -29,8 +29,6 @@ def refusing() -> Iterator[None]:
     from kanbatsu.files.tables import RecordError
     from kanbatsu.report.archive import ArchiveError
     from kanbatsu.rollout.config import RolloutError
-    from kanbatsu.rollout.journal import JournalError
-    from kanbatsu.rollout.serve import ServeError
 
     try:
         yield
@@ -38,9 +36,7 @@ def refusing() -> Iterator[None]:
         ArchiveError,
         DamagedFile,
         RecordError,
-        JournalError,
         RolloutError,
-        ServeError,
         StudyError,
         TaskError,
     ) as error:

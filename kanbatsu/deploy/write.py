@@ -47,7 +47,7 @@ class Original:
 
 @dataclass(frozen=True)
 class Export:
-    """How a policy is written, beside what it computes."""
+    """Way in which a policy is written, beside what it computes."""
 
     contract: Contract = field(default_factory=Contract)
     """Names, units, ranges, provenance: whatever is known."""

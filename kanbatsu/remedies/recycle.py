@@ -17,7 +17,7 @@ from kanbatsu.sparsity.weight import is_pruned, to_dense
 
 
 class Recycled(NamedTuple):
-    """What recycling did to one network."""
+    """Result of recycling in one network."""
 
     network: Any
     forget: Callable[[Any], Any]

@@ -49,7 +49,7 @@ LATEST = "units_without_inputs"
 
 
 class Tools(NamedTuple):
-    """What remedies ask of whatever trains."""
+    """Tools that remedies ask of whatever trains."""
 
     draw: Callable[[Key], Mapping[str, Any]]
     """Draws all parts as at the start, not pruned, by name."""
@@ -60,7 +60,7 @@ class Tools(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """Where a run stands, in env steps."""
+    """Position of a run, in env steps."""
 
     before: Int[Any, ""]
     """Env steps when remedies were looked at last."""

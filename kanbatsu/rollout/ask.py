@@ -15,10 +15,10 @@ from kanbatsu.rollout.limits import Finding
 
 
 class Answer(NamedTuple):
-    """What came of asking a policy once."""
+    """Outcome of asking a policy once."""
 
     action: Any
-    """What it answered, unchecked; None where it gave no answer."""
+    """Answer of the policy, unchecked; None where it gave none."""
     latency_us: float | None
     """Microseconds that it computed; None where it gave no answer."""
     finding: Finding | None

@@ -12,7 +12,7 @@ class RolloutError(ValueError):
 
 @dataclass(frozen=True)
 class GuardSettings:
-    """What may reach the actuators, and when an answer is too late.
+    """Limits of what may reach the actuators, and of when an answer is too late.
 
     Raises:
         RolloutError: Limits that contradict each other; the message names them.
@@ -81,7 +81,7 @@ guard.low (-2.0) and guard.high (2.0)
 
 @dataclass(frozen=True)
 class CandidateSettings:
-    """Where the candidate comes from and how it runs."""
+    """Origin of the candidate, and the way in which it runs."""
 
     policy: str
     """Folder of an exported policy, or package.module:factory, which returns a function of an
@@ -92,20 +92,20 @@ class CandidateSettings:
     hang_s: float = 1.0
     """Seconds without an answer after which the candidate's process is ended."""
     restarts: int = 3
-    """How often a candidate that ended is started again, between episodes."""
+    """Number of times that a candidate that ended is started again, between episodes."""
     nice: int = 5
     """Courtesy of the candidate's process in shadow towards others, from 0 to 19."""
     queue: int = 8
     """Observations that may wait for the candidate in shadow; further ones are dropped."""
     residual: bool = False
-    """Whether the candidate's answer is a correction, which is added to the incumbent's action."""
+    """Flag of a candidate whose answer is a correction, added to the incumbent's action."""
     correction: tuple[float, ...] = field(default=())
     """Largest correction of each entry of an action, where the candidate is residual."""
 
 
 @dataclass(frozen=True)
 class ShadowRule:
-    """What a candidate must have shown in shadow before a person may let it act."""
+    """Rule of what a candidate must have shown in shadow before a person may let it act."""
 
     answers: int = 10_000
     """Least number of answers."""
@@ -121,7 +121,7 @@ class ShadowRule:
 
 @dataclass(frozen=True)
 class CanaryRule:
-    """How many episodes the candidate acts in, what stops it, and what lets it go on.
+    """Rule of how many episodes the candidate acts in, what stops it, and what lets it go on.
 
     Raises:
         RolloutError: Numbers that contradict each other; the message names them.
@@ -181,8 +181,8 @@ class RolloutSettings:
     """Folder of an exported policy or package.module:factory: what is in use now. Empty where the
     service is given a function."""
     incumbent_follows: bool = True
-    """Whether the incumbent is asked at every step of the candidate's episodes too, so that what it
-    remembers (a PID's integral, say) stays up to date."""
+    """Flag of an incumbent that is asked at every step of the candidate's episodes too, so that
+    what it remembers (a PID's integral, say) stays up to date."""
     faulty_episodes: int = 3
     """Episodes in a row with a fault of the candidate after which full service is rolled back."""
 

@@ -9,14 +9,14 @@ from kanbatsu.rollout.config import ShadowRule
 
 
 class Gate(NamedTuple):
-    """What the numbers of a stage say."""
+    """Verdict of the numbers of a stage."""
 
     numbers: Mapping[str, int | float]
     """The numbers, by name."""
     rule: str
     """The rule that they are held against, as a sentence."""
     missing: tuple[str, ...]
-    """What keeps a person from advancing, a sentence each; empty where nothing does."""
+    """Sentences about what keeps a person from advancing; empty where nothing does."""
     harm: str = ""
     """Why to roll back; empty where there is no reason."""
 

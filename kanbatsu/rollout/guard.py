@@ -22,12 +22,12 @@ POLICY_FAULTS = frozenset(TRIGGERS) - {
 
 
 class Taken(NamedTuple):
-    """What a guard let through at one step."""
+    """Action that a guard let through at one step."""
 
     action: np.ndarray
     """The action, float64 `[action_dim]`, within box and slew rate."""
     source: Source
-    """Where it came from."""
+    """Source of the action."""
     latency_us: float | None
     """Microseconds that the policy computed; None where it gave no answer."""
     findings: tuple[Finding, ...]

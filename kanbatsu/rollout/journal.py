@@ -23,6 +23,7 @@ import numpy as np
 
 from kanbatsu.files.disk import finite
 from kanbatsu.files.lock import StudyError, take
+from kanbatsu.rollout.config import RolloutError
 from kanbatsu.rollout.segments import Stream
 
 LOCK = ".journal.lock"
@@ -52,13 +53,13 @@ Listener = Callable[[Mapping[str, Any]], None]
 log = logging.getLogger(__name__)
 
 
-class JournalError(ValueError):
+class JournalError(RolloutError):
     """A journal that cannot be written; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class JournalConfig:
-    """How much of a journal is kept.
+    """Bounds of how much of a journal is kept.
 
     Raises:
         JournalError: Fewer than two segments fit, or a bound is not positive.

@@ -70,7 +70,7 @@ class Remote:
         self._began = time.perf_counter()
 
     ready: bool
-    """Whether the policy is loaded, so that observations can be sent."""
+    """True once the policy is loaded, so that observations can be sent."""
     failure: Finding | None
     """How the process failed: `not_started`, `died` or `hung`, and a sentence; None while it
     works."""

@@ -35,7 +35,7 @@ class Once:
         self._action: Any = None
         self._error: Exception | None = None
         self.asked = True
-        """Whether it was asked at this step."""
+        """True once it was asked at this step."""
 
     def reset(self) -> None:
         """Tell the incumbent that an episode begins, where it has a method for that."""

@@ -13,7 +13,7 @@ them is near the best bet, whatever that is, and twelve cost log(12) = 2.5 of it
 
 
 class Limits(NamedTuple):
-    """Where a mean lies, at every moment so far with the chance asked for."""
+    """Limits of a mean, at every moment so far with the chance asked for."""
 
     low: np.ndarray
     """Lower limit `[*runs]`."""

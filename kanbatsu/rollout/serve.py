@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from kanbatsu.report.language import Language
+from kanbatsu.rollout.config import RolloutError
 from kanbatsu.rollout.page import deadline_in, open_journal, render
 
 ADDRESS = "127.0.0.1"
@@ -21,7 +22,7 @@ HOSTS = ("127.0.0.1", "localhost")
 """Names under which a browser may ask: another site's page must not read this one."""
 
 
-class ServeError(ValueError):
+class ServeError(RolloutError):
     """A page that cannot be served; the message says why and what to do."""
 
 

@@ -41,7 +41,7 @@ RULE = "kanbatsu"
 
 @dataclass(frozen=True)
 class State:
-    """Where a rollout is, and how it came there."""
+    """Stage of a rollout, and how it came there."""
 
     stage: str
     """One of `kanbatsu.rollout.events.STAGES`."""

@@ -22,7 +22,7 @@ SHAPE = {
 
 @dataclass
 class Tally:
-    """What a candidate did in shadow, counted.
+    """Counts of what a candidate did in shadow.
 
     Example:
         >>> tally = Tally.empty(action_dim=2)

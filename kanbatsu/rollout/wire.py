@@ -17,7 +17,7 @@ NUMBER = struct.Struct("<Q")
 
 
 class Reply(NamedTuple):
-    """What came back from the process of a candidate."""
+    """Reply of the process of a candidate."""
 
     number: int
     """Number of the observation that is answered; 0 where none is."""
@@ -28,7 +28,7 @@ class Reply(NamedTuple):
     action: np.ndarray | None
     """The action, float64 `[action_dim]`."""
     text: str
-    """What went wrong, in words."""
+    """Sentence about what went wrong."""
 
 
 def pack_observation(number: int, obs: np.ndarray) -> bytes:
