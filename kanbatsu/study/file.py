@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, parse_override
-from kanbatsu.remedies.records import read_remedies
+from kanbatsu.remedies.reading import read_remedies
 from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.problems import study_problems
