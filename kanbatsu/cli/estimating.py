@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import (
     own_code,
     plan_on_cpu,
@@ -66,7 +67,7 @@ class EstimateArguments:
 def estimate(words: list[str]) -> int:
     """Print what a study would take; refuse one that does not fit."""
     refuse_settings(words, "kanbatsu estimate")
-    given = tyro.cli(EstimateArguments, args=words, prog="kanbatsu estimate")
+    given = parse(EstimateArguments, words, "kanbatsu estimate")
     from kanbatsu.files.tables import RecordError
     from kanbatsu.forecast.estimate import Limits
     from kanbatsu.forecast.forecast import forecast, store

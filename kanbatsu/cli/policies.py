@@ -11,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import USAGE, refusing, say, say_error
 
 
@@ -36,7 +37,7 @@ def deploy(words: list[str]) -> int:
             return USAGE if not words else 0
         say_error(f"unknown command 'deploy {words[0]}'. {did_you_mean(words[0], ['diff'])}")
         return USAGE
-    given = tyro.cli(DiffArguments, args=words[1:], prog="kanbatsu deploy diff")
+    given = parse(DiffArguments, words[1:], "kanbatsu deploy diff")
     from kanbatsu.deploy.difference import differences
 
     with refusing_policies():

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import USAGE, own_code, plan_on_cpu, refusing, say
 from kanbatsu.cli.terminal import printable
 
@@ -54,9 +55,9 @@ def poc(words: list[str]) -> int:
     name, rest = f"kanbatsu poc {words[0]}", words[1:]
     with refusing():
         if words[0] == "init":
-            init(tyro.cli(InitArguments, args=rest, prog=name))
+            init(parse(InitArguments, rest, name))
         else:
-            run(tyro.cli(RunArguments, args=rest, prog=name))
+            run(parse(RunArguments, rest, name))
     return 0
 
 

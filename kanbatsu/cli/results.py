@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import refusing, say
 
 Out = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
@@ -51,7 +52,7 @@ class ArchiveArguments:
 
 def watch(words: list[str]) -> int:
     """Show how far a study is."""
-    given = tyro.cli(WatchArguments, args=words, prog="kanbatsu watch")
+    given = parse(WatchArguments, words, "kanbatsu watch")
     from kanbatsu.engine.watch import watch as look
 
     with refusing():
@@ -62,7 +63,7 @@ def watch(words: list[str]) -> int:
 
 def report(words: list[str]) -> int:
     """Write a study's report again, and say where it is."""
-    given = tyro.cli(ReportArguments, args=words, prog="kanbatsu report")
+    given = parse(ReportArguments, words, "kanbatsu report")
     from kanbatsu.report.page import write_report
 
     with refusing():
@@ -86,7 +87,7 @@ def studies_in(out: Path) -> list[Path]:
 
 def archive(words: list[str]) -> int:
     """Keep what is finished of a study."""
-    given = tyro.cli(ArchiveArguments, args=words, prog="kanbatsu archive")
+    given = parse(ArchiveArguments, words, "kanbatsu archive")
     from kanbatsu.report.archive import archive as copy
 
     with refusing():

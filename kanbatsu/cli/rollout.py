@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import USAGE, refusing, say, say_error
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def rollout(words: list[str]) -> int:
         )
         raise SystemExit(0 if words[:1] in (["-h"], ["--help"]) else USAGE)
     arguments, command = COMMANDS[words[0]]
-    given = tyro.cli(arguments, args=words[1:], prog=f"kanbatsu rollout {words[0]}")
+    given = parse(arguments, words[1:], f"kanbatsu rollout {words[0]}")
     with refusing():
         command(given)
     return 0

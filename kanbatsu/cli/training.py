@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import (
     FAILED,
     USAGE,
@@ -97,7 +98,7 @@ def train(words: list[str]) -> int:
     form: Any = TrainArguments
     # Which options there are depends on the agent.
     form = form[AGENTS[agent].config, AGENTS[agent].schedule]
-    given = tyro.cli(form, args=words, prog="kanbatsu train")
+    given = parse(form, words, "kanbatsu train")
     study = Study(
         question=f"How well does {agent} learn {given.task}?",
         tasks=(given.task,),
@@ -119,7 +120,7 @@ def train(words: list[str]) -> int:
 def study(words: list[str]) -> int:
     """Carry out a study file."""
     refuse_settings(words, "kanbatsu study")
-    given = tyro.cli(StudyArguments, args=words, prog="kanbatsu study")
+    given = parse(StudyArguments, words, "kanbatsu study")
     from kanbatsu.study.file import load_study
 
     out = given.out or Path("out") / given.file.stem

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kanbatsu.agents import AGENTS
-from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, parse_override
+from kanbatsu.files.tables import (
+    RecordError,
+    did_you_mean,
+    from_dict,
+    merge,
+    parse_override,
+    whole,
+)
 from kanbatsu.remedies.records import read_remedies
 from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.plan import Arm, Study
@@ -89,7 +96,7 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
     """
     named = {key: value for key, value in table.items() if key in _STUDY_KEYS}
     defaults = {key: value for key, value in table.items() if key not in _STUDY_KEYS}
-    arms, seeds = named.pop("arm", {}), named.get("seeds")
+    arms, seeds = named.pop("arm", {}), whole(named.get("seeds"))
     text = named.pop("text", {})
     problems = _arm_problems(arms, defaults, named.get("agent", "sac"))
     if type(seeds) is int:
