@@ -13,6 +13,8 @@ from kanbatsu.torch import foreign
 
 MASK = "weight_mask"
 """The name of the mask beside its weight, as `torch.nn.utils.prune` calls it too."""
+_OWN = ("compute", "seed")
+"""What a pruned layer was told; a plain layer is told nothing."""
 _NOT_COPIED = ("_known", "calls", "has_warned")
 """What a pruned layer has found out, and a copy of it, or a plain layer, does not know."""
 
@@ -54,13 +56,15 @@ class Pruned(nn.Module, metaclass=_EqualToDense):
 
     dense: ClassVar[type[nn.Module]]
     """The class of the layer before pruning, and after `unprune`."""
-    __jit_ignored_attributes__: ClassVar[list[str]] = ["compute", "_known", "calls", "has_warned"]
+    __jit_ignored_attributes__: ClassVar[list[str]] = [*_OWN, *_NOT_COPIED]
     __jit_unused_properties__: ClassVar[list[str]] = ["qconfig"]
 
     weight: Tensor
     weight_mask: Tensor
     compute: str = "auto"
     """`auto`, `masked`, `mixed` or `packed`; only linear layers can be anything but masked."""
+    seed: int | None = None
+    """Seed that the mask was drawn with; None for one that was given."""
     calls: int = 0
     """Times that the layer was called: now and then it looks for copies with other masks."""
     has_warned: bool = False
@@ -104,7 +108,7 @@ class Pruned(nn.Module, metaclass=_EqualToDense):
         """Become a plain layer again, which holds zeros."""
         self.zero_pruned()
         del self.weight_mask
-        for own in ("compute", *_NOT_COPIED):
+        for own in (*_OWN, *_NOT_COPIED):
             vars(self).pop(own, None)
         hooks = self._forward_pre_hooks
         for key in [key for key, hook in hooks.items() if hook is _zero_before]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from kanbatsu.sparsity.draw import (
     split,
 )
 from kanbatsu.sparsity.kernel import Kernel, Paths
+from kanbatsu.torch.again import MESSAGE, is_pruned_so
 from kanbatsu.torch.find import find_kernels, layers_by_path
 from kanbatsu.torch.layers import put_mask
 from kanbatsu.torch.loading import check_when_loading, forget_check
@@ -51,7 +53,8 @@ def prune(
     rescaled.
 
     The masks are those that `kanbatsu.make_masks` draws with `key=jax.random.key(seed)` for the
-    same layers in the same order, bit for bit.
+    same layers in the same order, bit for bit. A module that is pruned already, to this sparsity
+    and with this seed, stays as it is, with a warning.
 
     Prune before the first training step, and before you copy the module into a target network. One
     that the module holds already is pruned as what it is a copy of, with the same masks, unless it
@@ -87,9 +90,9 @@ def prune(
 
     Raises:
         ValueError: for a sparsity outside [0, 1) or too high to leave every layer a weight, a seed
-            outside [0, 2**32), a module that is already pruned or has nothing to prune, a glob that
-            matches nothing, an unknown `compute`, or a layer that cannot be kept pruned. The module
-            is then as it was.
+            outside [0, 2**32), a module that is pruned otherwise or has nothing to prune, a glob
+            that matches nothing, an unknown `compute`, or a layer that cannot be kept pruned. The
+            module is then as it was.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2))
@@ -105,7 +108,11 @@ def prune(
     """
     share, shares = split(sparsity)
     pruning = pruning_of(share, distribution, pattern, group_size, compute)
-    return prune_as(module, pruning, seed, Scope(include, exclude, shares=shares))
+    scope = Scope(include, exclude, shares=shares)
+    if is_pruned_so(module, sparsity, seed, scope):
+        warnings.warn(MESSAGE, stacklevel=2)
+        return module
+    return prune_as(module, pruning, seed, scope)
 
 
 def prune_as(module: Module, pruning: Pruning, seed: int, scope: Scope = EVERYWHERE) -> Module:
@@ -118,7 +125,7 @@ def prune_as(module: Module, pruning: Pruning, seed: int, scope: Scope = EVERYWH
     with jax.default_device("cpu"):
         drawn = draw_masks(kernels, kept, pruning, jax.random.key(_checked(seed)))
     masks = [(kernel, _tensor(drawn[kernel.path])) for kernel in kernels]
-    return _thin(module, masks, pruning.compute)
+    return _thin(module, masks, pruning.compute, seed)
 
 
 def _checked(seed: int) -> int:
@@ -263,12 +270,17 @@ def unprune(module: Module) -> Module:
     return module
 
 
-def _thin(module: Module, masks: Sequence[tuple[Kernel, Tensor]], compute: str) -> Module:
+def _thin(
+    module: Module,
+    masks: Sequence[tuple[Kernel, Tensor]],
+    compute: str,
+    seed: int | None = None,
+) -> Module:
     """Put the masks on, all of them, after everything that could go wrong has been checked."""
     layers = layers_by_path(module)
     thinned = [(path, mask) for kernel, mask in masks if not mask.all() for path in kernel.paths]
     for path, mask in thinned:
-        put_mask(layers[path], mask, compute)
+        put_mask(layers[path], mask, compute, seed)
     if thinned:
         check_when_loading(module)
     return module
