@@ -36,11 +36,11 @@ class BenchArguments:
     compute: str = "packed"
     """Ways in which pruned weights are computed in updates, separated by commas: packed, masked."""
     only: Literal["update", "inference"] | None = None
-    """Measure only one of the two."""
+    """One of the two to measure; both by default."""
     rounds: int = 7
-    """Turns of every contender."""
+    """Times that every form is measured."""
     json: Path | None = None
-    """A file for the rows, as a list of objects."""
+    """File to write the measurements to, as a list of objects."""
 
 
 def bench(words: list[str]) -> int:

@@ -15,7 +15,7 @@ from kanbatsu.cli.saying import FAILED, USAGE, refusing, say, say_error
 
 @dataclass(frozen=True)
 class PlasticityArguments:
-    """Train classifiers on streams of relabelled tasks and report; the same again goes on."""
+    """Train classifiers on tasks whose labels are drawn anew, and report; again continues."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
     """A study file of the bench, in TOML; studies/plasticity-demo.toml is one."""

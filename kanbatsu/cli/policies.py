@@ -22,9 +22,9 @@ class DiffArguments:
     one: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="A")]
     """Folder of a policy."""
     other: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="B")]
-    """Folder of another."""
+    """Folder of the other policy."""
     key: Path | None = None
-    """Key file that both are signed with; that of KANBATSU_POLICY_KEY by default."""
+    """File with the key that signed both; the one that KANBATSU_POLICY_KEY names by default."""
 
 
 def deploy(words: list[str]) -> int:

@@ -22,9 +22,9 @@ class WatchArguments:
     """Folder of a study, the --out of kanbatsu study or train; of a proof of concept, its newest
     stage is shown."""
     every: float = 2.0
-    """Seconds between two looks."""
+    """Seconds between two updates of what is shown."""
     once: bool = False
-    """Look once, and leave."""
+    """Flag that shows the state once, and ends."""
     tracker: Literal["tensorboard", "wandb"] | None = None
     """Tracker that results are sent to as they grow; both work offline."""
 
@@ -47,7 +47,7 @@ class ArchiveArguments:
     out: Out
     """Folder of a study, the --out of kanbatsu study or train."""
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
-    """Folder of the copy; runs that are there already stay."""
+    """Folder of the copy; runs that it holds already stay."""
 
 
 def watch(words: list[str]) -> int:
