@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from kanbatsu.sparsity.draw import Scope, Sparsity, split
-from kanbatsu.sparsity.kernel import Kernel, choose
-from kanbatsu.torch.find import kernel_of, layers_by_path
+from kanbatsu.sparsity.kernel import Kernel, Paths, choose
+from kanbatsu.torch.find import is_pruned, kernel_of, layers_by_path
 from kanbatsu.torch.layers import PRUNED
-from kanbatsu.torch.pruned import Pruned, is_computed
+from kanbatsu.torch.pruned import is_computed
+from kanbatsu.torch.tensors import Part
 
 MESSAGE = (
     "this module was pruned already, to this sparsity and with this seed, and nothing was changed "
@@ -16,7 +19,9 @@ MESSAGE = (
 )
 
 
-def is_pruned_so(module: nn.Module, sparsity: Sparsity, seed: int, scope: Scope) -> bool:
+def is_pruned_so(
+    module: nn.Module, sparsity: Sparsity, seed: int, scope: Scope, also: Paths | None = None
+) -> bool:
     """Return whether a module has lost the shares that are asked for, by masks of that seed.
 
     How a share is spread over its layers is not compared: a policy whose parts were pruned to 0.8
@@ -30,10 +35,10 @@ def is_pruned_so(module: nn.Module, sparsity: Sparsity, seed: int, scope: Scope)
     """
     layers = {
         path: layer
-        for path, layer in layers_by_path(module).items()
-        if isinstance(layer, Pruned) or type(layer) in PRUNED
+        for path, layer in layers_by_path(module, also).items()
+        if isinstance(layer, Part) or is_pruned(layer) or type(layer) in PRUNED
     }
-    seeds = {layer.seed for layer in layers.values() if isinstance(layer, Pruned)} - {None}
+    seeds = {layer.seed for layer in layers.values() if is_pruned(layer)} - {None}
     kernels = [kernel_of(path, layer) for path, layer in layers.items() if not is_computed(layer)]
     meant = choose(kernels, scope.included, scope.exclude)
     share, shares = split(sparsity)
@@ -43,11 +48,11 @@ def is_pruned_so(module: nn.Module, sparsity: Sparsity, seed: int, scope: Scope)
     )
 
 
-def _has_lost(share: float, kernels: list[Kernel], layers: dict[str, nn.Module]) -> bool:
+def _has_lost(share: float, kernels: list[Kernel], layers: dict[str, Any]) -> bool:
     """Compare the counts; each layer's may be rounded."""
     kept = total = 0
     for kernel in kernels:
         layer = layers[kernel.path]
         total += kernel.size
-        kept += int(layer.weight_mask.count_nonzero()) if isinstance(layer, Pruned) else kernel.size
+        kept += int(layer.weight_mask.count_nonzero()) if is_pruned(layer) else kernel.size
     return bool(kernels) and abs(kept - (1 - share) * total) <= len(kernels)

@@ -19,12 +19,12 @@ _NOT_COPIED = ("_known", "calls", "has_warned")
 """What a pruned layer has found out, and a copy of it, or a plain layer, does not know."""
 
 
-def is_computed(layer: nn.Module) -> bool:
+def is_computed(layer: Any) -> bool:
     """Tell whether a layer's weight is computed from other parameters, as by `weight_norm`."""
     return "weight" not in layer._parameters
 
 
-class _EqualToDense(type):
+class EqualToDense(type):
     """Makes the class of a pruned layer equal that of the dense one, but not the same.
 
     Code that goes by exact type (`type(layer) == nn.Linear`, `type(layer) in table`, as torch's own
@@ -38,7 +38,7 @@ class _EqualToDense(type):
         return type.__hash__(vars(cls).get("dense", cls))
 
 
-class Pruned(nn.Module, metaclass=_EqualToDense):
+class Pruned(nn.Module, metaclass=EqualToDense):
     """What all pruned layers share: `weight`, which holds zeros, and `weight_mask`.
 
     The product is that with `weight * weight_mask`. Autograd then masks the gradient before
@@ -107,6 +107,7 @@ class Pruned(nn.Module, metaclass=_EqualToDense):
     def take_mask(self) -> None:
         """Become a plain layer again, which holds zeros."""
         self.zero_pruned()
+        foreign.strike(self)
         del self.weight_mask
         for own in (*_OWN, *_NOT_COPIED):
             vars(self).pop(own, None)

@@ -24,10 +24,12 @@ from kanbatsu.sparsity.draw import (
 )
 from kanbatsu.sparsity.kernel import Kernel, Paths
 from kanbatsu.torch.again import MESSAGE, is_pruned_so
-from kanbatsu.torch.find import find_kernels, layers_by_path
+from kanbatsu.torch.find import find_kernels, is_pruned, layers_by_path
 from kanbatsu.torch.layers import put_mask
 from kanbatsu.torch.loading import check_when_loading, forget_check
-from kanbatsu.torch.pruned import MASK, Pruned, is_computed
+from kanbatsu.torch.pruned import Pruned, is_computed
+from kanbatsu.torch.reading import masks
+from kanbatsu.torch.tensors import Part, PrunedTensors, parts_by_path
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -42,6 +44,7 @@ def prune(
     include: Paths | None = None,
     exclude: Paths | None = None,
     compute: str = "auto",
+    also: Paths | None = None,
 ) -> Module:
     """Remove a share of a torch module's weights, once, at random, in place, for good.
 
@@ -84,6 +87,9 @@ def prune(
             up to rounding. Parameters, gradients and moments are dense tensors in any case, and
             whatever the kernels cannot take (other types and devices, autocast, `torch.compile`,
             `torch.func`) is multiplied masked.
+        also: globs of recurrent layers, attention and embeddings to prune too, such as `lstm` or
+            `*`; they stay dense by default. Each gate of an LSTM or GRU, and each of the query, key
+            and value of an attention, loses the same share. They are multiplied masked.
 
     Returns:
         The same module.
@@ -109,15 +115,21 @@ def prune(
     share, shares = split(sparsity)
     pruning = pruning_of(share, distribution, pattern, group_size, compute)
     scope = Scope(include, exclude, shares=shares)
-    if is_pruned_so(module, sparsity, seed, scope):
+    if is_pruned_so(module, sparsity, seed, scope, also):
         warnings.warn(MESSAGE, stacklevel=2)
         return module
-    return prune_as(module, pruning, seed, scope)
+    return prune_as(module, pruning, seed, scope, also)
 
 
-def prune_as(module: Module, pruning: Pruning, seed: int, scope: Scope = EVERYWHERE) -> Module:
+def prune_as(
+    module: Module,
+    pruning: Pruning,
+    seed: int,
+    scope: Scope = EVERYWHERE,
+    also: Paths | None = None,
+) -> Module:
     """Prune a torch module in place as a record says: see `prune`."""
-    kernels = find_kernels(module, scope.included, scope.exclude, with_copies=True)
+    kernels = find_kernels(module, scope.included, scope.exclude, with_copies=True, also=also)
     if scope.shares is not None:
         kernels = check_shares(kernels, scope.shares)
     kept = kept_by_path(kernels, pruning, scope.shares)
@@ -169,12 +181,15 @@ def apply_masks(module: Module, masks: Mapping[str, Any], compute: str = "auto")
     if not given:
         raise ValueError("there are no masks to apply: did they come from a pruned module?")
     chosen = []
-    for kernel in find_kernels(module, include=[glob.escape(path) for path in given]):
+    also = [glob.escape(path) for path in given if path in parts_by_path(module)]
+    layers = layers_by_path(module, also)
+    for kernel in find_kernels(module, [glob.escape(path) for path in given], also=also):
         mask, *others = (given[path] for path in kernel.paths)
-        if mask.shape != kernel.stored:
+        shape = tuple(layers[kernel.path].weight.shape)
+        if mask.shape != shape:
             raise ValueError(
                 f"the mask {tuple(mask.shape)} for {kernel.path} must have its weight's shape "
-                f"{kernel.stored}: inputs and outputs lie as torch stores them"
+                f"{shape}: inputs and outputs lie as torch stores them"
             )
         if not all(torch.equal(mask, other) for other in others):
             raise ValueError(f"{' and '.join(kernel.paths)} are one weight: give them one mask")
@@ -205,35 +220,11 @@ def prune_like(target: Module, source: nn.Module) -> Module:
         >>> bool((target.weight_mask == critic.weight_mask).all())
         True
     """
-    layers = [layer for layer in layers_by_path(source).values() if isinstance(layer, Pruned)]
-    if not layers:
+    given = masks(source)
+    if not given:
         raise ValueError("the source is not pruned: prune it first, then give the target its masks")
-    return apply_masks(target, masks(source), compute=layers[0].compute)
-
-
-def masks(source: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the mask of every pruned layer of a module, or of a module's state_dict.
-
-    Returns:
-        Boolean tensors (True = kept) by path of the weight, such as `actor.0.weight`; layers that
-        are dense have none.
-
-    Example:
-        >>> {path: int(mask.sum()) for path, mask in masks(prune(nn.Linear(8, 4), 0.75)).items()}
-        {'weight': 8}
-    """
-    if isinstance(source, Mapping):
-        ending = f".{MASK}"
-        return {
-            path.removesuffix("_mask"): value != 0
-            for path, value in source.items()
-            if f".{path}".endswith(ending)
-        }
-    return {
-        path: layer.weight_mask != 0
-        for path, layer in layers_by_path(source).items()
-        if isinstance(layer, Pruned)
-    }
+    computes = (layer.compute for layer in source.modules() if isinstance(layer, Pruned))
+    return apply_masks(target, given, compute=next(computes, "auto"))
 
 
 def unprune(module: Module) -> Module:
@@ -250,13 +241,13 @@ def unprune(module: Module) -> Module:
         >>> unprune(prune(nn.Linear(8, 4), 0.75))
         Linear(in_features=8, out_features=4, bias=True)
     """
-    pruned = [layer for layer in module.modules() if isinstance(layer, Pruned)]
+    pruned = [layer for layer in module.modules() if isinstance(layer, Pruned | PrunedTensors)]
     if not pruned:
         raise ValueError("this module is not pruned: no layer has a mask")
     computed = [
         path
         for path, layer in layers_by_path(module).items()
-        if isinstance(layer, Pruned) and is_computed(layer)
+        if is_pruned(layer) and is_computed(layer)
     ]
     if computed:
         raise ValueError(
@@ -277,10 +268,14 @@ def _thin(
     seed: int | None = None,
 ) -> Module:
     """Put the masks on, all of them, after everything that could go wrong has been checked."""
-    layers = layers_by_path(module)
+    layers = layers_by_path(module, [glob.escape(path) for path in parts_by_path(module)])
     thinned = [(path, mask) for kernel, mask in masks if not mask.all() for path in kernel.paths]
     for path, mask in thinned:
-        put_mask(layers[path], mask, compute, seed)
+        layer = layers[path]
+        if isinstance(layer, Part):
+            layer.put_mask(mask.reshape(layer.weight.shape), seed)
+        else:
+            put_mask(layer, mask, compute, seed)
     if thinned:
         check_when_loading(module)
     return module

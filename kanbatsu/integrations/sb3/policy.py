@@ -19,7 +19,8 @@ from kanbatsu.torch.again import MESSAGE, is_pruned_so
 from kanbatsu.torch.counting import count
 from kanbatsu.torch.layers import put_mask
 from kanbatsu.torch.loading import check_when_loading
-from kanbatsu.torch.pruning import apply_masks, masks, prune
+from kanbatsu.torch.pruning import apply_masks, prune
+from kanbatsu.torch.reading import masks
 
 DEFAULT = 0.8
 """The sparsity of a network that nothing is said about."""
