@@ -22,6 +22,7 @@ from kanbatsu.remedies.parts import (
 )
 from kanbatsu.remedies.records import MASKS, Remedy, changes_masks, samples_of
 from kanbatsu.remedies.rewire import kept_weights
+from kanbatsu.remedies.spectral import settled
 from kanbatsu.remedies.treat import Clock, Tally, Tools, added, empty_tally, treat
 from kanbatsu.sparsity.config import Pruning
 from kanbatsu.types import Key, Transition
@@ -127,6 +128,7 @@ class Remedied:
         if masks is None and changes_masks(self.remedies):
             masks = self.agent.masks(key)
         inner = self.agent.init(key, masks)
+        inner = with_parts(inner, {name: settled(part) for name, part in parts_of(inner).items()})
         return RemediedState(
             inner, jnp.int32(0), self._empty(), empty_tally(self.remedies), self._kept(inner)
         )

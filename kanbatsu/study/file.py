@@ -19,7 +19,7 @@ from kanbatsu.files.tables import (
     parse_override,
     whole,
 )
-from kanbatsu.remedies.records import read_remedies
+from kanbatsu.remedies.reading import read_remedies
 from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.problems import study_problems
