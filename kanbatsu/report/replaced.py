@@ -86,7 +86,7 @@ def _columns(rivals: Mapping[str, Any], t: Texts) -> list[Cell]:
 def _rows(rivals: Mapping[str, Any], on: Mapping[str, Any], t: Texts) -> list[Row]:
     nothing = {"dose": "", "difference": None, "interval": None}
     dense, masked = ({**on[name], **nothing, "arm": rivals[name]} for name in ("dense", "masked"))
-    first = {"remedy": t("replaces.none"), "alone": dense, "both": masked}
+    first = {"remedy": t("replaces.without"), "alone": dense, "both": masked}
     return [
         Row(row["remedy"], tuple(_cells(row["alone"], row["both"], t)))
         for row in (first, *on["rows"])
