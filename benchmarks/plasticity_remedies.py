@@ -1,4 +1,4 @@
-"""The three questions that studies/plasticity-remedies.toml fixed before its runs, and their answers.
+"""Answers to the three questions that studies/plasticity-remedies.toml fixed before its runs.
 
     python benchmarks/plasticity_remedies.py [FOLDER]
 
@@ -19,6 +19,9 @@ from kanbatsu.report.rivals import rivals
 NEARLY = -0.05
 """Difference from the mask alone above which a remedy does what the mask does."""
 
+UNORDERED = ("redo", "spectral_norm")
+"""Remedies whose doses differ in two settings, so that their range has no ends."""
+
 
 def table(found: Mapping[str, Any], on: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a table: each remedy at its best dose, alone and with the mask."""
@@ -32,9 +35,7 @@ def table(found: Mapping[str, Any], on: Mapping[str, Any]) -> Iterator[str]:
         cells = []
         for side in (row["alone"], row["both"]):
             cells += ["", ""] if side is None else [best(side), difference(side)]
-        counts = "; ".join(
-            "" if side is None else kept(side) for side in (row["alone"], row["both"])
-        )
+        counts = "; ".join(kept(row[side]) if row[side] else "" for side in ("alone", "both"))
         yield f"| {row['remedy']} | {' | '.join(cells)} | {counts} |"
 
 
@@ -62,23 +63,18 @@ def answers(on: Mapping[str, Any]) -> Iterator[str]:
             low, high = alone["interval"]
             words = ["does what the mask does"] * (low > NEARLY) + ["does less"] * (high < 0)
             said = " and ".join(words) or "cannot be told from it"
-            yield f"(i, ii) {row['remedy']} alone: {said}; {difference(alone)}{edge(alone)}"
+            yield f"(i, ii) {row['remedy']} alone: {said}; {difference(alone)}{edge(row, alone)}"
         if (both := row["both"]) is not None:
             low, high = both["interval"]
-            said = (
-                "adds to the mask"
-                if low > 0
-                else "takes from it"
-                if high < 0
-                else "adds nothing seen"
-            )
-            yield f"(iii) {row['remedy']} with the mask: {said}; {difference(both)}{edge(both)}"
+            said = "takes from the mask" if high < 0 else "adds nothing that is seen"
+            said = "adds to the mask" if low > 0 else said
+            yield f"(iii) {row['remedy']} with the mask: {said}; {difference(both)}{edge(row, both)}"
 
 
-def edge(side: Mapping[str, Any]) -> str:
-    """Say where the best dose is the first or the last of its range, in the study's order."""
+def edge(row: Mapping[str, Any], side: Mapping[str, Any]) -> str:
+    """Say where the best dose is the first or the last of its range, in the order of its names."""
     doses = list(side["doses"])
-    ends = side["arm"] in (doses[0], doses[-1])
+    ends = row["remedy"] not in UNORDERED and side["arm"] in (doses[0], doses[-1])
     return f" (best dose at an end of its range: {side['arm']})" if ends else ""
 
 
