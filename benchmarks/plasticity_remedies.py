@@ -68,7 +68,8 @@ def answers(on: Mapping[str, Any]) -> Iterator[str]:
             low, high = both["interval"]
             said = "takes from the mask" if high < 0 else "adds nothing that is seen"
             said = "adds to the mask" if low > 0 else said
-            yield f"(iii) {row['remedy']} with the mask: {said}; {difference(both)}{edge(row, both)}"
+            words = f"{said}; {difference(both)}{edge(row, both)}"
+            yield f"(iii) {row['remedy']} with the mask: {words}"
 
 
 def edge(row: Mapping[str, Any], side: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kanbatsu.report.language import Texts
@@ -24,18 +24,18 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The results on one task."""
+    """A table of one task: of results, or of what they cost."""
 
     task: str
-    """Name of the task, where there are several."""
+    """Name of the task, above the first of its tables, where there are several."""
+    columns: tuple[Cell, ...]
+    """Titles of the columns after the first."""
     rows: tuple[Row, ...]
 
 
 class Section(NamedTuple):
-    """The tables of a study, one for each task, and how they are to be read."""
+    """The tables of a study, two for each task, and how they are to be read."""
 
-    columns: tuple[Cell, ...]
-    """Titles of the columns after the first."""
     tables: tuple[Table, ...]
     how: str
 
@@ -47,12 +47,15 @@ def section(rivals: Mapping[str, Any], t: Texts) -> Section:
         rivals: What `kanbatsu.report.rivals.rivals` returned.
         t: The texts.
     """
-    several = len(rivals["tasks"]) > 1
-    tables = (
-        Table(task if several else "", tuple(_rows(rivals, on, t)))
-        for task, on in rivals["tasks"].items()
-    )
-    return Section(tuple(_columns(rivals, t)), tuple(tables), _how(rivals, t))
+    several, tables = len(rivals["tasks"]) > 1, []
+    columns = _result_columns(rivals, t), _cost_columns(t)
+    for task, on in rivals["tasks"].items():
+        rows = list(_rows(rivals, on, t))
+        tables += [
+            Table(task if several else "", columns[0], tuple(row for row, _ in rows)),
+            Table("", columns[1], tuple(row for _, row in rows)),
+        ]
+    return Section(tuple(tables), _how(rivals, t))
 
 
 def _how(rivals: Mapping[str, Any], t: Texts) -> str:
@@ -68,49 +71,53 @@ def _how(rivals: Mapping[str, Any], t: Texts) -> str:
     )
 
 
-def _columns(rivals: Mapping[str, Any], t: Texts) -> list[Cell]:
-    """Return the titles of the columns."""
+def _result_columns(rivals: Mapping[str, Any], t: Texts) -> tuple[Cell, ...]:
     less = t("replaces.less", masked=rivals["masked"])
-    return [
-        Cell(t("replaces.alone"), t("replaces.dose")),
-        Cell(t("replaces.alone_less"), less),
-        Cell(t("replaces.both"), t("replaces.dose")),
-        Cell(t("replaces.both_less"), less),
-        Cell(t("column.kept"), t("replaces.alone")),
-        Cell(t("column.kept"), t("replaces.both")),
-        Cell(t("replaces.flops"), t("replaces.alone")),
-        Cell(t("replaces.flops"), t("replaces.both")),
-    ]
+    return tuple(
+        Cell(t(f"replaces.{name}"), beside)
+        for name, beside in (
+            ("alone", t("replaces.dose")),
+            ("alone_less", less),
+            ("both", t("replaces.dose")),
+            ("both_less", less),
+        )
+    )
 
 
-def _rows(rivals: Mapping[str, Any], on: Mapping[str, Any], t: Texts) -> list[Row]:
+def _cost_columns(t: Texts) -> tuple[Cell, ...]:
+    return tuple(
+        Cell(t(name), t(side))
+        for name in ("column.kept", "replaces.flops")
+        for side in ("replaces.alone", "replaces.both")
+    )
+
+
+def _rows(rivals: Mapping[str, Any], on: Mapping[str, Any], t: Texts) -> Iterator[tuple[Row, Row]]:
+    """Yield each remedy's results, and what they cost; before them those of no remedy."""
     nothing = {"dose": "", "difference": None, "interval": None}
     dense, masked = ({**on[name], **nothing, "arm": rivals[name]} for name in ("dense", "masked"))
     first = {"remedy": t("replaces.without"), "alone": dense, "both": masked}
-    return [
-        Row(row["remedy"], tuple(_cells(row["alone"], row["both"], t)))
-        for row in (first, *on["rows"])
-    ]
+    for row in (first, *on["rows"]):
+        sides = row["alone"], row["both"]
+        results = [cell for side in sides for cell in _results(side, t)]
+        costs = [cell(side, t) for cell in (_kept, _flops) for side in sides]
+        yield Row(row["remedy"], tuple(results)), Row(row["remedy"], tuple(costs))
 
 
-def _cells(alone: Mapping[str, Any] | None, both: Mapping[str, Any] | None, t: Texts) -> list[Cell]:
-    sides = (alone, both)
-    cells = []
-    for side in sides:
-        if side is None:
-            cells += [Cell(DASH), Cell("")]
-            continue
-        mean = DASH if side["mean"] is None else round_to(side["mean"])
-        cells.append(Cell(mean, side["dose"] or side["arm"]))
-        cells.append(_difference(side, t))
-    return [*cells, *(_kept(side, t) for side in sides), *(_flops(side, t) for side in sides)]
+def _results(side: Mapping[str, Any] | None, t: Texts) -> tuple[Cell, Cell]:
+    """Return the result of a remedy at its best dose, and how far it is from the mask alone."""
+    if side is None:
+        return Cell(DASH), Cell("")
+    mean = DASH if side["mean"] is None else round_to(side["mean"])
+    return Cell(mean, side["dose"] or side["arm"]), _difference(side, t)
 
 
 def _difference(side: Mapping[str, Any], t: Texts) -> Cell:
     """Say how far a remedy is from the mask alone; nothing where there is nothing to compare."""
     if side["difference"] is None:
         return Cell("")
-    text, interval = with_interval(side["difference"], side["interval"]), side["interval"]
+    interval = side["interval"]
+    text = "+" * (side["difference"] > 0) + with_interval(side["difference"], interval)
     if interval is None:
         return Cell(text, t("comparison.few.word"))
     kind = "better" if interval[0] > 0 else "worse" if interval[1] < 0 else "same"
