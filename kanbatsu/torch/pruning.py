@@ -127,9 +127,13 @@ def prune_as(
     seed: int,
     scope: Scope = EVERYWHERE,
     also: Paths | None = None,
+    with_copies: bool = True,
 ) -> Module:
-    """Prune a torch module in place as a record says: see `prune`."""
-    kernels = find_kernels(module, scope.included, scope.exclude, with_copies=True, also=also)
+    """Prune a torch module in place as a record says: see `prune`.
+
+    Without copies, weights that are equal get masks of their own: critics that began as copies.
+    """
+    kernels = find_kernels(module, scope.included, scope.exclude, with_copies, also=also)
     if scope.shares is not None:
         kernels = check_shares(kernels, scope.shares)
     kept = kept_by_path(kernels, pruning, scope.shares)
