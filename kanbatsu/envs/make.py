@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 
 import gymnasium
@@ -11,10 +10,14 @@ import gymnasium
 from kanbatsu.envs import dmc, gym, inventory
 from kanbatsu.envs.functional import FunctionalEnvironment, HostedEnvironment
 from kanbatsu.envs.own import OwnEnvironment, Premises, call_factory
-from kanbatsu.envs.spec import Environment, TaskError, refuse_actions, unknown_task
+from kanbatsu.envs.spec import (
+    Environment,
+    TaskError,
+    refuse_actions,
+    refuse_own_code,
+    unknown_task,
+)
 
-NO_OWN_CODE = "KANBATSU_NO_OWN_CODE"
-"""Variable that, where it is set, forbids tasks that import and run modules by name."""
 FUNCTIONAL = ("jax/", "gymnax/", "brax/", "playground/")
 """Prefixes of the names of tasks that are pure JAX functions."""
 
@@ -71,11 +74,8 @@ def _build(
     task: str, action_repeat: int | None, premises: Premises, images: bool
 ) -> Environment | gymnasium.Env:
     """Build what a task names, as it is."""
-    if ":" in task and os.environ.get(NO_OWN_CODE):
-        raise TaskError(
-            f"{task} imports {task.removeprefix('gym/').partition(':')[0]} and runs what stands in "
-            "it, which --no-own-code forbids. Read it, and leave the option out if you trust it."
-        )
+    if ":" in task:
+        refuse_own_code(task)
     if task.startswith("dmc/"):
         return dmc.DMCEnvironment(task, action_repeat or dmc.ACTION_REPEAT)
     if task.startswith("gym/"):

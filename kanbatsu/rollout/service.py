@@ -19,7 +19,7 @@ from kanbatsu.rollout.guard import Guard, Taken
 from kanbatsu.rollout.limits import Finding
 from kanbatsu.rollout.load import load_policy
 from kanbatsu.rollout.remote import Remote, RemoteAsked
-from kanbatsu.rollout.residual import Once, Residual
+from kanbatsu.rollout.residual import Add, Once, Residual
 from kanbatsu.rollout.shadow import Shadow
 from kanbatsu.rollout.sinks import Background
 from kanbatsu.rollout.stages import RULE, Rollout
@@ -266,7 +266,9 @@ class Service:
         else:
             asked = Inline(load_policy(settings.policy))
         if settings.residual:
-            return Residual(asked, self._incumbent, settings.correction)
+            guard = self._settings.guard
+            add = Add(settings.correction, guard.low, guard.high)
+            return Residual(asked, self._incumbent, add)
         return asked
 
     def _follow(self, taken: Taken) -> None:
