@@ -41,7 +41,7 @@ class TrainArguments(Generic[Config, Schedule]):
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     """Task to learn: dmc/<domain>-<task>, gym/<id>, jax/<name>, or one of gymnax/, brax/,
-    playground/ and inventory/, or package.module:factory."""
+    playground/, inventory/ and plant/, or package.module:factory."""
     config: Annotated[Config, tyro.conf.arg(name="")]
     """The algorithm's own configuration."""
     train: Schedule
