@@ -80,6 +80,24 @@ class CalibrateArguments:
 
 
 @dataclass(frozen=True)
+class EvaluateArguments:
+    """Estimate what a candidate would return from the log of another policy, or say why not."""
+
+    log: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")]
+    """Log with observation, action, reward, episode and probability of every step: .npz or JSON
+    lines (docs/off-policy.md)."""
+    candidate: str
+    """The policy in question: folder of an exported policy that chooses among numbered actions, or
+    package.module:factory of a function from observations to probabilities of choices."""
+    discount: float = 1.0
+    """Discount of rewards, from step to step."""
+    level: float = 0.95
+    """Level of the intervals."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+
+@dataclass(frozen=True)
 class ChangeArguments:
     """Change the stage: a person does it, and says why."""
 
@@ -103,6 +121,7 @@ def rollout(words: list[str]) -> int:
             "       kanbatsu rollout status DIR                    stage, numbers, changes\n"
             "       kanbatsu rollout report DIR                    the page; --serve: live\n"
             "       kanbatsu rollout calibrate DIR [--logs FILE]   thresholds for drift\n"
+            "       kanbatsu rollout evaluate LOG --candidate POLICY   from another policy's log\n"
             "       kanbatsu rollout advance DIR --by NAME --reason WHY\n"
             "       kanbatsu rollout rollback DIR --by NAME --reason WHY",
             markup=False,
@@ -204,11 +223,34 @@ def calibrate(given: CalibrateArguments) -> None:
         say(f"note: {note}")
 
 
+def evaluate(given: EvaluateArguments) -> None:
+    """Print estimates of a candidate's return, or why there are none."""
+    from kanbatsu.rollout.evaluation.candidates import read_candidate
+    from kanbatsu.rollout.evaluation.evaluate import evaluate
+    from kanbatsu.rollout.evaluation.log import read_log
+
+    log, candidate = read_log(given.log), read_candidate(given.candidate)
+    answer = evaluate(log, candidate, discount=given.discount, level=given.level, seed=given.seed)
+    say(
+        f"{answer.episodes:,} episodes, {answer.effective:,.1f} in effect; {answer.covered:.1%} of "
+        "the candidate's actions are within the log's support"
+    )
+    if answer.refused:
+        say(f"not evaluable: {answer.refused}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("return", "mean", f"{given.level:.0%} from", "to"):
+        table.add_column(heading)
+    for row in (answer.logged, *answer.estimates):
+        table.add_row(row.name, *(f"{value:.4g}" for value in (row.value, row.low, row.high)))
+    Console().print(table, highlight=False)
+
+
 COMMANDS: dict[str, tuple[Any, Any]] = {
     "init": (InitArguments, init),
     "status": (StatusArguments, status),
     "report": (ReportArguments, report),
     "calibrate": (CalibrateArguments, calibrate),
+    "evaluate": (EvaluateArguments, evaluate),
     "advance": (ChangeArguments, advance),
     "rollback": (ChangeArguments, rollback),
 }
