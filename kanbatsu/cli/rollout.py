@@ -93,6 +93,8 @@ class EvaluateArguments:
     """Discount of rewards, from step to step."""
     level: float = 0.95
     """Level of the intervals."""
+    draws: int = 1_000
+    """Number of resamples of the bootstrap."""
     seed: int = 0
     """Seed of the bootstrap."""
 
@@ -230,7 +232,14 @@ def evaluate(given: EvaluateArguments) -> None:
     from kanbatsu.rollout.evaluation.log import read_log
 
     log, candidate = read_log(given.log), read_candidate(given.candidate)
-    answer = evaluate(log, candidate, discount=given.discount, level=given.level, seed=given.seed)
+    answer = evaluate(
+        log,
+        candidate,
+        discount=given.discount,
+        level=given.level,
+        draws=given.draws,
+        seed=given.seed,
+    )
     say(
         f"{answer.episodes:,} episodes, {answer.effective:,.1f} in effect; {answer.covered:.1%} of "
         "the candidate's actions are within the log's support"

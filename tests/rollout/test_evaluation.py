@@ -264,7 +264,12 @@ def test_the_command_gives_numbers_or_says_why_not(tmp_path, monkeypatch, capsys
     arrays = {n: getattr(log, n) for n in ("observations", "actions", "rewards", "probabilities")}
     np.savez(path, episodes=np.repeat(np.arange(100), log.lengths), **arrays)
     assert read_log(path).lengths.tolist() == [HORIZON] * 100
-    assert main(["rollout", "evaluate", str(path), "--candidate", "shop_choices:even"]) == 0
+    assert (
+        main(
+            ["rollout", "evaluate", str(path), "--candidate", "shop_choices:even", "--draws", "50"]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "100 episodes" in out
     assert "weighted doubly robust" in out
@@ -276,7 +281,12 @@ def test_the_command_gives_numbers_or_says_why_not(tmp_path, monkeypatch, capsys
         episodes=np.repeat(np.arange(100), log.lengths),
         **arrays | {"probabilities": np.ones(300)},
     )
-    assert main(["rollout", "evaluate", str(path), "--candidate", "shop_choices:even"]) == 0
+    assert (
+        main(
+            ["rollout", "evaluate", str(path), "--candidate", "shop_choices:even", "--draws", "50"]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "not evaluable: the logging policy is deterministic" in out
     assert "doubly robust" not in out

@@ -89,13 +89,11 @@ def evaluate(
         >>> arms = rng.integers(2, size=500)
         >>> log = Log(np.zeros((500, 1)), arms, 1.0 * arms, np.full(500, 0.5), np.ones(500, int))
         >>> candidate = Choices(lambda observations: np.tile([0.2, 0.8], (len(observations), 1)))
-        >>> for estimate in evaluate(log, candidate, draws=200).estimates:
-        ...     print(estimate.name, round(estimate.value, 1))
-        per-decision 0.8
-        weighted per-decision 0.8
-        doubly robust 0.8
-        weighted doubly robust 0.8
-        fitted Q 0.8
+        >>> answer = evaluate(log, candidate, draws=200)
+        >>> answer.refused, [estimate.name for estimate in answer.estimates][1::2]
+        ('', ['weighted per-decision', 'weighted doubly robust'])
+        >>> [round(estimate.value, 1) for estimate in answer.estimates][1:]
+        [0.8, 0.8, 0.8, 0.8]
     """
     if not 0.0 < discount <= 1.0 or not 0.0 < level < 1.0:
         raise LogError("discount must lie in (0, 1], and level between 0 and 1, exclusively")
