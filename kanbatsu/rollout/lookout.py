@@ -147,7 +147,8 @@ class Lookout:
     def _hear(self, record: Mapping[str, Any]) -> None:
         self._events(record)
         alarm = record["kind"] == "alarm" and record["on"]
-        if alarm and self._settings.drift.roll_back and record["statistic"] != "adwin":
+        calibrated = record.get("statistic") != "adwin"
+        if alarm and calibrated and self._settings.drift.roll_back and not self.harm:
             self.harm = (
                 f"drift: {record['statistic']} of {record['feature']}, {record['direction']}"
             )

@@ -46,6 +46,14 @@ answers = 10_000
 share = 0.1
 alpha = 0.05
 episodes = 50
+
+[drift]
+# Observations and actions go to the journal: what `kanbatsu rollout calibrate` finds thresholds on,
+# before full service.
+record = true
+# Chance at most of any false alarm within so many samples.
+alpha = 0.05
+horizon = 100_000
 """
 
 
