@@ -19,6 +19,7 @@ from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import USAGE, refusing, say, say_error
 
 if TYPE_CHECKING:
+    from kanbatsu.rollout.config import RolloutSettings
     from kanbatsu.rollout.gate import Gate
     from kanbatsu.rollout.stages import State
 
@@ -65,6 +66,41 @@ class ReportArguments:
 
 
 @dataclass(frozen=True)
+class CalibrateArguments:
+    """Find the thresholds of the watch over drift on held-out logs, and store them as drift.json.
+
+    Rate and horizon stand in [drift] of rollout.toml. Logs that are too short for them are refused.
+    """
+
+    folder: Folder
+    """Folder of the rollout."""
+    logs: tuple[Path, ...] = ()
+    """Files with arrays `observations` [samples, features] and `actions` [samples, actions] that
+    numpy.savez wrote, or folders of journals; by default the journal of the rollout, where the
+    service records samples (record = true in [drift])."""
+
+
+@dataclass(frozen=True)
+class EvaluateArguments:
+    """Estimate what a candidate would return from the log of another policy, or say why not."""
+
+    log: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")]
+    """Log with observation, action, reward, episode and probability of every step: .npz or JSON
+    lines (docs/off-policy.md)."""
+    candidate: str
+    """The policy in question: folder of an exported policy that chooses among numbered actions, or
+    package.module:factory of a function from observations to probabilities of choices."""
+    discount: float = 1.0
+    """Discount of rewards, from step to step."""
+    level: float = 0.95
+    """Level of the intervals."""
+    draws: int = 1_000
+    """Number of resamples of the bootstrap."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+
+@dataclass(frozen=True)
 class ChangeArguments:
     """Move a rollout to its next stage, or back to the incumbent, in a person's name."""
 
@@ -87,6 +123,8 @@ def rollout(words: list[str]) -> int:
             "usage: kanbatsu rollout init DIR --candidate POLICY   write settings; then begin\n"
             "       kanbatsu rollout status DIR                    stage, numbers, changes\n"
             "       kanbatsu rollout report DIR                    the page; --serve: live\n"
+            "       kanbatsu rollout calibrate DIR [--logs FILE]   thresholds for drift\n"
+            "       kanbatsu rollout evaluate LOG --candidate POLICY   from another policy's log\n"
             "       kanbatsu rollout advance DIR --by NAME --reason WHY\n"
             "       kanbatsu rollout rollback DIR --by NAME --reason WHY",
             markup=False,
@@ -130,6 +168,7 @@ def status(given: StatusArguments) -> None:
     state, gate = made.read(), made.gate()
     last = state.changes[-1]
     say(f"{given.folder}: {state.stage} since {_when(last['time'])}, by {last['by']}")
+    say(watched(given.folder, made.settings))
     console = Console()
     if gate is not None:
         say(f"rule: {gate.rule}")
@@ -147,8 +186,10 @@ def advance(given: ChangeArguments) -> None:
     """Go to the next stage, if the gate is passed."""
     from kanbatsu.rollout.stages import Rollout
 
-    change = Rollout(given.folder).advance(given.by, given.reason)
+    made = Rollout(given.folder)
+    change = made.advance(given.by, given.reason)
     say(f"{given.folder}: {change['from']} -> {change['to']}, by {given.by}")
+    say(watched(given.folder, made.settings))
 
 
 def rollback(given: ChangeArguments) -> None:
@@ -174,13 +215,69 @@ def report(given: ReportArguments) -> None:
             threading.Event().wait()
 
 
+def calibrate(given: CalibrateArguments) -> None:
+    """Calibrate the watch over drift."""
+    from kanbatsu.rollout.held_out import calibrate_rollout
+    from kanbatsu.rollout.stored_watch import FILE
+
+    made, notes = calibrate_rollout(given.folder, given.logs)
+    say(f"{given.folder / FILE}: {made.claim()}")
+    for note in notes:
+        say(f"note: {note}")
+
+
+def evaluate(given: EvaluateArguments) -> None:
+    """Print estimates of a candidate's return, or why there are none."""
+    from kanbatsu.rollout.evaluation.candidates import read_candidate
+    from kanbatsu.rollout.evaluation.evaluate import evaluate
+    from kanbatsu.rollout.evaluation.log import read_log
+
+    log, candidate = read_log(given.log), read_candidate(given.candidate)
+    answer = evaluate(
+        log,
+        candidate,
+        discount=given.discount,
+        level=given.level,
+        draws=given.draws,
+        seed=given.seed,
+    )
+    say(
+        f"{answer.episodes:,} episodes, {answer.effective:,.1f} in effect; {answer.covered:.1%} of "
+        "the candidate's actions are within the log's support"
+    )
+    if answer.refused:
+        say(f"not evaluable: {answer.refused}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("return", "mean", f"{given.level:.0%} from", "to"):
+        table.add_column(heading)
+    for row in (answer.logged, *answer.estimates):
+        table.add_row(row.name, *(f"{value:.4g}" for value in (row.value, row.low, row.high)))
+    Console().print(table, highlight=False)
+
+
 COMMANDS: dict[str, tuple[Any, Any]] = {
     "init": (InitArguments, init),
     "status": (StatusArguments, status),
     "report": (ReportArguments, report),
+    "calibrate": (CalibrateArguments, calibrate),
+    "evaluate": (EvaluateArguments, evaluate),
     "advance": (ChangeArguments, advance),
     "rollback": (ChangeArguments, rollback),
 }
+
+
+def watched(folder: Path, settings: RolloutSettings) -> str:
+    """Return a sentence on whether there is a watch over drift, and what it promises."""
+    from kanbatsu.rollout.stored_watch import FILE, StoredWatch
+
+    stored = StoredWatch.stored(folder / FILE)
+    stages = ", ".join(settings.drift.stages)
+    if not stages:
+        return "drift is not watched: [drift] of rollout.toml names no stages"
+    if stored is None:
+        command = shlex.join(["kanbatsu", "rollout", "calibrate", str(folder)])
+        return f"drift is not watched yet ({stages}): {command}"
+    return f"drift is watched ({stages}): {stored.claim()}"
 
 
 def numbers_table(gate: Gate) -> Table:
