@@ -136,7 +136,7 @@ def _opening(study: StudyResults, finished: int, t: Texts) -> str:
     return t(
         "opening.sentence",
         arms=arms,
-        agents=t.listed(sorted({words.agent_name(arm.agent) for arm in study.arms})),
+        agents=t.listed(sorted({_agent(arm.agent, t) for arm in study.arms})),
         tasks=tasks,
         seeds=t.count("seeds", len(study.seeds)),
         each=t(f"opening.{each}") if each else "",
@@ -144,6 +144,10 @@ def _opening(study: StudyResults, finished: int, t: Texts) -> str:
         finished=finished,
         runs=t.count("runs", len(study.runs)),
     )
+
+
+def _agent(agent: str, t: Texts) -> str:
+    return t(f"agent.{agent}") if t.has(f"agent.{agent}") else words.agent_name(agent)
 
 
 def _state(state: str, t: Texts) -> str:
