@@ -183,12 +183,13 @@ def export_policy(
 def _agent_of(record: Any, arrays: Any, low: Any, high: Any) -> Original:
     """The greedy action of a run's agent, brought to the bounds."""
     run = run_from_dict({name: value for name, value in record.items() if name != "checksum"})
+    schedule: Any = run.train
     own = {name.removeprefix("inner/"): array for name, array in arrays.items()}
     outputs = own["actor/head/mean/bias"].shape[-1]
     spec = Spec(own["normaliser/mean"].shape, outputs, episode_length=None)
     agent: Any = AGENTS[run.agent].agent(spec, run.config)
     if run.remedy:  # its pace plays no part in acting
-        agent = remedied(agent, run.remedy, Pace.of(run.train, 1, run.env_steps))
+        agent = remedied(agent, run.remedy, Pace.of(schedule, 1, run.env_steps))
     state = from_arrays(agent.init(jax.random.key(0)), arrays)
     bottom, top = np.asarray(low, np.float32), np.asarray(high, np.float32)
 

@@ -23,7 +23,7 @@ FULL = 0.95
 NETWORKS = "networks.json"
 """File in a training's folder that may say how many weights each network keeps."""
 
-AGENT = "external"
+EXTERNAL = "external"
 """Name of the algorithm of every training that kanbatsu did not carry out."""
 
 CLEANRL = re.compile(r"(?P<task>.+)__(?P<experiment>.+)__(?P<seed>\d+)__\d+")
@@ -251,7 +251,7 @@ def _write(
     arms: dict[str, dict[str, Any]] = {}
     for each in trainings:
         plain = re.sub(r"[^A-Za-z0-9._-]", "-", f"{each.arm}_{each.task}_s{each.seed}")
-        runs = arms.setdefault(each.arm, {"agent": AGENT, "config": {}, "runs": {}})["runs"]
+        runs = arms.setdefault(each.arm, {"agent": EXTERNAL, "config": {}, "runs": {}})["runs"]
         runs.setdefault(each.task, {})[str(each.seed)] = plain
         run = folder.run_folder(plain)
         run.write_config({"task": each.task, "seed": each.seed, "env_steps": env_steps})
@@ -278,7 +278,7 @@ def _write(
         "question": asked.question or f"How do {_and(list(arms))} compare on {_and(tasks)}?",
         "note": notes["en"]["note"],
         "text": notes,
-        "agent": AGENT,
+        "agent": EXTERNAL,
         "control": control,
         "decision": asked.decision,
         "command": asked.command,

@@ -21,6 +21,8 @@ from kanbatsu.envs.spec import TaskError
 from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import machine_facts
+from kanbatsu.run.carry_external import carry_external
+from kanbatsu.run.external import ExternalConfig
 from kanbatsu.run.in_progress import RunInProgress
 from kanbatsu.run.record import Run
 from kanbatsu.run.resolve import record_of
@@ -111,7 +113,11 @@ def run_side_by_side(
     groups: dict[Hashable, dict[int, RunInProgress]] = defaultdict(dict)
     for index, (run, folder) in enumerate(zip(runs, files, strict=True)):
         try:
-            if not folder.finished:
+            if folder.finished:
+                continue
+            if isinstance(run.config, ExternalConfig):
+                carry_external(run, folder, on_progress)
+            else:
                 work = _begin(run, folder)
                 groups[work.member.position, work.member.shape()][index] = work
         except (Exception, SystemExit) as error:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from kanbatsu.agents import AGENTS
 from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, parse_override
 from kanbatsu.remedies.records import read_remedies
+from kanbatsu.study.external import external_arm, is_external
 from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.problems import study_problems
@@ -106,12 +107,24 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
         problems.append(str(error))
     if problems:
         raise RecordError("\n".join(problems))
-    read = {name: _arm(study.agent, defaults, arm, f"arm.{name}") for name, arm in arms.items()}
+    alone = all(is_external(defaults, arm) for arm in arms.values())
+    shared = defaults if alone else {key: x for key, x in defaults.items() if key == "train"}
+    read = {
+        name: external_arm(name, shared, arm)
+        if is_external(defaults, arm)
+        else _arm(study.agent, _ours(defaults), arm, f"arm.{name}")
+        for name, arm in arms.items()
+    }
     study = dataclasses.replace(study, arms=read, text=wordings)
     problems = list(study_problems(study))
     if problems:
         raise RecordError("\n".join(problems))
     return study
+
+
+def _ours(defaults: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the shared settings without the name of a training function."""
+    return {key: x for key, x in defaults.items() if not (key == "train" and isinstance(x, str))}
 
 
 def _names(record: Any) -> set[str]:
@@ -204,14 +217,27 @@ def _arm_problems(arms: Any, defaults: Mapping[str, Any], agent: Any) -> list[st
             problems.append(
                 f"arm.{name!r}: arms name files; use at most 64 letters, digits, '-' and '_'"
             )
+        if is_external(defaults, arm):
+            try:
+                external_arm(name, {"train": defaults.get("train")}, arm)
+            except RecordError as error:
+                problems += str(error).splitlines()
+            continue
         agents[f"{where}.agent"] = arm.get("agent", agent)
     problems += [
         f"{where}: unknown agent {name!r}. {did_you_mean(str(name), AGENTS)}"
         for where, name in agents.items()
         if name not in AGENTS and (where == "agent" or name != agent)
     ]
-    if problems:
+    external = {
+        name
+        for name, arm in arms.items()
+        if isinstance(arm, Mapping) and is_external(defaults, arm)
+    }
+    if problems or len(external) == len(arms):
         return problems
+    arms = {name: arm for name, arm in arms.items() if name not in external}
+    defaults = _ours(defaults)
     used = {arm.get("agent", agent) for arm in arms.values()}
     shared = set().union(*map(_settings, used)) - {"agent"}
     problems += [
@@ -251,7 +277,8 @@ def _override(table: Mapping[str, Any], override: str) -> dict[str, Any]:
     if path[0] in arms:
         path = ("arm", *path)
     first = path[1] if every_arm else path[0]
-    if first not in _reserved() and first not in arms:
+    free = any(isinstance(arm, Mapping) and is_external(table, arm) for arm in arms.values())
+    if not free and first not in _reserved() and first not in arms:
         raise RecordError(
             f"{override}: {first!r} is neither a setting nor an arm. "
             f"{did_you_mean(first, _reserved().union(arms))}"

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from kanbatsu.agents import AgentConfig
-from kanbatsu.agents.schedule import Schedule
 from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
 from kanbatsu.remedies.records import Remedy
 from kanbatsu.run.check import check
+from kanbatsu.run.external import RunConfig, RunSchedule
 from kanbatsu.run.record import Run
 from kanbatsu.sparsity.count import Count
 from kanbatsu.study.cost import Cost
@@ -27,9 +26,9 @@ class Arm:
 
     agent: str
     """Name of the algorithm."""
-    config: AgentConfig
+    config: RunConfig
     """The algorithm's own configuration."""
-    train: Schedule
+    train: RunSchedule
     """The schedule."""
     match: Match | None = None
     """The match to another arm, if there is one."""
