@@ -31,6 +31,7 @@ def train(task: str, seed: int, env_steps: int, folder: Path, sparsity: float = 
     model = PPO("MlpPolicy", env, n_steps=256, seed=seed, device="cpu")
     prune_policy(model, actor=sparsity, critic=sparsity, seed=seed)
     model.learn(env_steps)
+    env.close()
     counted = count(model.policy)
     networks = {"policy": {"kept": counted.kept, "total": counted.total}}
     (folder / "networks.json").write_text(json.dumps(networks))

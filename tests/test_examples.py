@@ -47,6 +47,8 @@ def test_every_example_is_tested():
         "11_process_control.py",
         "11_process_control.toml",
         "12_purejaxrl_style.py",
+        "sb3_verdict.py",
+        "sb3_verdict.toml",
     ]
 
 
