@@ -14,6 +14,7 @@ from kanbatsu.files.store import StudyFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import usable_cores
 from kanbatsu.report.gather import EXTERNAL
+from kanbatsu.report.results import INCUMBENT
 from kanbatsu.run.carry import unpruned
 from kanbatsu.study.plan import PlannedRun, Study
 
@@ -43,7 +44,7 @@ def run_populations(
     """
     groups: dict[Hashable, list[PlannedRun]] = defaultdict(list)
     for planned in study.runs():
-        if planned.run.agent == EXTERNAL:
+        if planned.run.agent in (EXTERNAL, INCUMBENT):
             continue
         arm = planned.arm if population == "arm" else None
         groups[arm, unpruned(planned.run)].append(planned)

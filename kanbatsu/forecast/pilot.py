@@ -16,14 +16,17 @@ from kanbatsu.engine.progress import no_display
 from kanbatsu.engine.run_study import run_study
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.files.tables import RecordError
-from kanbatsu.forecast.speed import Speed, external_speed, speed
+from kanbatsu.forecast.speed import Speed, external_speed, fixed_speed, speed
 from kanbatsu.report.gather import EXTERNAL
 from kanbatsu.report.language import texts
+from kanbatsu.report.results import INCUMBENT
 from kanbatsu.run.check import task_facts
 from kanbatsu.run.operations import operations_of
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.wording import Wording
 
+NOT_OURS = (EXTERNAL, INCUMBENT)
+"""Agents that kanbatsu does not train."""
 EXTERNAL_SHARE = 0.05
 """Share of the env steps of a training by somebody else's function that its pilot takes."""
 STRETCHES = 8
@@ -68,8 +71,8 @@ def pilot(study: Study, seconds: float, workers: int) -> Study:
 
 
 def _is_external(study: Study) -> bool:
-    """Whether functions of the user's train every arm."""
-    return all(arm.agent == EXTERNAL for arm in study.arms.values())
+    """Whether kanbatsu trains none of the arms."""
+    return all(arm.agent in NOT_OURS for arm in study.arms.values())
 
 
 def _short_arms(study: Study, seconds: float) -> tuple[int, dict[str, Arm]]:
@@ -86,7 +89,7 @@ def _short_arms(study: Study, seconds: float) -> tuple[int, dict[str, Arm]]:
 
 def _operations(arm: Arm, study: Study) -> float:
     """Return the operations of an arm's updates after one decision, on its costliest task."""
-    if arm.agent == EXTERNAL:
+    if arm.agent in NOT_OURS:
         return 0.0
     costs = []
     for task in study.tasks:
@@ -100,7 +103,7 @@ def _operations(arm: Arm, study: Study) -> float:
 
 def _steps_of_a_turn(arm: Arm, study: Study) -> int:
     """Return the env steps between an arm's updates, on the task where they are most."""
-    if arm.agent == EXTERNAL:
+    if arm.agent in NOT_OURS:
         return 0  # apart from all others
     repeats = [task_facts(task, arm.agent, arm.config, arm.train)[1] for task in study.tasks]
     return max(repeats) * arm.train.environments
@@ -126,7 +129,7 @@ def by_cost(study: Study) -> list[Study]:
 
 def _short(arm: Arm, task: str, turns: int, env_steps: int) -> Arm:
     """Return an arm that evaluates and probes often enough in a short run to be timed."""
-    if arm.agent == EXTERNAL:
+    if arm.agent in NOT_OURS:
         return arm
     _, repeat = task_facts(task, arm.agent, arm.config, arm.train)
     each = repeat * arm.train.environments
@@ -211,8 +214,10 @@ def read_speeds(
             raise RecordError(f"arm {planned.arm} cannot be timed on {planned.task}: {error}")
         lines = run.timing()
         took += lines[-1]["seconds"] if planned.run_id in new else 0.0
-        if planned.run.agent == EXTERNAL:
-            speeds.setdefault((planned.arm, planned.task), external_speed(lines))
+        if planned.run.agent in NOT_OURS:
+            evaluated = planned.run.agent == INCUMBENT  # which takes as long whatever the end is
+            read = fixed_speed if evaluated else external_speed
+            speeds.setdefault((planned.arm, planned.task), read(lines))
             continue
         spec, repeat = task_facts(
             planned.task, planned.run.agent, planned.run.config, planned.run.train

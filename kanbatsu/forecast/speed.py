@@ -163,8 +163,22 @@ def external_speed(lines: Sequence[Mapping[str, Any]]) -> Speed:
     each = (last["seconds"] - first["seconds"]) / steps if steps else 0.0
     if each <= 0.0:
         each = last["seconds"] / last["env_steps"]
+    return _speed(lines, max(last["seconds"] - each * last["env_steps"], 0.0), each)
+
+
+def fixed_speed(lines: Sequence[Mapping[str, Any]]) -> Speed:
+    """Read the speed of what takes equally long however many env steps are asked for.
+
+    Args:
+        lines: Lines of its `timing.jsonl`.
+    """
+    return _speed(lines, lines[-1]["seconds"], 0.0)
+
+
+def _speed(lines: Sequence[Mapping[str, Any]], start: float, each: float) -> Speed:
+    """Return a speed of which only the seconds at the start and per env step are known."""
     return Speed(
-        start=max(last["seconds"] - each * last["env_steps"], 0.0),
+        start=start,
         interaction=each,
         update=0.0,
         decision=0.0,

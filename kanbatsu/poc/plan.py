@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kanbatsu.files.tables import RecordError, from_dict, merge
+from kanbatsu.report.results import INCUMBENT
 from kanbatsu.run.external import ExternalConfig
 from kanbatsu.study.external import is_external
 from kanbatsu.study.file import load, study_from_dict
@@ -90,7 +91,8 @@ class Poc:
     def candidates(self) -> list[str]:
         """Names of the arms that may be adopted."""
         names = self.rule.arms or self.study.arms
-        return [name for name in self.study.arms if name in names and name != self.control]
+        others = {self.control, INCUMBENT}
+        return [name for name in self.study.arms if name in names and name not in others]
 
     @property
     def first_search_seed(self) -> int:

@@ -11,7 +11,15 @@ from kanbatsu.report.language import Texts
 from kanbatsu.report.plain import apart, lasting
 from kanbatsu.report.reasons import size
 
-OBSTACLES = ("saves_nothing", "task_worse", "fails_too_often", "task_regression", "failure_rate")
+OBSTACLES = (
+    "saves_nothing",
+    "task_worse",
+    "fails_too_often",
+    "loses_to_incumbent",
+    "incumbent_not_beaten",
+    "task_regression",
+    "failure_rate",
+)
 """Reasons that keep an arm from being adopted whatever its score is on average."""
 
 

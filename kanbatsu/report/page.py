@@ -117,7 +117,8 @@ def render(
 
 def _opening(study: StudyResults, finished: int, t: Texts) -> str:
     """Say in two plain sentences what was compared."""
-    names = [arm.name for arm in study.arms]
+    learning = [arm for arm in study.arms if arm is not study.incumbent] or list(study.arms)
+    names = [arm.name for arm in learning]
     if len(names) > MANY:
         known = study.control in names
         arms = t(
@@ -133,10 +134,10 @@ def _opening(study: StudyResults, finished: int, t: Texts) -> str:
         else t("opening.many_tasks", count=len(study.tasks))
     )
     each = "each_arm_and_task" if len(study.tasks) > 1 else "each" if len(names) > 1 else ""
-    return t(
+    sentence = t(
         "opening.sentence",
         arms=arms,
-        agents=t.listed(sorted({_agent(arm.agent, t) for arm in study.arms})),
+        agents=t.listed(sorted({_agent(arm.agent, t) for arm in learning})),
         tasks=tasks,
         seeds=t.count("seeds", len(study.seeds)),
         each=t(f"opening.{each}") if each else "",
@@ -144,6 +145,10 @@ def _opening(study: StudyResults, finished: int, t: Texts) -> str:
         finished=finished,
         runs=t.count("runs", len(study.runs)),
     )
+    if study.incumbent is None:
+        return sentence
+    policy = study.incumbent.config["policy"]
+    return t("list.sentences").join([sentence, t("incumbent.opening", policy=policy)])
 
 
 def _agent(agent: str, t: Texts) -> str:

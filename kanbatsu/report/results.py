@@ -27,8 +27,12 @@ RULE = {
     "seeds": int,
     "control": Maybe(str),
     "arms": [str],
+    "beats": Maybe(str),
 }
 """Shape of a decision rule in study.json."""
+
+INCUMBENT = "incumbent"
+"""Name of the arm, and of its algorithm, that is the rule in use today: evaluated, not trained."""
 
 Series = Mapping[int, float]
 """Values by env steps, in rising order; NaN where a measurement was not finite."""
@@ -122,6 +126,11 @@ class StudyResults:
     def control_arm(self) -> ArmResults | None:
         """The arm that the others are compared with; None where the study compares nothing."""
         return next((arm for arm in self.arms if arm.name == self.control), None)
+
+    @property
+    def incumbent(self) -> ArmResults | None:
+        """The rule in use today; None where there is none in the study."""
+        return next((arm for arm in self.arms if arm.agent == INCUMBENT), None)
 
     @property
     def runs(self) -> tuple[RunResults, ...]:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kanbatsu.envs.spec import refuse_own_code
 from kanbatsu.files.store import RunFolder
-from kanbatsu.files.tables import to_dict
-from kanbatsu.machine import machine_facts, peak_resident_bytes
+from kanbatsu.machine import peak_resident_bytes
 from kanbatsu.report.gather import FULL, NETWORKS, checked_networks
 from kanbatsu.report.logs import Log, log_files
-from kanbatsu.run.external import arguments, refuse_own_code
+from kanbatsu.run.external import arguments
 from kanbatsu.run.record import Run
 from kanbatsu.run.signature import find_function, read_parameters
 
@@ -47,9 +47,6 @@ def carry_external(run: Run, files: RunFolder, on_progress: Callable[[int], None
     """
     config: Any = run.config
     refuse_own_code(config.function)
-    files.write_config(to_dict(run))
-    files.write_status("running")
-    files.write_machine(machine_facts())
     files.truncate(dict.fromkeys(files.sizes(), 0))
     folder = files.path / FOLDER
     shutil.rmtree(folder, ignore_errors=True)

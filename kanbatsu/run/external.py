@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from kanbatsu.agents import AgentConfig
 from kanbatsu.agents.schedule import Schedule
-from kanbatsu.envs.make import NO_OWN_CODE
+from kanbatsu.envs.spec import refuse_own_code
 from kanbatsu.files.tables import did_you_mean
+from kanbatsu.run.incumbent import IncumbentConfig, IncumbentSchedule
 from kanbatsu.run.signature import Parameters, parameters
 
 GIVEN = ("arm", "task", "seed", "env_steps", "folder")
@@ -52,10 +52,10 @@ class ExternalSchedule:
         return turns, 0
 
 
-RunConfig = AgentConfig | ExternalConfig
+RunConfig = AgentConfig | ExternalConfig | IncumbentConfig
 """What decides a run beside task, seed, env steps and schedule."""
 
-RunSchedule = Schedule | ExternalSchedule
+RunSchedule = Schedule | ExternalSchedule | IncumbentSchedule
 """Schedule of a run."""
 
 
@@ -85,19 +85,6 @@ def check_external(config: ExternalConfig) -> None:
     ]
     if problems:
         raise ValueError("\n".join(problems))
-
-
-def refuse_own_code(function: str) -> None:
-    """Refuse a function where code that files name must not be run.
-
-    Raises:
-        ValueError: The environment says so.
-    """
-    if os.environ.get(NO_OWN_CODE):
-        raise ValueError(
-            f"train = {function!r} imports a module by its name, which is forbidden here "
-            f"(--no-own-code, or {NO_OWN_CODE} in the environment)"
-        )
 
 
 def arguments(

@@ -14,6 +14,7 @@ from kanbatsu.envs.spec import Environment
 from kanbatsu.envs.vector import Episode
 from kanbatsu.files.store import METRICS, RunFolder
 from kanbatsu.machine import peak_resident_bytes
+from kanbatsu.run.incumbent import evaluation_seed
 from kanbatsu.run.mechanism import MechanismProbes
 from kanbatsu.run.operations import Operations, operations
 from kanbatsu.run.record import Run
@@ -21,8 +22,8 @@ from kanbatsu.sparsity.count import count, parameters
 from kanbatsu.train import checkpoint
 from kanbatsu.train.evaluate import evaluate
 
-EVALUATION, PROBE = 0xE7A1, 0x9806E
-"""Mixed into the seeds of evaluation episodes and probe batches, apart from all others."""
+PROBE = 0x9806E
+"""Mixed into the seeds of probe batches, apart from all others."""
 
 ACTIONS = 30
 """Timed after each evaluation; their median is what one action takes."""
@@ -130,12 +131,11 @@ class Log:
         """Play greedily, on an environment that training does not touch."""
         started = time.perf_counter()
         position = self._member.position
-        seed = np.random.SeedSequence([self._run.seed, env_steps, EVALUATION]).generate_state(1)
         result = evaluate(
             self._act_greedy,
             self._member.state,
             self._arena,
-            seed=int(seed[0]),
+            seed=evaluation_seed(self._run.seed, env_steps),
             episodes=self._run.train.evaluation_episodes,
         )
         self.networks(env_steps)

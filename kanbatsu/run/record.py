@@ -9,10 +9,13 @@ from typing import Any
 from kanbatsu.agents import AGENTS
 from kanbatsu.agents.sac import SACConfig
 from kanbatsu.agents.schedule import TrainConfig
+from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.files.tables import ADDED, from_dict
 from kanbatsu.remedies.records import Remedy, read_remedies
 from kanbatsu.report.gather import EXTERNAL
+from kanbatsu.report.results import INCUMBENT
 from kanbatsu.run.external import ExternalConfig, ExternalSchedule, RunConfig, RunSchedule
+from kanbatsu.run.incumbent import IncumbentConfig, IncumbentSchedule
 
 SEEDS = 2**32
 """Number of seeds that there are: random draws take 32 bits of one, and no more."""
@@ -26,7 +29,7 @@ class Run:
     """Task: `dmc/<domain>-<task>`, `gym/<id>`, `brax/<name>` or another of docs/environments.md."""
     agent: str = "sac"
     """Name of the algorithm: sac, ddpg, pqn, stream_ac or stream_q; external where a function of
-    the user's trains."""
+    the user's trains, incumbent where a rule is evaluated."""
     seed: int = 0
     """Seed of every random draw in the run, below 2**32."""
     env_steps: int = 200_000
@@ -37,6 +40,8 @@ class Run:
     """Schedule of the run, of the kind that `kanbatsu.agents.AGENTS` names for the agent."""
     remedy: tuple[Remedy, ...] = field(default=(), metadata=ADDED)
     """Remedies of the run; none by default."""
+    residual: ResidualConfig | None = field(default=None, metadata=ADDED)
+    """Rule that the agent corrects; none by default, where the agent's action is its own."""
 
 
 def refuse_seed(seed: int, name: str = "seed") -> None:
@@ -71,10 +76,15 @@ def run_from_dict(table: Mapping[str, Any]) -> Run:
     train: Any
     if table["agent"] == EXTERNAL:
         config, train = ExternalConfig(**table["config"]), ExternalSchedule()
+    elif table["agent"] == INCUMBENT:
+        config = from_dict(IncumbentConfig, table["config"], "config")
+        train = from_dict(IncumbentSchedule, table["train"], "train")
     else:
         entry = AGENTS[table["agent"]]
         config = from_dict(entry.config, table["config"], "config")
         train = from_dict(entry.schedule, table["train"], "train")
     remedy = read_remedies(table.get("remedy", ()))
+    corrects = table.get("residual")
+    residual = None if corrects is None else from_dict(ResidualConfig, corrects, "residual")
     task, agent, seed, env_steps = (table[x] for x in ("task", "agent", "seed", "env_steps"))
-    return Run(task, agent, seed, env_steps, config, train, remedy)
+    return Run(task, agent, seed, env_steps, config, train, remedy, residual)

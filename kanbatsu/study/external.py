@@ -10,7 +10,7 @@ from kanbatsu.report.gather import EXTERNAL
 from kanbatsu.run.external import ExternalConfig, ExternalSchedule
 from kanbatsu.study.plan import Arm
 
-OURS = ("agent", "match", "remedy")
+OURS = ("agent", "match", "remedy", "residual")
 """Keys of an arm that only kanbatsu's own training understands."""
 
 

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kanbatsu.agents import AGENTS
+from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, parse_override
 from kanbatsu.remedies.records import read_remedies
+from kanbatsu.report.results import INCUMBENT
 from kanbatsu.study.external import external_arm, is_external
+from kanbatsu.study.incumbent import with_incumbent
 from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.problems import study_problems
@@ -98,7 +101,8 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
         if seeds > MOST_SEEDS:
             problems.append(f"seeds: {seeds} of them are too many; one seed is seeds = [{seeds}]")
     try:
-        wordings = read_wordings(text, arms if isinstance(arms, Mapping) else ())
+        names = [*arms, INCUMBENT] if "incumbent" in table else arms
+        wordings = read_wordings(text, names if isinstance(arms, Mapping) else ())
     except RecordError as error:
         problems.append(str(error))
     try:
@@ -115,7 +119,7 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
         else _arm(study.agent, _ours(defaults), arm, f"arm.{name}")
         for name, arm in arms.items()
     }
-    study = dataclasses.replace(study, arms=read, text=wordings)
+    study = with_incumbent(dataclasses.replace(study, arms=read, text=wordings))
     problems = list(study_problems(study))
     if problems:
         raise RecordError("\n".join(problems))
@@ -136,7 +140,7 @@ _STUDY_KEYS = _names(Study) - {"arms"} | {"arm"}
 
 def _settings(agent: str) -> set[str]:
     """Return the names of everything that an arm with this agent can set."""
-    return _names(AGENTS[agent].config) | {"agent", "train", "match", "remedy"}
+    return _names(AGENTS[agent].config) | {"agent", "train", "match", "remedy", "residual"}
 
 
 def _arm(agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], where: str) -> Arm:
@@ -151,8 +155,14 @@ def _arm(agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], wher
     refuse_foreign(agent, schedule, name)
     train: Any = from_dict(AGENTS[agent].schedule, schedule, name)
     remedy = read_remedies(settings.pop("remedy", ()), f"{where}.remedy".lstrip("."))
+    residual = _residual(settings.pop("residual", False), f"{where}.residual".lstrip("."))
     config: Any = from_dict(AGENTS[agent].config, settings, where)
-    return Arm(agent, config, train, match, solved_for, remedy=remedy)
+    return Arm(agent, config, train, match, solved_for, remedy=remedy, residual=residual)
+
+
+def _residual(table: Any, where: str) -> ResidualConfig | None:
+    """Read the rule that an arm corrects; `false` takes away the one that all arms share."""
+    return None if table is False else from_dict(ResidualConfig, table, where)
 
 
 def _match(asked: Any, table: Mapping[str, Any], where: str) -> tuple[Match | None, Unknowns]:
@@ -211,7 +221,7 @@ def _arm_problems(arms: Any, defaults: Mapping[str, Any], agent: Any) -> list[st
         if not isinstance(arm, Mapping):
             problems.append(f"{where}: must be a table of settings, not {arm!r}")
             continue
-        if name in _reserved():
+        if name in _reserved() | {INCUMBENT}:
             problems.append(f"{where}: an arm cannot have the name of a setting; rename it")
         if not ARM_NAME.fullmatch(name):
             problems.append(

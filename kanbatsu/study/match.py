@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from kanbatsu.files.tables import did_you_mean
 from kanbatsu.report.gather import EXTERNAL
+from kanbatsu.report.results import INCUMBENT
 from kanbatsu.run.external import RunConfig
 
 What = Literal["kept", "flops", "time", "env_steps"]
@@ -93,7 +94,7 @@ def match_problems(arms: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}: no arm is called {to!r}. {did_you_mean(to, arms)}"
         elif to == name:
             yield f"{where}: an arm cannot be matched to itself"
-        elif arms[to].agent == EXTERNAL:
-            yield f"{where}: {to!r} is trained by a function of yours, which cannot be measured"
+        elif arms[to].agent in (EXTERNAL, INCUMBENT):
+            yield f"{where}: {to!r} is no network of kanbatsu's, and cannot be measured"
         elif arms[to].match is not None:
             yield f"{where}: {to!r} is matched itself; match both to the same arm"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
 from kanbatsu.remedies.records import Remedy
 from kanbatsu.run.check import check
@@ -38,6 +39,8 @@ class Arm:
     """The match's solution on each task; filled in by `kanbatsu.study.budget.solve`."""
     remedy: tuple[Remedy, ...] = ()
     """Remedies of the arm's runs."""
+    residual: ResidualConfig | None = None
+    """Rule that the agent corrects; none where its action is its own."""
 
 
 class PlannedRun(NamedTuple):
@@ -73,6 +76,9 @@ class Study:
     """A note to readers of the report."""
     decision: DecisionRule | None = None
     """The rule by which an arm is adopted; None where nothing is to be decided."""
+    incumbent: str | None = None
+    """The rule in use today, as package.module:factory or the folder of an exported policy; it is
+    evaluated on the same episodes, as the arm `incumbent`."""
     cost: Cost | None = None
     """Prices, where the study is to speak of money."""
     text: Mapping[str, Wording] = field(default_factory=dict)
@@ -94,7 +100,7 @@ class Study:
             if task not in arm.solved:
                 raise ValueError(f"arm {name} is matched to another: call budget.solve first")
             config, env_steps = arm.solved[task].config, arm.solved[task].env_steps
-        run = Run(task, arm.agent, seed, env_steps, config, arm.train, arm.remedy)
+        run = Run(task, arm.agent, seed, env_steps, config, arm.train, arm.remedy, arm.residual)
         readable = f"{name}_{re.sub(r'[^A-Za-z0-9._-]', '-', task)}_s{seed}"
         run_id = f"{readable}-{canonical_hash(to_dict(run))[:8]}"
         return PlannedRun(name, task, seed, run, run_id)
@@ -181,6 +187,8 @@ def _arm_record(arm: Arm, tasks: tuple[str, ...]) -> dict[str, Any]:
     }
     if arm.remedy:
         record["remedy"] = [to_dict(remedy) for remedy in arm.remedy]
+    if arm.residual is not None:
+        record["residual"] = to_dict(arm.residual)
     if arm.match is None:
         return record
     solved = {task: to_dict(found) for task, found in arm.solved.items()}

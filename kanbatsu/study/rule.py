@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from kanbatsu.files.tables import did_you_mean
+from kanbatsu.files.tables import ADDED, did_you_mean
 from kanbatsu.report.failures import clean_seeds
+from kanbatsu.report.results import INCUMBENT
 
 Measure = Literal["mean_difference", "mean_relative", "iqm_difference", "iqm_relative"]
 
@@ -40,6 +41,9 @@ class DecisionRule:
     """The arm to beat; the study's control by default."""
     arms: tuple[str, ...] = ()
     """The arms that may be adopted; all but the control by default."""
+    beats: Literal["incumbent"] | None = field(default=None, metadata=ADDED)
+    """What an arm must beat beside the control: `incumbent`, the rule in use today, by an effect
+    whose whole interval is above 0."""
 
 
 def rule_problems(
@@ -77,8 +81,14 @@ def rule_problems(
         problems.append('decision: needs a control to compare with: set control = "<arm>"')
     elif against in rule.arms:
         problems.append(f"decision.arms: {against!r} is the control; name the arms that may win")
-    elif not set(known) - {against}:
+    elif not set(known) - {against, INCUMBENT}:
         problems.append("decision: needs an arm beside the control")
+    if rule.beats is not None and INCUMBENT not in known:
+        problems.append(
+            'decision.beats: there is no rule to beat: set incumbent = "package.module:factory"'
+        )
+    if INCUMBENT in rule.arms:
+        problems.append("decision.arms: the incumbent is in use already, and cannot be adopted")
     if rule.minimum_effect < 0:
         problems.append(
             f"decision.minimum_effect: must be at least 0, not {rule.minimum_effect}; to accept a "

@@ -148,5 +148,5 @@ def test_mistakes_are_named_before_anything_is_trained(function, settings, messa
 
 def test_code_that_a_file_names_can_be_forbidden(monkeypatch, module):
     monkeypatch.setenv("KANBATSU_NO_OWN_CODE", "1")
-    with pytest.raises(ValueError, match="forbidden here"):
+    with pytest.raises(ValueError, match="--no-own-code forbids"):
         check(external("yields"))
