@@ -20,7 +20,14 @@ from kanbatsu.report.reasons import percent, size
 MANY = 4
 """More tasks than this are counted, not named."""
 
-FIRST = ("missing_runs", "saves_nothing", "task_worse", "fails_too_often", "loses_to_incumbent")
+FIRST = (
+    "missing_runs",
+    "saves_nothing",
+    "task_worse",
+    "fails_too_often",
+    "loses_to_incumbent",
+    "requirement_broken",
+)
 """Reasons that are the answer themselves, where they keep an arm from being adopted."""
 
 WORTH_SAYING = 0.05
@@ -113,8 +120,9 @@ def _answer(verdict: Mapping[str, Any], names: Mapping[str, str], t: Texts) -> s
     if effect["value"] is None or effect["interval"] is None:
         return t("answer.nothing", **names)
     beats_control = effect["interval"][0] > threshold_of(rule)
-    if decision == "extend" and beats_control and "incumbent_not_beaten" in kinds:
-        return t("answer.incumbent_not_beaten", **names)
+    for kind in ("incumbent_not_beaten", "requirement_open"):
+        if decision == "extend" and beats_control and kind in kinds:
+            return t(f"answer.{kind}", **names)
     margin = size(abs(threshold_of(rule)), effect["measure"], t)
     key = rule["goal"] if threshold_of(rule) else f"{rule['goal']}_at_all"
     difference = beside(effect["value"], effect["measure"], names["control"], t)

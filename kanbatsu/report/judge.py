@@ -19,10 +19,17 @@ from kanbatsu.report.conditions import (
     seeds_to_beat,
 )
 from kanbatsu.report.failures import Failures, failures
+from kanbatsu.report.measures import requirement_obstacles
 from kanbatsu.report.results import ArmResults
 
 Decision = Literal["adopt", "extend", "reject"]
-REJECTING = {"saves_nothing", "task_worse", "fails_too_often", "loses_to_incumbent"}
+REJECTING = {
+    "saves_nothing",
+    "task_worse",
+    "fails_too_often",
+    "loses_to_incumbent",
+    "requirement_broken",
+}
 """Obstacles that reject an arm, whatever its effect over the control is."""
 FEWEST = 3
 """Runs per task up to which nothing is reported about what one run less would change."""
@@ -82,6 +89,7 @@ def judge(
     z = None if incumbent is None else scores(incumbent, tasks)
     if z is not None:
         obstacles += incumbent_obstacles(x, z, between)
+    obstacles += requirement_obstacles(arm, tasks, rule)
     kinds = {reason["kind"] for reason in obstacles}
     decision = decide(effect, threshold, kinds)
     further = None

@@ -17,6 +17,8 @@ OBSTACLES = (
     "fails_too_often",
     "loses_to_incumbent",
     "incumbent_not_beaten",
+    "requirement_broken",
+    "requirement_open",
     "task_regression",
     "failure_rate",
 )
@@ -92,7 +94,12 @@ def what_changes(verdict: Mapping[str, Any], names: Mapping[str, str], t: Texts)
     if (reason := reasons.get("one_run")) is not None:
         said.append(t("change.one_run", runs=reason["runs"], of=reason["of"]))
     said += [
-        t(f"change.{kind}", **names, task=reasons[kind].get("task", ""))
+        t(
+            f"change.{kind}",
+            **names,
+            task=reasons[kind].get("task", ""),
+            measure=reasons[kind].get("measure", ""),
+        )
         for kind in OBSTACLES
         if kind in reasons
     ]

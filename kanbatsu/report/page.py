@@ -11,9 +11,11 @@ from typing import Any
 from kanbatsu.files.disk import finite
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.report import agree, curves, figures, panels, words
+from kanbatsu.report.configuration import configuration
 from kanbatsu.report.first import first_page
 from kanbatsu.report.glossary import WORDS
-from kanbatsu.report.language import Language, Texts, flatten, texts
+from kanbatsu.report.language import Language, Texts, texts
+from kanbatsu.report.measures import measure_rows
 from kanbatsu.report.results import StudyResults, read_study
 from kanbatsu.report.shell import environment, visible
 from kanbatsu.report.stages import PLAN, stages_in, write_stages
@@ -103,7 +105,8 @@ def render(
         budgets_for_team=verdict_words is not None and len(study.tasks) <= ONE_PAGE,
         final_rows=panels.final_rows(study, summary, t) if shown else [],
         probe_rows=panels.probe_rows(study, t),
-        configuration=_configuration(study, t),
+        measures=measure_rows(summary),
+        configuration=configuration(study, t),
         machines=[_machine(machine, t) for machine in timing["machines"]],
         versions=_versions(timing["machines"]),
         glossary=[
@@ -249,29 +252,6 @@ def _improvement(comparison: Mapping[str, Any] | None) -> str:
     return words.with_interval(comparison["probability_of_improvement"], comparison["interval"])
 
 
-def _configuration(study: StudyResults, t: Texts) -> list[dict[str, Any]]:
-    """Return one row per setting: its value in each arm, and whether it differs from control's."""
-    flat = {
-        arm.name: dict(flatten({"agent": arm.agent, **arm.config, "train": arm.train}))
-        for arm in study.arms
-    }
-    reference = next(iter(flat.values()), {})
-    names = sorted({name for settings in flat.values() for name in settings})
-    return [
-        {
-            "name": name,
-            "values": [
-                (
-                    _setting(settings.get(name), t),
-                    settings.get(name) != reference.get(name),
-                )
-                for settings in flat.values()
-            ],
-        }
-        for name in names
-    ]
-
-
 def _versions(machines: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return each package with every version that a run of the study used."""
     used: dict[str, set[str]] = {}
@@ -279,14 +259,6 @@ def _versions(machines: list[dict[str, Any]]) -> list[tuple[str, str]]:
         for package, version in machine.get("versions", {}).items():
             used.setdefault(package, set()).add(str(version))
     return [(package, ", ".join(sorted(used[package]))) for package in sorted(used)]
-
-
-def _setting(value: Any, t: Texts) -> str:
-    if value is None:
-        return t("configuration.not_set")
-    if isinstance(value, bool):
-        return t("configuration.yes" if value else "configuration.no")
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _count(value: int | None) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from kanbatsu.report import stats
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.gather import EXTERNAL
+from kanbatsu.report.measures import summary_of
 from kanbatsu.report.results import ArmResults, RunResults, StudyResults
 
 SEED = 0
@@ -42,6 +43,7 @@ def summarise(study: StudyResults) -> dict[str, Any]:
         "arms": [_arm(arm, study.tasks) for arm in study.arms],
         "comparisons": _comparisons(study),
         "verdict": verdict(study),
+        **summary_of(study),
         "probes": {arm.name: _final_probes(arm) for arm in study.arms},
         "missing": [
             {

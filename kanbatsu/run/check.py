@@ -89,6 +89,8 @@ def check(run: Run) -> dict[str, Count]:
     if run.residual is not None:
         check_ranges(run.residual, "residual.")
     spec, _ = task_facts(run.task, run.agent, run.config, run.train, run.residual)
+    if run.measures and run.task.startswith(FUNCTIONAL) and run.residual is None:
+        raise ValueError(f"measures: {run.task} compiles, and reports nothing in info")
     templates = _dense_templates(run, spec)
     for remedy in run.remedy:
         check_ranges(remedy, f"remedy {remedy.kind}.")

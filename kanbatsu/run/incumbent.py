@@ -19,6 +19,7 @@ from kanbatsu.envs.own import Premises
 from kanbatsu.envs.residual import unscale
 from kanbatsu.envs.spec import Environment, TaskError
 from kanbatsu.files.store import RunFolder
+from kanbatsu.run.measures import MeasuredEnvironment
 from kanbatsu.run.signature import find_function
 from kanbatsu.run.trial import build
 from kanbatsu.train.evaluate import Evaluation, evaluate
@@ -214,12 +215,13 @@ def carry_incumbent(run: Any, files: RunFolder, on_progress: Callable[[int], Non
     """
     files.truncate(dict.fromkeys(files.sizes(), 0))
     environment = arena(run.task, run.config, run.train)
+    measured = MeasuredEnvironment(environment, run.measures) if run.measures else None
     stride = environment.action_repeat * run.train.environments
     began = time.perf_counter()
     for env_steps in (0, math.ceil(run.env_steps / stride) * stride):
         result = evaluate_policy(
             lambda: load_policy(run.config.policy),
-            environment,
+            environment if measured is None else measured,
             seed=evaluation_seed(run.seed, env_steps),
             episodes=run.train.evaluation_episodes,
         )
@@ -232,6 +234,7 @@ def carry_incumbent(run: Any, files: RunFolder, on_progress: Callable[[int], Non
                 "lengths": result.lengths,
                 "success_rate": result.success_rate,
             }
+            | ({} if measured is None else {"measures": measured.take(len(result.returns))})
         )
         seconds = time.perf_counter() - began
         files.append_timing({"env_steps": env_steps, "seconds": seconds})

@@ -42,6 +42,8 @@ class Run:
     """Remedies of the run; none by default."""
     residual: ResidualConfig | None = field(default=None, metadata=ADDED)
     """Rule that the agent corrects; none by default, where the agent's action is its own."""
+    measures: tuple[str, ...] = field(default=(), metadata=ADDED)
+    """Measures of evaluation episodes beside the return; none by default."""
 
 
 def refuse_seed(seed: int, name: str = "seed") -> None:
@@ -87,4 +89,14 @@ def run_from_dict(table: Mapping[str, Any]) -> Run:
     corrects = table.get("residual")
     residual = None if corrects is None else from_dict(ResidualConfig, corrects, "residual")
     task, agent, seed, env_steps = (table[x] for x in ("task", "agent", "seed", "env_steps"))
-    return Run(task, agent, seed, env_steps, config, train, remedy, residual)
+    return Run(
+        task,
+        agent,
+        seed,
+        env_steps,
+        config,
+        train,
+        remedy,
+        residual,
+        tuple(table.get("measures", ())),
+    )

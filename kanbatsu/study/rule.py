@@ -14,6 +14,18 @@ Measure = Literal["mean_difference", "mean_relative", "iqm_difference", "iqm_rel
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """A limit of one measure of the evaluation episodes."""
+
+    measure: str
+    """The measure, as the study's `measures` name it, or success_rate."""
+    at_least: float | None = None
+    """Lowest value: the measure's whole interval must lie above it."""
+    at_most: float | None = None
+    """Highest value: the measure's whole interval must lie below it."""
+
+
+@dataclass(frozen=True)
 class DecisionRule:
     """When an arm is adopted instead of the control, and when it is rejected."""
 
@@ -41,6 +53,8 @@ class DecisionRule:
     """The arm to beat; the study's control by default."""
     arms: tuple[str, ...] = ()
     """The arms that may be adopted; all but the control by default."""
+    requires: tuple[Requirement, ...] = field(default=(), metadata=ADDED)
+    """Limits that an arm's measures must be shown to keep on every task, with the confidence."""
     beats: Literal["incumbent"] | None = field(default=None, metadata=ADDED)
     """What an arm must beat beside the control: `incumbent`, the rule in use today, by an effect
     whose whole interval is above 0."""
