@@ -157,7 +157,7 @@ def _carry_out(study: Study, out: Path, command: Sequence[str], **how: Any) -> i
                 out,
                 command=printable(shlex.join(command)),
                 display=make_display(console),
-                on_checked=lambda kept: console.print(_kept_table(kept)),
+                on_checked=lambda kept: _print_kept(console, kept),
                 **how,
             )
     except ReportError as error:
@@ -170,11 +170,17 @@ def _carry_out(study: Study, out: Path, command: Sequence[str], **how: Any) -> i
     return 0 if outcome.complete else FAILED
 
 
+def _print_kept(console: Console, kept: Mapping[str, Mapping[str, Count]]) -> None:
+    """Show what each network keeps, where that is known."""
+    if any(kept.values()):
+        console.print(_kept_table(kept))
+
+
 def _kept_table(counts: Mapping[str, Mapping[str, Count]]) -> Table:
     """Show what pruning leaves of each network of each arm."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("weights kept")
-    for name in next(iter(counts.values())):
+    for name in max(counts.values(), key=len):
         table.add_column(name, justify="right")
     for arm, networks in counts.items():
         cells = [f"{network.kept:,} of {network.total:,}" for network in networks.values()]
