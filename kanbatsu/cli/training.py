@@ -41,11 +41,16 @@ class TrainArguments(Generic[Config, Schedule]):
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     """Task to learn: dmc/<domain>-<task>, gym/<id>, jax/<name>, or one of gymnax/, brax/,
-    playground/ and inventory/, or package.module:factory."""
+    playground/, inventory/ and plant/, or package.module:factory."""
     config: Annotated[Config, tyro.conf.arg(name="")]
     """The algorithm's own configuration."""
     train: Schedule
     """The schedule."""
+    residual: Annotated[str | None, tyro.conf.arg(metavar="MODULE:FACTORY")] = None
+    """Rule that is in use today, which the agent corrects instead of replacing it; none by
+    default."""
+    residual_share: float = 0.2
+    """Largest correction of the rule's action, as a share of each actuator's range."""
     agent: str = "sac"
     """Algorithm: sac, ddpg, pqn, stream_ac or stream_q. The options below are those of this one."""
     seed: int = 0
@@ -87,6 +92,7 @@ class StudyArguments:
 def train(words: list[str]) -> int:
     """Train one agent: a study of one arm, one task and one seed."""
     from kanbatsu.agents import AGENTS
+    from kanbatsu.envs.residual import ResidualConfig
     from kanbatsu.files.tables import did_you_mean
     from kanbatsu.study.plan import Arm, Study
 
@@ -98,12 +104,14 @@ def train(words: list[str]) -> int:
     # Which options there are depends on the agent.
     form = form[AGENTS[agent].config, AGENTS[agent].schedule]
     given = tyro.cli(form, args=words, prog="kanbatsu train")
+    share = given.residual_share
+    corrects = None if given.residual is None else ResidualConfig(given.residual, share)
     study = Study(
         question=f"How well does {agent} learn {given.task}?",
         tasks=(given.task,),
         env_steps=given.env_steps,
         seeds=(given.seed,),
-        arms={agent: Arm(agent, given.config, given.train)},
+        arms={agent: Arm(agent, given.config, given.train, residual=corrects)},
         agent=agent,
     )
     (planned,) = study.runs()

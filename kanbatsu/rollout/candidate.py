@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from kanbatsu.rollout.ask import Asked, Inline, Threaded
-from kanbatsu.rollout.config import CandidateSettings
+from kanbatsu.rollout.config import RolloutSettings
 from kanbatsu.rollout.load import load_policy
 from kanbatsu.rollout.remote import Remote, RemoteAsked
-from kanbatsu.rollout.residual import Once, Residual
+from kanbatsu.rollout.residual import Add, Once, Residual
 
 
-def start_candidate(settings: CandidateSettings, incumbent: Once) -> Asked:
+def start_candidate(rollout: RolloutSettings, incumbent: Once) -> Asked:
     """Start the candidate, and wait until it can answer.
 
     Args:
-        settings: where it comes from and where it runs.
+        rollout: where it comes from, where it runs, and the limits of its actuators.
         incumbent: what a residual candidate corrects.
 
     Raises:
         kanbatsu.rollout.config.RolloutError: It cannot be loaded.
         OSError: Its process cannot be started.
     """
+    settings, guard = rollout.candidate, rollout.guard
     asked: Asked
     if settings.isolation == "process":
         remote = Remote(settings)
@@ -30,5 +31,5 @@ def start_candidate(settings: CandidateSettings, incumbent: Once) -> Asked:
     else:
         asked = Inline(load_policy(settings.policy))
     if settings.residual:
-        return Residual(asked, incumbent, settings.correction)
+        return Residual(asked, incumbent, Add(settings.correction, guard.low, guard.high))
     return asked

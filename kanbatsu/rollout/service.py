@@ -261,7 +261,7 @@ class Service:
             self._shadow = Shadow(settings.candidate, limits, self._sink, self._shadow_every, tally)
             self._shadow.remote.wait_until_ready()
         if self.stage in ("canary", "full") and self._candidate is None:
-            self._candidate = start_candidate(self._settings.candidate, self._incumbent)
+            self._candidate = start_candidate(self._settings, self._incumbent)
         if self.stage == "canary" and self._canary is None:
             self._canary = self._rollout.canary()
         if self.stage != "canary":

@@ -18,6 +18,7 @@ from kanbatsu.rollout.canary import Canary
 from kanbatsu.rollout.config import RolloutError, RolloutSettings
 from kanbatsu.rollout.events import STAGES
 from kanbatsu.rollout.gate import Gate, shadow_gate
+from kanbatsu.rollout.residual import refuse_alone
 from kanbatsu.rollout.tally import Tally
 
 FORMAT, VERSION = "kanbatsu-rollout", 1
@@ -81,6 +82,7 @@ class Rollout:
         """
         _named(by, reason)
         settings = read_settings(folder / "rollout.toml")
+        refuse_alone(settings.candidate.policy, settings.candidate.residual)
         with _locked(folder):
             if (folder / "state.json").exists():
                 raise RolloutError(
@@ -158,6 +160,7 @@ class Rollout:
         Raises:
             RolloutError: Its files have changed.
         """
+        refuse_alone(self.settings.candidate.policy, self.settings.candidate.residual)
         if candidate_digest(self.settings) != self._record()["candidate_sha256"]:
             raise RolloutError(
                 f"{self.settings.candidate.policy} is not the policy that this rollout began with: "

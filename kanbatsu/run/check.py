@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,9 @@ from kanbatsu.agents import AGENTS
 from kanbatsu.agents.common import one_of_each, with_dense_networks
 from kanbatsu.agents.schedule import StreamTrainConfig, TrainConfig
 from kanbatsu.envs.functional import functional_of
+from kanbatsu.envs.make import FUNCTIONAL
 from kanbatsu.envs.own import described
+from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.envs.spec import Environment, TaskError
 from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.ranges import check_ranges
@@ -72,7 +74,9 @@ def check(run: Run) -> dict[str, Count]:
             "train.replay_capacity must hold a transition of each environment "
             f"({run.train.environments}): got {run.train.replay_capacity}"
         )
-    spec, _ = task_facts(run.task, run.agent, run.config, run.train)
+    if run.residual is not None:
+        check_ranges(run.residual, "residual.")
+    spec, _ = task_facts(run.task, run.agent, run.config, run.train, run.residual)
     templates = _dense_templates(run, spec)
     for remedy in run.remedy:
         check_ranges(remedy, f"remedy {remedy.kind}.")
@@ -102,22 +106,45 @@ def check(run: Run) -> dict[str, Count]:
     return counts
 
 
+def slowed(run: Run) -> Iterator[str]:
+    """Yield a warning of a task that compiles, and does not where its agent corrects a rule.
+
+    Args:
+        run: one that `check` lets pass.
+
+    Example:
+        >>> from kanbatsu.envs.residual import ResidualConfig
+        >>> (warning,) = slowed(Run("jax/pendulum", residual=ResidualConfig("plant:pid")))
+        >>> warning.partition(",")[0]
+        'with residual jax/pendulum is stepped from the host'
+    """
+    if run.residual is not None and run.task.startswith(FUNCTIONAL):
+        yield (
+            f"with residual {run.task} is stepped from the host, which is slower: "
+            f"{run.residual.policy} is Python and does not compile into the agent's program"
+        )
+
+
 def environment_of(run: Run) -> Environment:
     """Build a run's environment as its agent wants it: its actions, and the time if it reads it.
 
     Raises:
         TaskError: The task does not exist, or the agent cannot use it.
     """
-    return build(run.task, *_wishes(run.agent, run.config, run.train))
+    return build(run.task, *_wishes(run.agent, run.config, run.train), residual=run.residual)
 
 
-def task_facts(task: str, agent: str, config: Any, train: Any) -> tuple[Spec, int]:
+def task_facts(
+    task: str, agent: str, config: Any, train: Any, residual: ResidualConfig | None = None
+) -> tuple[Spec, int]:
     """Return what a task looks like to an arm, and the env steps that each interaction takes.
 
+    A rule that the agent corrects changes neither, but the bounds of the actuators.
+
     Raises:
-        TaskError: The task cannot be had, or fails when an episode begins.
+        TaskError: The task or the rule cannot be had, or fails when an episode begins.
     """
-    return _facts_of(task, *_wishes(agent, config, train))
+    return _facts_of(task, *_wishes(agent, config, train), residual)
 
 
 def _wishes(agent: str, config: Any, train: Any) -> tuple[int | None, bool, bool, bool]:

@@ -9,6 +9,7 @@ from typing import Any
 from kanbatsu.agents import AGENTS, AgentConfig
 from kanbatsu.agents.sac import SACConfig
 from kanbatsu.agents.schedule import Schedule, TrainConfig
+from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.files.tables import ADDED, from_dict
 from kanbatsu.remedies.records import Remedy, read_remedies
 
@@ -34,6 +35,8 @@ class Run:
     """Schedule of the run, of the kind that `kanbatsu.agents.AGENTS` names for the agent."""
     remedy: tuple[Remedy, ...] = field(default=(), metadata=ADDED)
     """Remedies of the run; none by default."""
+    residual: ResidualConfig | None = field(default=None, metadata=ADDED)
+    """Rule that the agent corrects; none by default, where the agent's action is its own."""
 
 
 def refuse_seed(seed: int, name: str = "seed") -> None:
@@ -67,5 +70,7 @@ def run_from_dict(table: Mapping[str, Any]) -> Run:
     config: Any = from_dict(AGENTS[table["agent"]].config, table["config"], "config")
     train: Any = from_dict(AGENTS[table["agent"]].schedule, table["train"], "train")
     remedy = read_remedies(table.get("remedy", ()))
+    corrects = table.get("residual")
+    residual = None if corrects is None else from_dict(ResidualConfig, corrects, "residual")
     task, agent, seed, env_steps = (table[x] for x in ("task", "agent", "seed", "env_steps"))
-    return Run(task, agent, seed, env_steps, config, train, remedy)
+    return Run(task, agent, seed, env_steps, config, train, remedy, residual)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kanbatsu.agents import AGENTS
+from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, parse_override
 from kanbatsu.remedies.records import read_remedies
 from kanbatsu.study.match import Match, Unknowns, unknowns
@@ -123,7 +124,7 @@ _STUDY_KEYS = _names(Study) - {"arms"} | {"arm"}
 
 def _settings(agent: str) -> set[str]:
     """Return the names of everything that an arm with this agent can set."""
-    return _names(AGENTS[agent].config) | {"agent", "train", "match", "remedy"}
+    return _names(AGENTS[agent].config) | {"agent", "train", "match", "remedy", "residual"}
 
 
 def _arm(agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], where: str) -> Arm:
@@ -138,8 +139,14 @@ def _arm(agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], wher
     refuse_foreign(agent, schedule, name)
     train: Any = from_dict(AGENTS[agent].schedule, schedule, name)
     remedy = read_remedies(settings.pop("remedy", ()), f"{where}.remedy".lstrip("."))
+    residual = _residual(settings.pop("residual", False), f"{where}.residual".lstrip("."))
     config: Any = from_dict(AGENTS[agent].config, settings, where)
-    return Arm(agent, config, train, match, solved_for, remedy=remedy)
+    return Arm(agent, config, train, match, solved_for, remedy=remedy, residual=residual)
+
+
+def _residual(table: Any, where: str) -> ResidualConfig | None:
+    """Read the rule that an arm corrects; `false` takes away the one that all arms share."""
+    return None if table is False else from_dict(ResidualConfig, table, where)
 
 
 def _match(asked: Any, table: Mapping[str, Any], where: str) -> tuple[Match | None, Unknowns]:

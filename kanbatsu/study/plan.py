@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from kanbatsu.agents import AgentConfig
 from kanbatsu.agents.schedule import Schedule
+from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
 from kanbatsu.remedies.records import Remedy
 from kanbatsu.run.check import check
@@ -39,6 +40,8 @@ class Arm:
     """The match's solution on each task; filled in by `kanbatsu.study.budget.solve`."""
     remedy: tuple[Remedy, ...] = ()
     """Remedies of the arm's runs."""
+    residual: ResidualConfig | None = None
+    """Rule that the agent corrects; none where its action is its own."""
 
 
 class PlannedRun(NamedTuple):
@@ -95,7 +98,7 @@ class Study:
             if task not in arm.solved:
                 raise ValueError(f"arm {name} is matched to another: call budget.solve first")
             config, env_steps = arm.solved[task].config, arm.solved[task].env_steps
-        run = Run(task, arm.agent, seed, env_steps, config, arm.train, arm.remedy)
+        run = Run(task, arm.agent, seed, env_steps, config, arm.train, arm.remedy, arm.residual)
         readable = f"{name}_{re.sub(r'[^A-Za-z0-9._-]', '-', task)}_s{seed}"
         run_id = f"{readable}-{canonical_hash(to_dict(run))[:8]}"
         return PlannedRun(name, task, seed, run, run_id)
@@ -182,6 +185,8 @@ def _arm_record(arm: Arm, tasks: tuple[str, ...]) -> dict[str, Any]:
     }
     if arm.remedy:
         record["remedy"] = [to_dict(remedy) for remedy in arm.remedy]
+    if arm.residual is not None:
+        record["residual"] = to_dict(arm.residual)
     if arm.match is None:
         return record
     solved = {task: to_dict(found) for task, found in arm.solved.items()}
