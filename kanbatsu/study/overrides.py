@@ -1,4 +1,4 @@
-"""What the command line lays over a study file: `seeds=2`, `critic.width=64`, `arm.NAME.agent=ddpg`."""
+"""What the command line lays over a study file: `seeds=2`, `arm.NAME.agent=ddpg`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def lay_over(
         RecordError: A key names neither a setting nor an arm.
 
     Example:
-        >>> lay_over({"seeds": 5, "arm": {"a": {}}}, ["seeds=2", "a.agent=ddpg"], {"seeds", "agent"})
-        {'seeds': 2, 'arm': {'a': {'agent': 'ddpg'}}}
+        >>> lay_over({"seeds": 5, "env_steps": 10}, ["seeds=2"], {"seeds", "env_steps"})
+        {'seeds': 2, 'env_steps': 10}
     """
     for override in overrides:
         table = _lay_one(table, override, reserved)
