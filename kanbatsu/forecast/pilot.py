@@ -96,9 +96,15 @@ def _operations(arm: Arm, study: Study) -> float:
         config = arm.solved[task].config if task in arm.solved else arm.config
         spec, _ = task_facts(task, arm.agent, config, arm.train)
         each = operations_of(arm.agent, config, arm.train.batch_size, spec).update
-        per_turn = arm.train.updates_per_interaction
-        costs.append(each * per_turn * arm.train.environments)
+        costs.append(each * _updates_per_interaction(arm.train) * arm.train.environments)
     return float(max(costs))
+
+
+def _updates_per_interaction(train: Any) -> int:
+    """Return the rate at which a pilot learns: the late one, where a schedule has two."""
+    late = train.late_updates_per_interaction if isinstance(train, TrainConfig) else None
+    rate: int = late or train.updates_per_interaction
+    return rate
 
 
 def _steps_of_a_turn(arm: Arm, study: Study) -> int:
@@ -141,7 +147,13 @@ def _short(arm: Arm, task: str, turns: int, env_steps: int) -> Arm:
         "checkpoint_every": 10 * (WARM_UP + turns) * each,
     }
     if isinstance(arm.train, TrainConfig):
-        changes["warmup_interactions"] = WARM_UP
+        # Programs as in the study, in which an update takes as long; how many there are is counted.
+        primed = min(arm.train.first_updates, turns)
+        changes |= {
+            "warmup_interactions": WARM_UP,
+            "first_updates": primed,
+            "late_from_interaction": 0,
+        }
     return dataclasses.replace(
         arm,
         train=dataclasses.replace(arm.train, **changes),
