@@ -1,12 +1,10 @@
 """The drift watch: what must be found is found in time, and nothing else at the stated rate."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from kanbatsu.rollout.adwin import LASTING, AdwinWatch
 from kanbatsu.rollout.autocorrelation import autocorrelation_times
 from kanbatsu.rollout.calibrate import LEAST, Calibration, advance, calibrate
 from kanbatsu.rollout.drift import Watch
@@ -243,28 +241,3 @@ def test_how_long_a_log_remembers():
     assert never > 0.1 * len(x)
     assert still == 1.0
     assert TIMES * slow < 50  # so that the windows of these tests may be 50 samples long
-
-
-def test_adwin_finds_a_change_during_service():
-    pytest.importorskip("river", reason="river is not installed: pip install 'kanbatsu[rollout]'")
-    rng = np.random.default_rng(0)
-    events: list[dict] = []
-    watch = AdwinWatch(["a", "b"], events.append)
-    for _ in range(1000):
-        watch.add(rng.normal(size=2))
-    assert events == []
-    for _ in range(60):
-        watch.add(rng.normal(size=2) + np.array([0.0, 3.0]))
-    assert {event["feature"] for event in events} == {"b"}
-    assert events[0]["direction"] == "up"
-    assert events[0]["samples"] <= 1000 + 50
-    for _ in range(2 * LASTING):
-        watch.add(rng.normal(size=2) + np.array([0.0, 3.0]))
-    assert [event["on"] for event in events] == [True, False]
-
-
-def test_without_river_adwin_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "river", None)
-    monkeypatch.setitem(sys.modules, "river.drift", None)
-    with pytest.raises(DriftError, match=r"pip install 'kanbatsu\[rollout\]'"):
-        AdwinWatch(["a"], print)
