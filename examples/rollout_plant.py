@@ -6,7 +6,8 @@ python rollout_plant.py [--quick]
 import sys
 from pathlib import Path
 
-from rollout_way import Way, go
+from rollout_steps import Way
+from rollout_way import go
 
 WAY = Way(
     task="plant/four-tank",

@@ -49,7 +49,10 @@ def test_every_example_is_tested():
         "12_purejaxrl_style.py",
         "rollout_inventory.py",
         "rollout_plant.py",
+        "rollout_steps.py",
         "rollout_way.py",
+        "sb3_verdict.py",
+        "sb3_verdict.toml",
     ]
 
 
@@ -104,7 +107,7 @@ def test_the_way_into_service_catches_what_is_injected(tmp_path, example):
     printed = run(tmp_path, str(EXAMPLES / f"rollout_{example}.py"), "--quick")
     assert re.search(r"shadow -> canary: \d+ episodes", printed)
     assert re.search(r"canary -> full: \d+ episodes", printed)
-    assert numbers(r"NaN in a sensor .* observation_not_finite +N +last action", printed) == [0]
+    assert numbers(r"in a sensor .* observation_not_finite +N +last action", printed) == [0]
     assert numbers(r"slow inference .* deadline +N +last action", printed) == [0]
     (actions,) = numbers(r"a sensor reads .* drift: \w+ of .* N +rolled back", printed)
     assert actions > 0
