@@ -10,11 +10,11 @@ from typing import Any
 
 from kanbatsu.files.disk import finite
 from kanbatsu.files.store import StudyFolder
-from kanbatsu.report import agree, curves, figures, panels, words
+from kanbatsu.report import agree, curves, figures, panels, replaced, words
 from kanbatsu.report.first import first_page
 from kanbatsu.report.glossary import WORDS
 from kanbatsu.report.language import Language, Texts, flatten, texts
-from kanbatsu.report.results import StudyResults, read_study
+from kanbatsu.report.results import ArmResults, StudyResults, read_study
 from kanbatsu.report.shell import environment, visible
 from kanbatsu.report.stages import PLAN, stages_in, write_stages
 from kanbatsu.report.summary import shared_unit, summarise, summarise_timing
@@ -99,6 +99,7 @@ def render(
         arms=_arms(study, summary, timing, t),
         compared=compared,
         key=[(figures.key(style), name) for name, style in looks.items()],
+        replaced=replaced.section(summary["rivals"], t) if "rivals" in summary else None,
         budget_rows=panels.budget_rows(study, summary, t, matched) if shown else [],
         budgets_for_team=verdict_words is not None and len(study.tasks) <= ONE_PAGE,
         final_rows=panels.final_rows(study, summary, t) if shown else [],
@@ -184,6 +185,7 @@ def _arms(
                 {
                     "name": t(f"network.{name}") if t.has(f"network.{name}") else name,
                     "description": words.describe(network, t),
+                    "changed": replaced.changed(network, t),
                     **{key: _count(network[key]) for key in ("kept", "total", "parameters")},
                 }
                 for name, network in arm["networks"].items()
@@ -243,7 +245,9 @@ def _improvement(comparison: Mapping[str, Any] | None) -> str:
 def _configuration(study: StudyResults, t: Texts) -> list[dict[str, Any]]:
     """Return one row per setting: its value in each arm, and whether it differs from control's."""
     flat = {
-        arm.name: dict(flatten({"agent": arm.agent, **arm.config, "train": arm.train}))
+        arm.name: dict(
+            flatten({"agent": arm.agent, **arm.config, "train": arm.train, **_remedies(arm)})
+        )
         for arm in study.arms
     }
     reference = next(iter(flat.values()), {})
@@ -261,6 +265,11 @@ def _configuration(study: StudyResults, t: Texts) -> list[dict[str, Any]]:
         }
         for name in names
     ]
+
+
+def _remedies(arm: ArmResults) -> dict[str, Any]:
+    """Return the settings of an arm's remedies by their kinds."""
+    return {"remedy": {remedy["kind"]: remedy for remedy in arm.remedy}} if arm.remedy else {}
 
 
 def _versions(machines: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -11,7 +11,8 @@ from kanbatsu.agents.sac import SACConfig
 from kanbatsu.agents.schedule import Schedule, TrainConfig
 from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.files.tables import ADDED, from_dict
-from kanbatsu.remedies.records import Remedy, read_remedies
+from kanbatsu.remedies.reading import read_remedies
+from kanbatsu.remedies.records import Remedy
 
 SEEDS = 2**32
 """Number of seeds that there are: random draws take 32 bits of one, and no more."""

@@ -12,8 +12,15 @@ from typing import Any, TypeVar
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.envs.residual import ResidualConfig
-from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, parse_override
-from kanbatsu.remedies.records import read_remedies
+from kanbatsu.files.tables import (
+    RecordError,
+    did_you_mean,
+    from_dict,
+    merge,
+    parse_override,
+    whole,
+)
+from kanbatsu.remedies.reading import read_remedies
 from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.problems import study_problems
@@ -90,7 +97,7 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
     """
     named = {key: value for key, value in table.items() if key in _STUDY_KEYS}
     defaults = {key: value for key, value in table.items() if key not in _STUDY_KEYS}
-    arms, seeds = named.pop("arm", {}), named.get("seeds")
+    arms, seeds = named.pop("arm", {}), whole(named.get("seeds"))
     text = named.pop("text", {})
     problems = _arm_problems(arms, defaults, named.get("agent", "sac"))
     if type(seeds) is int:
