@@ -12,7 +12,7 @@ from rollout_way import go
 WAY = Way(
     task="plant/four-tank",
     incumbent="kanbatsu.envs.pi_control:four_tank",
-    share=0.1,
+    share=0.03,
     safe_action=[3.0, 3.0],  # the operating point
     returns=(-120.0, 0.0),
     worse_by=20.0,

@@ -11,7 +11,7 @@ from rollout_steps import Plant, Way, advance, begin, play, simulate, train, unt
 
 from kanbatsu.deploy import export, load
 from kanbatsu.rollout import Rollout, Service
-from kanbatsu.rollout.stored_watch import StoredWatch
+from kanbatsu.rollout.stored_watch import FILE, StoredWatch
 
 
 class Caught(NamedTuple):
@@ -47,6 +47,7 @@ def inject_nan(way: Way, folder: Path) -> Caught:
             obs[way.sensor] = np.nan
         return obs
 
+    (folder / FILE).unlink()  # the watch over drift would add an alarm of its own
     with Service(folder) as service:
         found = service.guard.counts
         play(service, plant, 0)
@@ -69,6 +70,7 @@ def inject_slow(way: Way, folder: Path) -> Caught:
             os.kill(candidate_process(), number)
         return obs
 
+    (folder / FILE).unlink()
     with Service(folder) as service:
         found = service.guard.counts
         for episode in range(3):
@@ -111,7 +113,8 @@ def inject_shift(way: Way, folder: Path, stored: StoredWatch, most: int) -> Caug
 
 def go(way: Way, out: Path, quick: bool) -> None:
     """Go the whole way, and print what happened."""
-    shutil.rmtree(out, ignore_errors=True)
+    for old in (out / "policy", out / "rollout", *out.glob("fault-*")):  # a finished run is kept
+        shutil.rmtree(old, ignore_errors=True)
     if quick:
         untrained(way, out / "policy")
     else:

@@ -200,3 +200,20 @@ def test_a_run_that_corrects_nothing_yet_returns_what_the_rule_does(trained):
     first = next(r for r in RunFolder(trained).metrics() if r["kind"] == "evaluation")
     # An untrained agent's corrections are small beside the bound of a tenth of the range.
     assert first["mean_return"] == pytest.approx(baseline(RUN.task, range(64)).mean(), abs=25.0)
+
+
+def test_the_command_line_names_the_rule(monkeypatch):
+    from kanbatsu import cli, conduct
+
+    planned = []
+
+    def carry_out(study, out, **how):
+        planned.append(study)
+        raise RecordError("that is enough")
+
+    monkeypatch.setattr(conduct, "carry_out", carry_out)
+    words = ["train", RUN.task, "--residual", POLICY, "--residual-share", "0.1"]
+    with pytest.raises(SystemExit):
+        cli.main(words)
+    (study,) = planned
+    assert study.arms["sac"].residual == RUN.residual
