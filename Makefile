@@ -46,14 +46,16 @@ evidence: $(READY)  ## write docs/evidence, docs/choosing-a-sparsity.md and docs
 
 rliable:  ## our statistics against the rliable library, in a place of its own
 	$(PYTHON) -m venv .venv-rliable
-	.venv-rliable/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt -r requirements/rliable.txt
+	.venv-rliable/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt
+	.venv-rliable/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/rliable.txt
 	.venv-rliable/bin/python -c "import rliable.library, rliable.metrics"
 	JAX_PLATFORMS=cpu .venv-rliable/bin/python -m pytest -n 0 tests/report/test_rliable.py
 
 libraries:  ## adapters of libraries that the lock does without, in a place of its own
 	$(PYTHON) -m venv .venv-libraries
-	.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt -r requirements/libraries.txt
-	.venv-libraries/bin/python -c "import sb3_contrib"
+	.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt
+	.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/libraries.txt
+	.venv-libraries/bin/python -W ignore -c "import rejax, rl_zoo3, rsl_rl, sb3_contrib, skrl, tianshou, torchrl"
 	JAX_PLATFORMS=cpu .venv-libraries/bin/python -m pytest -n 0 tests/libraries
 
 clean:

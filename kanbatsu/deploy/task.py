@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,7 +20,7 @@ CLOCKS = ("dt", "tau")
 def contract_of_task(environment: Mapping[str, Any]) -> Contract:
     """Return what a task says, by building it; an empty contract where it cannot be built.
 
-    Tasks of Gymnasium and of DeepMind Control are asked; no code of the user's is run.
+    Tasks of Gymnasium and of DeepMind Control, and plants, are asked; no code of the user's is run.
 
     Args:
         environment: what a run knew of it: `task`, `action_repeat`, `time`.
@@ -30,22 +31,45 @@ def contract_of_task(environment: Mapping[str, Any]) -> Contract:
     """
     task = str(environment.get("task", ""))
     repeat = environment.get("action_repeat")
-    readers = {"gym/": _of_gymnasium, "dmc/": _of_dm_control}
+    readers = {"gym/": _of_gymnasium, "dmc/": _of_dm_control, "plant/": _of_plant}
     known = Contract()
     for prefix, reader in readers.items():
         if task.startswith(prefix):
             # Whatever is missing here is missing in the contract: the policy is whole without it.
             with contextlib.suppress(Exception):
                 known = reader(task, int(repeat or 1))
-    if environment.get("time") and known.observation_names is not None:
-        low, high = known.observation_low, known.observation_high
-        known = Contract(
-            observation_names=(*known.observation_names, "time"),
+    if environment.get("time"):
+        names, low, high = known.observation_names, known.observation_low, known.observation_high
+        known = dataclasses.replace(
+            known,
+            observation_names=None if names is None else (*names, "time"),
             observation_low=None if low is None else (*low, -0.5),
             observation_high=None if high is None else (*high, 0.5),
-            control_period=known.control_period,
+            observation_parts=None,
+            observation_lengths=None,
         )
     return Contract(action_repeat=repeat).over(known)
+
+
+def first_choice(environment: Mapping[str, Any]) -> int:
+    """Return the number of a task's first action, of those that are choices; 0 if nobody says.
+
+    Args:
+        environment: as for `contract_of_task`.
+
+    Example:
+        >>> first_choice({"task": "gym/CartPole-v1"})
+        0
+    """
+    task = str(environment.get("task", ""))
+    if not (environment.get("discrete") and task.startswith("gym/")):
+        return 0
+    from kanbatsu.envs.gym import load
+
+    with contextlib.suppress(Exception):  # a task that is not installed here
+        actions = load(task).action_space
+        return int(getattr(actions, "start", 0))
+    return 0
 
 
 def _of_gymnasium(task: str, repeat: int) -> Contract:
@@ -56,6 +80,20 @@ def _of_gymnasium(task: str, repeat: int) -> Contract:
         return of_spaces(environment.observation_space, seconds_of(environment, repeat))
     finally:
         environment.close()
+
+
+def _of_plant(task: str, repeat: int) -> Contract:
+    from kanbatsu.envs import four_tank
+
+    environment = four_tank.load(task)
+    known = of_spaces(environment.observation_space, seconds_of(environment, repeat))
+    names = Contract(
+        observation_names=four_tank.NAMES,
+        observation_units=four_tank.UNITS,
+        action_names=four_tank.NAMES[-2:],
+        action_units=four_tank.UNITS[-2:],
+    )
+    return names.over(known)
 
 
 def seconds_of(environment: Any, repeat: int = 1) -> float | None:

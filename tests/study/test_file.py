@@ -55,6 +55,15 @@ def test_seeds_may_be_a_list(file: Path) -> None:
     assert load_study(file, ["seeds=[7, 3]"]).seeds == (7, 3)
 
 
+def test_a_whole_number_may_be_written_as_people_write_it(file: Path) -> None:
+    plain = load_study(file, ["env_steps=20000", "seeds=2", "critic.width=64"])
+    for overrides in (
+        ["env_steps=2e4", "seeds=2.0", "critic.width=6.4e1"],
+        ["env_steps=20_000", "seeds=[0, 1e0]", "arm.critic.width=64.0"],
+    ):
+        assert load_study(file, overrides) == plain
+
+
 def test_settings_at_the_top_are_defaults_of_all_arms(file: Path) -> None:
     file.write_text(
         HEADER
@@ -144,7 +153,7 @@ def test_a_wrong_override_says_what_to_do(file: Path, override: str, message: st
             "exploration_std: unknown setting. Choose from: actor",
         ),
         (HEADER.replace("1_000", "0") + ARMS, "env_steps: must be at least 1, not 0"),
-        (HEADER.replace("1_000", "1e3") + ARMS, "env_steps: must be a whole number, not 1000.0"),
+        (HEADER.replace("1_000", "1.5e0") + ARMS, "env_steps: must be a whole number, not 1.5"),
         (HEADER.replace("seeds = 2", "seeds = 0") + ARMS, "seeds: must hold at least one"),
         (
             HEADER.replace("seeds = 2", "seeds = [1, 2, 1]") + ARMS,
@@ -153,7 +162,10 @@ def test_a_wrong_override_says_what_to_do(file: Path, override: str, message: st
         (HEADER.replace("seeds = 2", "seeds = [-1]") + ARMS, "seeds: each must lie in 0 to"),
         (HEADER.replace("seeds = 2", f"seeds = [{2**32}]") + ARMS, "not 4294967296"),
         (HEADER.replace("seeds = 2", "seeds = 20260101123456") + ARMS, "[20260101123456]"),
-        (HEADER.replace("seeds = 2", "seeds = true") + ARMS, "seeds: must be a list such as [...]"),
+        (
+            HEADER.replace("seeds = 2", "seeds = true") + ARMS,
+            "seeds: must be how many there are, such as",
+        ),
         (
             HEADER.replace('["gym/Pendulum-v1"]', "[]") + ARMS,
             "tasks: must hold at least one",
@@ -176,6 +188,25 @@ def test_every_mistake_is_told_at_once_and_none_twice(file: Path) -> None:
         "env_steps: must be given",
         "seeds: must be given",
     ]
+
+
+def test_a_mistyped_agent_hides_no_other_mistake(file: Path) -> None:
+    text = (
+        HEADER + "agent = 'sca'\n[arm.a]\ncritic = { widht = 3 }\n[arm.b]\nagent = 'dpg'\ntau = 'x'"
+    )
+    assert mistakes(file, text) == [
+        "agent: unknown agent 'sca'. Did you mean 'sac'?",
+        "arm.b.agent: unknown agent 'dpg'. Did you mean 'ddpg'?",
+        "arm.a.critic.widht: unknown setting. Did you mean 'width'?",
+        "arm.b.tau: must be a number, not 'x'",
+    ]
+    assert "agent: unknown agent ['sac']" in mistakes(file, HEADER + "agent = ['sac']\n[arm.a]")[0]
+
+
+def test_a_file_in_another_encoding_says_which_is_wanted(file: Path) -> None:
+    file.write_bytes((HEADER + ARMS).encode("utf-16"))
+    with pytest.raises(RecordError, match="is not in UTF-8; save it in that encoding"):
+        load_study(file)
 
 
 def test_a_missing_file_is_no_mistake_of_its_content(tmp_path: Path) -> None:
