@@ -1,7 +1,7 @@
 """What each probe of mechanism costs, by network: seconds of one call, and of compiling it.
 
     python benchmarks/mechanism.py                       # all sizes
-    python benchmarks/mechanism.py --only "pqn 128"
+    python benchmarks/mechanism.py --only "pqn 128 x 1"
 
 Batches are of the sizes that runs use. Processor seconds are of all threads together, so that a
 busy machine does not change them much. A line is added to results/mechanism.jsonl.
@@ -52,6 +52,9 @@ AGENTS = {
     "pqn 128 x 1, S = .9": pqn(1, 0.9),
     "pqn 128 x 16, S = .9": pqn(16, 0.9),
     "sac, critic 128 x 2": sac(128, 2, 0.0),
+    "sac, critic 256 x 2": sac(256, 2, 0.0),
+    "sac, critic 256 x 2, S = .9": sac(256, 2, 0.9),
+    "sac, critic 1024 x 2": sac(1024, 2, 0.0),
     "sac, critic 512 x 2": sac(512, 2, 0.0),
     "sac, critic 512 x 2, S = .9": sac(512, 2, 0.9),
 }
@@ -62,7 +65,9 @@ class Arguments:
     """Measure what probes of mechanism cost."""
 
     only: tuple[str, ...] = ()
-    """Beginnings of the names of agents to measure; all by default."""
+    """Names of agents to measure; all by default."""
+    probes: tuple[str, ...] = tuple(MEASURES)
+    """Probes to measure; all by default."""
     batch: int = 2_048
     """Transitions of a batch, as train.probe_batch."""
 
@@ -109,11 +114,11 @@ def main() -> None:
     given = tyro.cli(Arguments)
     rows = []
     for label, make in AGENTS.items():
-        if given.only and not label.startswith(given.only):
+        if given.only and label not in given.only:
             continue
         agent = make()
         batch = batch_of(agent.spec, given.batch)
-        for name in MEASURES:
+        for name in given.probes:
             row = {"agent": label, "probe": name} | cost(agent, name, batch)
             rows.append(row)
             print(

@@ -17,6 +17,7 @@ from kanbatsu.engine.run_study import run_study
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.files.tables import RecordError
 from kanbatsu.forecast.speed import Speed, external_speed, fixed_speed, speed
+from kanbatsu.remedies.check import within
 from kanbatsu.report.gather import EXTERNAL
 from kanbatsu.report.language import texts
 from kanbatsu.report.results import INCUMBENT
@@ -157,6 +158,7 @@ def _short(arm: Arm, task: str, turns: int, env_steps: int) -> Arm:
     return dataclasses.replace(
         arm,
         train=dataclasses.replace(arm.train, **changes),
+        remedy=within(arm.remedy, env_steps),
         solved={
             task: dataclasses.replace(solved, env_steps=env_steps)
             for task, solved in arm.solved.items()

@@ -39,7 +39,7 @@ def fourier_score(values: Float[Array, "*functions points"]) -> Float[Array, "*f
         2.5
 
     Reference:
-        Lee et al. 2025, "SimBa", section 3.1; the mean of the function (k = 0) is left out here.
+        Lee et al. 2025, "SimBa"; the mean of the function (k = 0) is left out here.
     """
     amplitudes = jnp.abs(jnp.fft.rfft(values, axis=-1))[..., 1:]
     # What is left of rounding is no frequency: a constant has none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kanbatsu.remedies.records import (
@@ -61,6 +62,33 @@ sparsity, or take gradual, which begins dense
         problems.append(f"remedy {moving[1]} changes masks, and so does {moving[0]}: take one")
     if problems:
         raise ValueError("\n".join(problems))
+
+
+def within(remedies: Sequence[Remedy], total: int) -> tuple[Remedy, ...]:
+    """Return remedies for a shorter run, in which those that would come too late act at its end.
+
+    Args:
+        remedies: of a run that they fit.
+        total: env steps of the shorter one.
+
+    Example:
+        >>> within((Revive(at=500, share=0.1), RigL(every=5)), 100)[0].at
+        99
+    """
+
+    def fitted(remedy: Any) -> Remedy:
+        last = total - 1
+        if isinstance(remedy, SET | RigL):
+            last = min(last, int(remedy.until * total))
+        moments = {
+            name: min(x, last) for name in ("every", "at") if (x := getattr(remedy, name, 0))
+        }
+        if isinstance(remedy, Gradual):
+            moments |= {"end": min(remedy.end, total), "begin": min(remedy.begin, last)}
+        shorter: Remedy = replace(remedy, **moments)
+        return shorter
+
+    return tuple(map(fitted, remedies))
 
 
 def _of_time(remedy: Any, total: int) -> Iterator[str]:

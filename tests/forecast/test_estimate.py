@@ -14,6 +14,7 @@ from kanbatsu.forecast.forecast import forecast, same_time
 from kanbatsu.forecast.pilot import by_cost, measure, pilot
 from kanbatsu.forecast.speed import Speed, speed
 from kanbatsu.study.file import study_from_dict
+from kanbatsu.study.plan import check_study
 from kanbatsu.types import Spec
 
 TASK = "kanbatsu.envs.probe:action_reward"
@@ -139,6 +140,19 @@ def test_a_pilot_learns_at_the_late_rate_and_is_not_primed_as_long_as_the_study(
         own = short.arms["a"].train
         assert 0 < own.first_updates < short.env_steps
     assert (own.late_updates_per_interaction, own.late_from_interaction) == (64, 0)
+
+
+def test_remedies_of_a_pilot_come_before_its_end():
+    late = [
+        {"kind": "reset", "every": 9_999},
+        {"kind": "l2_init"},
+        {"kind": "gradual", "begin": 9_000, "end": 10_000, "every": 9_999, "sparsity": 0.5},
+    ]
+    short = pilot(planned(arm={"a": {"remedy": late}}), seconds=0.01, workers=1)
+    reset, _, gradual = short.arms["a"].remedy
+    assert reset.every == gradual.every == short.env_steps - 1
+    assert gradual.begin < gradual.end == short.env_steps
+    check_study(short)
 
 
 def test_cheap_arms_are_not_timed_as_briefly_as_dear_ones():
