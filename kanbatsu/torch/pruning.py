@@ -108,9 +108,18 @@ def prune(
     return prune_as(module, pruning, seed, Scope(include, exclude, shares=shares))
 
 
-def prune_as(module: Module, pruning: Pruning, seed: int, scope: Scope = EVERYWHERE) -> Module:
-    """Prune a torch module in place as a record says: see `prune`."""
-    kernels = find_kernels(module, scope.included, scope.exclude, with_copies=True)
+def prune_as(
+    module: Module,
+    pruning: Pruning,
+    seed: int,
+    scope: Scope = EVERYWHERE,
+    with_copies: bool = True,
+) -> Module:
+    """Prune a torch module in place as a record says: see `prune`.
+
+    Without copies, weights that are equal get masks of their own: critics that began as copies.
+    """
+    kernels = find_kernels(module, scope.included, scope.exclude, with_copies)
     if scope.shares is not None:
         kernels = check_shares(kernels, scope.shares)
     kept = kept_by_path(kernels, pruning, scope.shares)
