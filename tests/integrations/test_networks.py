@@ -88,6 +88,10 @@ def unlike(networks):
     networks.targets["critic.two"][0] = nn.Linear(5, 16)
 
 
+def shorter(networks):
+    networks.targets["critic.one"][2] = nn.Identity()
+
+
 @pytest.mark.parametrize(
     ("shares", "spoil", "message"),
     [
@@ -95,6 +99,7 @@ def unlike(networks):
         ({"features": 0.5}, None, "no features to prune, only actor and critic: leave"),
         ({}, learned, "this agent has been trained"),
         ({}, lambda networks: networks.prune({}), "this agent is already pruned"),
+        ({}, shorter, r"target of critic\.one is unlike it: it has no 2\.weight"),
         ({}, unlike, r"target of critic\.two is unlike it: 0\.weight is \(16, 5\) in the target"),
     ],
 )
