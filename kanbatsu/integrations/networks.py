@@ -15,7 +15,8 @@ from kanbatsu.sparsity.draw import Scope
 from kanbatsu.sparsity.kernel import Paths
 from kanbatsu.torch.find import find_kernels, layers_by_path
 from kanbatsu.torch.loading import check_when_loading
-from kanbatsu.torch.pruning import apply_masks, masks, prune_as
+from kanbatsu.torch.pruning import apply_masks, prune_as
+from kanbatsu.torch.reading import masks
 
 DEFAULT = 0.8
 """The sparsity of a network that nothing is said about."""
