@@ -57,8 +57,8 @@ def from_dict(cls: type[Record], mapping: Mapping[str, Any], where: str = "") ->
     """Build a dataclass from a table; what the table leaves out keeps the dataclass's default.
 
     A nested table starts from the default of its own field: `{"actor": {"sparsity": 0.5}}` leaves
-    the actor's width as the agent sets it. An integer may stand for a float, a float that is whole
-    (1e5) for an integer, and a boolean for neither.
+    the actor's width as the agent sets it. An integer may stand for a float; a float may not stand
+    for an integer, and a boolean for neither.
 
     Args:
         cls: The dataclass.
@@ -129,8 +129,8 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
 def whole(value: Any) -> Any:
     """Return a float that is a whole number as an integer, and anything else as it is.
 
-    People write `1e5` for 100,000, which TOML reads as a float. From 2^53 on not every whole number
-    is a float, so that it might not be the one that was written.
+    People write `1e5` for 100,000. From 2^53 on not every whole number is a float, so that it might
+    not be the one that was written.
 
     Example:
         >>> whole(1e5), whole(1.5), whole("8")
@@ -220,10 +220,9 @@ def _read(
         return value
     if hint is float and type(value) is int:
         value = float(value)
-    elif hint is int:
-        value = whole(value)
     if type(value) is not hint:
-        problems.append(f"{where}: must be {_NAMES[hint]}, not {value!r}")
+        instead = f": write {whole(value):_}" if hint is int and whole(value) is not value else ""
+        problems.append(f"{where}: must be {_NAMES[hint]}, not {value!r}{instead}")
     elif hint is float and not math.isfinite(value):
         problems.append(f"{where}: must be a finite number, not {value!r}")
     return value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from kanbatsu.files.tables import RecordError, from_dict, merge, whole
+from kanbatsu.files.tables import RecordError, from_dict, merge
 from kanbatsu.report.results import INCUMBENT
 from kanbatsu.run.external import ExternalConfig
 from kanbatsu.study.external import is_external
@@ -129,7 +129,7 @@ def poc_from_dict(table: Mapping[str, Any]) -> Poc:
             read[name] = from_dict(kind, table.get(name, {}), name)
         except RecordError as error:
             problems.append(str(error))
-    seed = whole(table.get("seed", 0))
+    seed = table.get("seed", 0)
     if type(seed) is not int or seed < 0:
         problems.append(f"seed: must be a whole number of 0 or more, not {seed!r}")
     if "seeds" in table:

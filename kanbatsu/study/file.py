@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.envs.residual import ResidualConfig
-from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, whole
+from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge
 from kanbatsu.remedies.reading import read_remedies
 from kanbatsu.report.results import INCUMBENT
 from kanbatsu.study.external import external_arm, is_external
@@ -96,7 +96,7 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
     """
     named = {key: value for key, value in table.items() if key in _STUDY_KEYS}
     defaults = {key: value for key, value in table.items() if key not in _STUDY_KEYS}
-    arms, seeds = named.pop("arm", {}), whole(named.get("seeds"))
+    arms, seeds = named.pop("arm", {}), named.get("seeds")
     text = named.pop("text", {})
     problems = _arm_problems(arms, defaults, named.get("agent", "sac"))
     if "seeds" in named and type(seeds) not in (int, list, tuple):
