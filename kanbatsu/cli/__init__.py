@@ -14,7 +14,7 @@ from rich.table import Table
 from kanbatsu.cli.estimating import estimate
 from kanbatsu.cli.machine import bench, doctor
 from kanbatsu.cli.plasticity import plasticity
-from kanbatsu.cli.policies import deploy
+from kanbatsu.cli.policies import deploy, export
 from kanbatsu.cli.proof import poc
 from kanbatsu.cli.results import archive, report, watch
 from kanbatsu.cli.rollout import rollout
@@ -71,6 +71,7 @@ COMMANDS = {
     "watch": Command(watch, "show how far a study is, from its files"),
     "report": Command(report, "write the report of a study again"),
     "archive": Command(archive, "copy a study without checkpoints, small enough to keep"),
+    "export": Command(export, "write a trained policy as files that run without JAX"),
     "deploy": Command(deploy, "say in what two exported policies differ: deploy diff A B"),
     "bench": Command(bench, "measure dense against sparse on this machine"),
     "doctor": Command(doctor, "say what works on this machine"),

@@ -44,13 +44,15 @@ def export(
     contract: Contract | None = None,
     key: Key | None = None,
     tolerance: float = TOLERANCE,
+    onnx: bool | None = None,
+    c: bool = False,
 ) -> None:
     """Write the policy of a run's newest checkpoint, and what the run knew of its environment.
 
     Args:
         run: the run's folder, OUT/runs/<run id>.
-        out_dir: folder of its own, which gets `policy.json`, `policy.safetensors`, `contract.json`
-            and, where the package onnx is installed, `policy.onnx`.
+        out_dir: folder of its own, which gets `policy.json`, `policy.safetensors` and
+            `contract.json`.
         low: lowest value of each entry of an action, `[action_dim]` or one for all; that of the
             run's environment by default. Agents act in [-1, 1] and the environment rescales, which
             the exported policy does by itself.
@@ -60,6 +62,8 @@ def export(
             `KANBATSU_POLICY_KEY` by default, or no signature.
         tolerance: largest difference between an exported action and the agent's, in halves of the
             action's range.
+        onnx: flag of `policy.onnx`; by default it is written where the package onnx is installed.
+        c: flag of `policy.c`, one file of C99 for machines without Python.
 
     Raises:
         FileNotFoundError: if the folder holds no run, or the run no checkpoint.
@@ -110,7 +114,7 @@ def export(
         layers,
         out_dir,
         _agent_of(record, checkpoint.arrays["agent"], low, high),
-        Export((contract or Contract()).over(provenance.over(known)), key, tolerance),
+        Export((contract or Contract()).over(provenance.over(known)), key, tolerance, onnx, c),
         environment=environment,
         moments=_past(checkpoint.arrays.get("past")) or _seen(mean, variance, count),
         seen=count,
@@ -127,6 +131,8 @@ def export_policy(
     contract: Contract | None = None,
     key: Key | None = None,
     tolerance: float = TOLERANCE,
+    onnx: bool | None = None,
+    c: bool = False,
 ) -> None:
     """Write the policy of an agent in memory.
 
@@ -139,6 +145,8 @@ def export_policy(
         contract: as in `export`.
         key: as in `export`.
         tolerance: as in `export`.
+        onnx: as in `export`.
+        c: as in `export`.
 
     Raises:
         ValueError: as in `export`.
@@ -174,7 +182,7 @@ def export_policy(
         layers,
         out_dir,
         Original(act, type(actor).__name__),
-        Export(contract or Contract(), key, tolerance),
+        Export(contract or Contract(), key, tolerance, onnx, c),
         moments=_seen(mean, variance, float(normaliser.count)),
         seen=float(normaliser.count),
     )
