@@ -92,8 +92,9 @@ def algorithm_of(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             data = json.loads(archive.read("data"))
-        module = str(data["policy_class"]["__module__"])
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError):
+        policy = data["policy_class"]
+        module = f"{policy.get('__module__')} {policy.get('policy_class')}"  # or what it prunes
+    except (zipfile.BadZipFile, AttributeError, KeyError, TypeError, ValueError):
         raise ValueError(
             f"{path} is not a model that Stable-Baselines3 saved: model.save(FILE) writes a .zip "
             "with its settings in it"
@@ -128,4 +129,9 @@ def open_normaliser(path: Path, model: Any) -> VecNormalize:
         raise ValueError(f"{path} holds no VecNormalize ({error})") from error
     if not isinstance(normaliser, VecNormalize):
         raise ValueError(f"{path} holds a {type(normaliser).__name__}, not a VecNormalize")
+    if normaliser.observation_space.shape != model.observation_space.shape:
+        raise ValueError(
+            f"{path} is of observations of the shape {normaliser.observation_space.shape}, and the "
+            f"model's have {model.observation_space.shape}: it belongs to another model"
+        )
     return normaliser
