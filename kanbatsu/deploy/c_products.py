@@ -7,9 +7,6 @@ import numpy as np
 from kanbatsu.deploy.c_text import floats, integers
 from kanbatsu.deploy.layers import Conv, Dense, Grouped, Packed, Product, to_dense
 
-LANES = 16
-"""Most outputs that are summed side by side: what compilers keep in vector registers."""
-
 
 def product(layer: Product, name: str) -> list[str]:
     """Return the arrays and the function of a layer, `name(x, y)`.
@@ -30,37 +27,44 @@ def room_of(layer: Product) -> int:
 
 
 def _size(layer: Product) -> int:
-    """Outputs that are summed side by side."""
-    if isinstance(layer.weight, Packed):
-        return 1
-    if isinstance(layer.weight, Grouped):
-        return int(layer.weight.values.shape[2])
-    if layer.outputs <= LANES:
-        return layer.outputs
-    # The fewest zeros that fill up the last group, and of equals the larger size.
-    return min(range(LANES, LANES // 2 - 1, -1), key=lambda size: -layer.outputs % size)
+    """Outputs that are summed side by side, and written together."""
+    return layer.weight.values.shape[2] if isinstance(layer.weight, Grouped) else 1
 
 
 def _vector(layer: Product, name: str) -> list[str]:
     """A product with one vector."""
-    if isinstance(layer.weight, Packed):
-        return _packed(layer, name)
-    return _grouped(layer, name)
+    match layer.weight:
+        case Packed():
+            return _packed(layer, name)
+        case Grouped():
+            return _grouped(layer, layer.weight, name)
+        case Dense():
+            return _dense(layer, layer.weight, name)
 
 
-def _grouped(layer: Product, name: str) -> list[str]:
-    size, weight = _size(layer), layer.weight
-    if isinstance(weight, Dense):
-        groups, kept = -(-layer.outputs // size), layer.inputs
-        padded = np.zeros((kept, groups * size), np.float32)
-        padded[:, : layer.outputs] = weight.values
-        values = padded.reshape(kept, groups, size).transpose(1, 0, 2)
-        source, lists = "i", []
-    else:
-        assert isinstance(weight, Grouped)
-        groups, kept, _ = weight.values.shape
-        values = weight.values
-        source, lists = f"{name}_sources[{_at('group', kept)}]", [weight.sources]
+def _dense(layer: Product, weight: Dense, name: str) -> list[str]:
+    # Sums in the result, a whole row of weights at a time: of the loops that were tried the one
+    # that gcc makes fast at -O2, -O3 and -Os.
+    function = f"""\
+static void {name}(const float *restrict x, float *restrict y) {{
+  const float *row = {name}_values;
+  for (int32_t k = 0; k < {layer.outputs}; ++k) y[k] = {name}_bias[k];
+  for (int32_t i = 0; i < {layer.inputs}; ++i, row += {layer.outputs}) {{
+    const float value = x[i];
+    for (int32_t k = 0; k < {layer.outputs}; ++k) y[k] += value * row[k];
+  }}{_last(layer)}
+}}"""
+    return [floats(f"{name}_bias", layer.bias), floats(f"{name}_values", weight.values), function]
+
+
+def _last(layer: Product) -> str:
+    positive = "y[k] = y[k] < 0.0f ? 0.0f : y[k];"
+    loop = f"\n  for (int32_t k = 0; k < {layer.outputs}; ++k) {positive}"
+    return loop if layer.relu else ""
+
+
+def _grouped(layer: Product, weight: Grouped, name: str) -> list[str]:
+    groups, kept, size = weight.values.shape
     bias = np.zeros(groups * size, np.float32)
     bias[: layer.outputs] = layer.bias
     first = f"group * {size}"
@@ -71,14 +75,18 @@ static void {name}(const float *restrict x, float *restrict y) {{
     float sum[{size}];
     for (int k = 0; k < {size}; ++k) sum[k] = {name}_bias[{first} + k];
     for (int32_t i = 0; i < {kept}; ++i, row += {size}) {{
-      const float value = x[{source}];
+      const float value = x[{name}_sources[group * INT32_C({kept}) + i]];
       for (int k = 0; k < {size}; ++k) sum[k] += value * row[k];
     }}
     for (int k = 0; k < {size}; ++k) y[{first} + k] = {_end(layer, "sum[k]")};
   }}
 }}"""
-    arrays = [floats(f"{name}_bias", bias), floats(f"{name}_values", values)]
-    return [*arrays, *(integers(f"{name}_sources", sources) for sources in lists), function]
+    return [
+        floats(f"{name}_bias", bias),
+        floats(f"{name}_values", weight.values),
+        integers(f"{name}_sources", weight.sources),
+        function,
+    ]
 
 
 def _packed(layer: Product, name: str) -> list[str]:
@@ -125,7 +133,3 @@ static void {name}(const float *restrict x, float *restrict y) {{
 
 def _end(layer: Product, total: str) -> str:
     return f"{total} < 0.0f ? 0.0f : {total}" if layer.relu else total
-
-
-def _at(group: str, kept: int) -> str:
-    return f"{group} * INT32_C({kept}) + i"
