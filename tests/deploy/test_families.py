@@ -45,7 +45,7 @@ def agent_of(name):
     """An agent of a kind, and a state whose senses have seen something."""
     agent, config, spec = KINDS[name]
     made = AGENTS[agent].agent(spec, config)
-    state = made.init(jax.random.key(0))
+    state = made.init(jax.random.key(3))
     if hasattr(state, "senses"):
         senses = state.senses
         for row in np.random.default_rng(1).normal(3, 2, (9, 5)).astype(np.float32):
