@@ -18,6 +18,7 @@ from kanbatsu.forecast.forecast import timer
 from kanbatsu.forecast.pilot import measure
 from kanbatsu.machine import usable_cores
 from kanbatsu.report.page import write_report
+from kanbatsu.run.check import slowed
 from kanbatsu.run.starvation import starved
 from kanbatsu.sparsity.count import Count
 from kanbatsu.study.budget import Seconds, came_out, matches, solve
@@ -105,7 +106,7 @@ def carry_out(
     kept = check_study(study)
     on_checked(kept)
     for planned in study.runs()[: len(study.arms)]:
-        for warning in starved(planned.run):
+        for warning in (*slowed(planned.run), *starved(planned.run)):
             shown.say(f"warning: arm {planned.arm}: {warning}")
     complete = run_study(study, out, place, command, shown, tracker, population)
     try:

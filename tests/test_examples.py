@@ -47,6 +47,12 @@ def test_every_example_is_tested():
         "11_process_control.py",
         "11_process_control.toml",
         "12_purejaxrl_style.py",
+        "rollout_inventory.py",
+        "rollout_plant.py",
+        "rollout_steps.py",
+        "rollout_way.py",
+        "sb3_verdict.py",
+        "sb3_verdict.toml",
     ]
 
 
@@ -94,3 +100,20 @@ def test_a_study_on_an_environment_of_ones_own(tmp_path):
         assert len(rates) == 3
         assert all(0 <= rate <= 1 for rate in rates)
         assert {r["success"] for r in records if r["kind"] == "episode"} <= {True, False}
+
+
+@pytest.mark.parametrize("example", ["inventory", pytest.param("plant", marks=pytest.mark.slow)])
+def test_the_way_into_service_catches_what_is_injected(tmp_path, example):
+    printed = run(tmp_path, str(EXAMPLES / f"rollout_{example}.py"), "--quick")
+    assert re.search(r"shadow -> canary: \d+ episodes", printed)
+    assert re.search(r"canary -> full: \d+ episodes", printed)
+    assert numbers(r"in a sensor .* observation_not_finite +N +last action", printed) == [0]
+    assert numbers(r"slow inference .* deadline +N +last action", printed) == [0]
+    (actions,) = numbers(r"a sensor reads .* drift: \w+ of .* N +rolled back", printed)
+    assert actions > 0
+    folder = tmp_path / "out" / f"rollout-{example}"
+    stages = [
+        json.loads((folder / name / "state.json").read_text())["stage"]
+        for name in ("rollout", "fault-0", "fault-1", "fault-2")
+    ]
+    assert stages == ["full", "full", "rolled_back", "rolled_back"]

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import USAGE, refusing, say, say_error
 
 
@@ -52,14 +53,14 @@ class DiffArguments:
     one: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="A")]
     """Folder of a policy."""
     other: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="B")]
-    """Folder of another."""
+    """Folder of the other policy."""
     key: Path | None = None
-    """Key file that both are signed with; that of KANBATSU_POLICY_KEY by default."""
+    """File with the key that signed both; the one that KANBATSU_POLICY_KEY names by default."""
 
 
 def export(words: list[str]) -> int:
     """Write a policy, and say what was written and how far it is from the original."""
-    given = tyro.cli(ExportArguments, args=words, prog="kanbatsu export")
+    given = parse(ExportArguments, words, "kanbatsu export")
     from kanbatsu.deploy.describe import describe
 
     with refusing_policies():
@@ -152,7 +153,7 @@ def deploy(words: list[str]) -> int:
             return USAGE if not words else 0
         say_error(f"unknown command 'deploy {words[0]}'. {did_you_mean(words[0], ['diff'])}")
         return USAGE
-    given = tyro.cli(DiffArguments, args=words[1:], prog="kanbatsu deploy diff")
+    given = parse(DiffArguments, words[1:], "kanbatsu deploy diff")
     from kanbatsu.deploy.difference import differences
 
     with refusing_policies():

@@ -15,9 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kanbatsu.cli.logs import CalibrateArguments, EvaluateArguments, calibrate, evaluate
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import USAGE, refusing, say, say_error
 
 if TYPE_CHECKING:
+    from kanbatsu.rollout.config import RolloutSettings
     from kanbatsu.rollout.gate import Gate
     from kanbatsu.rollout.stages import State
 
@@ -26,17 +29,17 @@ Folder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
 
 @dataclass(frozen=True)
 class InitArguments:
-    """Write the settings of a rollout; once they are complete, the same again begins in shadow."""
+    """Write the settings of a rollout; once they are complete, the same command begins it."""
 
     folder: Folder
     """Folder of the rollout."""
     candidate: str = ""
-    """The policy that is to come into service: a folder that kanbatsu.deploy.export wrote, or
-    package.module:factory. Needed the first time."""
+    """Policy that is to come into service: a folder that kanbatsu.deploy.export wrote, or
+    package.module:factory. Required the first time."""
     incumbent: str = ""
-    """What is in use now, named likewise; leave it out where the service is given a function."""
+    """Policy in use now, given in the same way. Leave it out if your service passes a function."""
     by: str = ""
-    """Name of the person who begins. Needed once the settings are complete."""
+    """Name of the person who begins. Required once the settings are complete."""
     reason: str = "the rollout begins"
     """Sentence that says why, for the record."""
 
@@ -58,14 +61,14 @@ class ReportArguments:
     lang: Literal["en", "ja"] = "en"
     """Language of the page."""
     serve: bool = False
-    """Flag of a page that is served on this machine alone, and is always up to date."""
+    """Flag that serves the page, always up to date, to this machine alone."""
     port: int = 0
     """Port to serve the page on; 0 takes a free one."""
 
 
 @dataclass(frozen=True)
 class ChangeArguments:
-    """Change the stage: a person does it, and says why."""
+    """Move a rollout to its next stage, or back to the incumbent, in a person's name."""
 
     folder: Folder
     """Folder of the rollout."""
@@ -86,13 +89,15 @@ def rollout(words: list[str]) -> int:
             "usage: kanbatsu rollout init DIR --candidate POLICY   write settings; then begin\n"
             "       kanbatsu rollout status DIR                    stage, numbers, changes\n"
             "       kanbatsu rollout report DIR                    the page; --serve: live\n"
+            "       kanbatsu rollout calibrate DIR [--logs FILE]   thresholds for drift\n"
+            "       kanbatsu rollout evaluate LOG --candidate POLICY   from another policy's log\n"
             "       kanbatsu rollout advance DIR --by NAME --reason WHY\n"
             "       kanbatsu rollout rollback DIR --by NAME --reason WHY",
             markup=False,
         )
         raise SystemExit(0 if words[:1] in (["-h"], ["--help"]) else USAGE)
     arguments, command = COMMANDS[words[0]]
-    given = tyro.cli(arguments, args=words[1:], prog=f"kanbatsu rollout {words[0]}")
+    given = parse(arguments, words[1:], f"kanbatsu rollout {words[0]}")
     with refusing():
         command(given)
     return 0
@@ -129,6 +134,7 @@ def status(given: StatusArguments) -> None:
     state, gate = made.read(), made.gate()
     last = state.changes[-1]
     say(f"{given.folder}: {state.stage} since {_when(last['time'])}, by {last['by']}")
+    say(watched(given.folder, made.settings))
     console = Console()
     if gate is not None:
         say(f"rule: {gate.rule}")
@@ -146,8 +152,10 @@ def advance(given: ChangeArguments) -> None:
     """Go to the next stage, if the gate is passed."""
     from kanbatsu.rollout.stages import Rollout
 
-    change = Rollout(given.folder).advance(given.by, given.reason)
+    made = Rollout(given.folder)
+    change = made.advance(given.by, given.reason)
     say(f"{given.folder}: {change['from']} -> {change['to']}, by {given.by}")
+    say(watched(given.folder, made.settings))
 
 
 def rollback(given: ChangeArguments) -> None:
@@ -177,9 +185,25 @@ COMMANDS: dict[str, tuple[Any, Any]] = {
     "init": (InitArguments, init),
     "status": (StatusArguments, status),
     "report": (ReportArguments, report),
+    "calibrate": (CalibrateArguments, calibrate),
+    "evaluate": (EvaluateArguments, evaluate),
     "advance": (ChangeArguments, advance),
     "rollback": (ChangeArguments, rollback),
 }
+
+
+def watched(folder: Path, settings: RolloutSettings) -> str:
+    """Return a sentence on whether there is a watch over drift, and what it promises."""
+    from kanbatsu.rollout.stored_watch import FILE, StoredWatch
+
+    stored = StoredWatch.stored(folder / FILE)
+    stages = ", ".join(settings.drift.stages)
+    if not stages:
+        return "drift is not watched: [drift] of rollout.toml names no stages"
+    if stored is None:
+        command = shlex.join(["kanbatsu", "rollout", "calibrate", str(folder)])
+        return f"drift is not watched yet ({stages}): {command}"
+    return f"drift is watched ({stages}): {stored.claim()}"
 
 
 def numbers_table(gate: Gate) -> Table:

@@ -92,7 +92,7 @@ def refuse_plan(file: Path) -> None:
 @contextlib.contextmanager
 def own_code(allowed: bool) -> Iterator[None]:
     """Let tasks of this process and its workers import modules that a file names, or not."""
-    from kanbatsu.envs.make import NO_OWN_CODE
+    from kanbatsu.envs.spec import NO_OWN_CODE
 
     before = os.environ.get(NO_OWN_CODE)
     if not allowed:

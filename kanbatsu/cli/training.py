@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import (
     FAILED,
     USAGE,
@@ -41,11 +42,16 @@ class TrainArguments(Generic[Config, Schedule]):
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     """Task to learn: dmc/<domain>-<task>, gym/<id>, jax/<name>, or one of gymnax/, brax/,
-    playground/ and inventory/, or package.module:factory."""
+    playground/, inventory/ and plant/, or package.module:factory."""
     config: Annotated[Config, tyro.conf.arg(name="")]
-    """The algorithm's own configuration."""
+    """Settings of the algorithm."""
     train: Schedule
-    """The schedule."""
+    """Settings of the training loop."""
+    residual: Annotated[str | None, tyro.conf.arg(metavar="MODULE:FACTORY")] = None
+    """Rule that is in use today, which the agent corrects instead of replacing it; none by
+    default."""
+    residual_share: float = 0.2
+    """Largest correction of the rule's action, as a share of each actuator's range."""
     agent: str = "sac"
     """Algorithm: sac, ddpg, pqn, stream_ac or stream_q. The options below are those of this one."""
     seed: int = 0
@@ -58,7 +64,7 @@ class TrainArguments(Generic[Config, Schedule]):
 
 @dataclass(frozen=True)
 class StudyArguments:
-    """Train all runs of a study file and report; the same again finishes what is missing."""
+    """Train all runs of a study file and report; the same command again does what is missing."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
     """The study file, in TOML; see studies/ for examples."""
@@ -72,21 +78,22 @@ class StudyArguments:
     place: Annotated[PlaceConfig, tyro.conf.arg(name="")] = field(default_factory=PlaceConfig)
     """Place where the runs go."""
     tracker: Literal["tensorboard", "wandb"] | None = None
-    """Tracker that results are sent to as they grow, those of a population when it has ended; both
-    work offline."""
+    """Tracker that results are sent to as they grow (of runs that train side by side, when these
+    have ended). Both work offline."""
     population: Literal["auto", "arm"] | None = None
-    """Runs that are trained side by side in one program: all on a task whose networks have the same
-    shape (auto), or the seeds of one arm after the other (arm)."""
+    """Runs that one program trains side by side: all of a task whose networks have the same shape
+    (auto), or the seeds of each arm (arm). Each run has a process of its own by default."""
     lang: Literal["en", "ja"] = "en"
     """Language of the report."""
     own_code: bool = True
-    """Tasks that import modules by name (package.module:factory) are run. A file from somebody else
-    can name any code: with --no-own-code such a task is refused."""
+    """Permission to run tasks that import a module by name (package.module:factory). A file from
+    somebody else can name any code: --no-own-code refuses such a task."""
 
 
 def train(words: list[str]) -> int:
     """Train one agent: a study of one arm, one task and one seed."""
     from kanbatsu.agents import AGENTS
+    from kanbatsu.envs.residual import ResidualConfig
     from kanbatsu.files.tables import did_you_mean
     from kanbatsu.study.plan import Arm, Study
 
@@ -97,13 +104,15 @@ def train(words: list[str]) -> int:
     form: Any = TrainArguments
     # Which options there are depends on the agent.
     form = form[AGENTS[agent].config, AGENTS[agent].schedule]
-    given = tyro.cli(form, args=words, prog="kanbatsu train")
+    given = parse(form, words, "kanbatsu train")
+    share = given.residual_share
+    corrects = None if given.residual is None else ResidualConfig(given.residual, share)
     study = Study(
         question=f"How well does {agent} learn {given.task}?",
         tasks=(given.task,),
         env_steps=given.env_steps,
         seeds=(given.seed,),
-        arms={agent: Arm(agent, given.config, given.train)},
+        arms={agent: Arm(agent, given.config, given.train, residual=corrects)},
         agent=agent,
     )
     (planned,) = study.runs()
@@ -119,7 +128,7 @@ def train(words: list[str]) -> int:
 def study(words: list[str]) -> int:
     """Carry out a study file."""
     refuse_settings(words, "kanbatsu study")
-    given = tyro.cli(StudyArguments, args=words, prog="kanbatsu study")
+    given = parse(StudyArguments, words, "kanbatsu study")
     from kanbatsu.study.file import load_study
 
     out = given.out or Path("out") / given.file.stem
@@ -148,7 +157,7 @@ def _carry_out(study: Study, out: Path, command: Sequence[str], **how: Any) -> i
                 out,
                 command=printable(shlex.join(command)),
                 display=make_display(console),
-                on_checked=lambda kept: console.print(_kept_table(kept)),
+                on_checked=lambda kept: _print_kept(console, kept),
                 **how,
             )
     except ReportError as error:
@@ -161,11 +170,17 @@ def _carry_out(study: Study, out: Path, command: Sequence[str], **how: Any) -> i
     return 0 if outcome.complete else FAILED
 
 
+def _print_kept(console: Console, kept: Mapping[str, Mapping[str, Count]]) -> None:
+    """Show what each network keeps, where that is known."""
+    if any(kept.values()):
+        console.print(_kept_table(kept))
+
+
 def _kept_table(counts: Mapping[str, Mapping[str, Count]]) -> Table:
     """Show what pruning leaves of each network of each arm."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("weights kept")
-    for name in next(iter(counts.values())):
+    for name in max(counts.values(), key=len):
         table.add_column(name, justify="right")
     for arm, networks in counts.items():
         cells = [f"{network.kept:,} of {network.total:,}" for network in networks.values()]
@@ -180,10 +195,9 @@ def _print_result(out: Path, run_id: str) -> None:
     run = StudyFolder(out).run_folder(run_id)
     last = [record for record in run.metrics() if record["kind"] == "evaluation"][-1]
     mean, episodes = last["mean_return"], len(last["returns"])
-    layers = f"head -n 1 {shlex.quote(str(run.path / METRICS))} | python -m json.tool"
     say(
         f"final return {mean:.1f} at {last['env_steps']:,} env steps ({episodes} greedy episodes)\n"
-        f"kept weights per layer: {layers}"
+        f"kept weights of every layer: the first line of {run.path / METRICS}"
     )
     ending = "_probe_seconds"
     costs = {k: x for k, x in run.timing()[-1].items() if k.endswith(ending)}

@@ -20,7 +20,7 @@ CLOCKS = ("dt", "tau")
 def contract_of_task(environment: Mapping[str, Any]) -> Contract:
     """Return what a task says, by building it; an empty contract where it cannot be built.
 
-    Tasks of Gymnasium and of DeepMind Control are asked; no code of the user's is run.
+    Tasks of Gymnasium and of DeepMind Control, and plants, are asked; no code of the user's is run.
 
     Args:
         environment: what a run knew of it: `task`, `action_repeat`, `time`.
@@ -31,7 +31,7 @@ def contract_of_task(environment: Mapping[str, Any]) -> Contract:
     """
     task = str(environment.get("task", ""))
     repeat = environment.get("action_repeat")
-    readers = {"gym/": _of_gymnasium, "dmc/": _of_dm_control}
+    readers = {"gym/": _of_gymnasium, "dmc/": _of_dm_control, "plant/": _of_plant}
     known = Contract()
     for prefix, reader in readers.items():
         if task.startswith(prefix):
@@ -80,6 +80,20 @@ def _of_gymnasium(task: str, repeat: int) -> Contract:
         return of_spaces(environment.observation_space, seconds_of(environment, repeat))
     finally:
         environment.close()
+
+
+def _of_plant(task: str, repeat: int) -> Contract:
+    from kanbatsu.envs import four_tank
+
+    environment = four_tank.load(task)
+    known = of_spaces(environment.observation_space, seconds_of(environment, repeat))
+    names = Contract(
+        observation_names=four_tank.NAMES,
+        observation_units=four_tank.UNITS,
+        action_names=four_tank.NAMES[-2:],
+        action_units=four_tank.UNITS[-2:],
+    )
+    return names.over(known)
 
 
 def seconds_of(environment: Any, repeat: int = 1) -> float | None:

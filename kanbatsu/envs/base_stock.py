@@ -79,6 +79,26 @@ def policy(task: str) -> Callable[[Float[np.ndarray, " obs_dim"]], Float[np.ndar
     return ordered
 
 
+def serial() -> Callable[[Float[np.ndarray, " obs_dim"]], Float[np.ndarray, " stages"]]:
+    """Return the base-stock policy of inventory/serial: an incumbent by name.
+
+    Example:
+        >>> serial()(np.zeros(17)).tolist()  # nothing on hand: as much as can be ordered
+        [2.0, 2.0, 2.0, 2.0]
+    """
+    return policy("inventory/serial")
+
+
+def seasonal() -> Callable[[Float[np.ndarray, " obs_dim"]], Float[np.ndarray, " stages"]]:
+    """Return the base-stock policy of inventory/seasonal: an incumbent by name.
+
+    Example:
+        >>> seasonal()(np.ones(19)).tolist()  # positions 3, 6, 9 and 11
+        [2.0, 1.75, 1.3125, 1.75]
+    """
+    return policy("inventory/seasonal")
+
+
 def returns(
     chain: Chain, levels: Float[np.ndarray, " stages"], seeds: range
 ) -> Float[np.ndarray, " episodes"]:

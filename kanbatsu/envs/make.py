@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 
 import gymnasium
 
-from kanbatsu.envs import dmc, gym, inventory
+from kanbatsu.envs import dmc, four_tank, gym, inventory
 from kanbatsu.envs.functional import FunctionalEnvironment, HostedEnvironment
 from kanbatsu.envs.own import OwnEnvironment, Premises, call_factory
-from kanbatsu.envs.spec import Environment, TaskError, refuse_actions, unknown_task
+from kanbatsu.envs.spec import (
+    Environment,
+    TaskError,
+    refuse_actions,
+    refuse_own_code,
+    unknown_task,
+)
 
-NO_OWN_CODE = "KANBATSU_NO_OWN_CODE"
-"""Variable that, where it is set, forbids tasks that import and run modules by name."""
 FUNCTIONAL = ("jax/", "gymnax/", "brax/", "playground/")
 """Prefixes of the names of tasks that are pure JAX functions."""
 
@@ -26,9 +29,9 @@ def make(
 
     Args:
         task: `dmc/<domain>-<task>`, `gym/<id>`, `jax/<name>`, `gymnax/<name>`, `brax/<name>`,
-            `playground/<Name>`, `inventory/<name>`, or `package.module:factory`, where
-            `factory()` returns a Gymnasium environment or a kanbatsu `Environment`. The module is
-            looked for in the current folder too.
+            `playground/<Name>`, `inventory/<name>`, `plant/<name>`, or `package.module:factory`,
+            where `factory()` returns a Gymnasium environment or a kanbatsu `Environment`. The
+            module is looked for in the current folder too.
         action_repeat: env steps per interaction; None is the task's own: 2 for `dmc/`, 1 for
             Gymnasium, and what a kanbatsu `Environment` says itself.
         discrete: the agent chooses among a few actions; it gives them one-hot.
@@ -51,7 +54,7 @@ def make(
         raise ValueError(f"action_repeat must be at least 1, not {action_repeat}")
     premises = Premises(task)
     made = _build(task, action_repeat, premises, images)
-    own = isinstance(made, gymnasium.Env) or ":" in task
+    own = task.startswith("gym/") or ":" in task
     if isinstance(made, gymnasium.Env):
         made = gym.GymEnvironment(made, task, action_repeat or 1, discrete=discrete)
     if action_repeat not in (None, made.action_repeat):
@@ -71,11 +74,8 @@ def _build(
     task: str, action_repeat: int | None, premises: Premises, images: bool
 ) -> Environment | gymnasium.Env:
     """Build what a task names, as it is."""
-    if ":" in task and os.environ.get(NO_OWN_CODE):
-        raise TaskError(
-            f"{task} imports {task.removeprefix('gym/').partition(':')[0]} and runs what stands in "
-            "it, which --no-own-code forbids. Read it, and leave the option out if you trust it."
-        )
+    if ":" in task:
+        refuse_own_code(task)
     if task.startswith("dmc/"):
         return dmc.DMCEnvironment(task, action_repeat or dmc.ACTION_REPEAT)
     if task.startswith("gym/"):
@@ -85,9 +85,11 @@ def _build(
         return HostedEnvironment(load_functional(task, images=images))
     if task.startswith("inventory/"):
         return inventory.load(task)
+    if task.startswith("plant/"):
+        return four_tank.load(task)
     if ":" in task.strip(":"):
         return call_factory(task, premises)
-    known = [*gym.tasks(), *inventory.CHAINS]
+    known = [*gym.tasks(), *inventory.CHAINS, *four_tank.TASKS]
     # A missing dm_control must not hide that the name was wrong.
     with contextlib.suppress(TaskError):
         known += dmc.tasks()

@@ -100,6 +100,22 @@ def call_factory(task: str, premises: Premises) -> Environment | gymnasium.Env:
     Raises:
         TaskError: there is no such module or factory, its code fails, or it returns something else.
     """
+    made = call(task, premises)
+    if not isinstance(made, Environment | gymnasium.Env):
+        raise TaskError(
+            f"{task} returned {type(made).__name__}. The factory must return a Gymnasium "
+            "environment (gymnasium.Env) or an object with spec, action_repeat, reset(seed), "
+            "step(action) and close() (kanbatsu.envs.spec.Environment)."
+        )
+    return made
+
+
+def call(task: str, premises: Premises) -> Any:
+    """Import `package.module` of `package.module:factory` and return what the factory returns.
+
+    Raises:
+        TaskError: there is no such module or factory, or its code fails.
+    """
     module_name, _, name = task.partition(":")
     # A console script does not look into the current folder, where the user's own file lies. It
     # goes last, so that it hides nothing that is installed.
@@ -131,18 +147,11 @@ def call_factory(task: str, premises: Premises) -> Environment | gymnasium.Env:
         )
     try:
         with premises.entered():
-            made = factory()
+            return factory()
     except TaskError:
         raise
     except Exception as error:
         raise TaskError(f"{task} fails when it is called: {described(error)}") from error
-    if not isinstance(made, Environment | gymnasium.Env):
-        raise TaskError(
-            f"{task} returned {type(made).__name__}. The factory must return a Gymnasium "
-            "environment (gymnasium.Env) or an object with spec, action_repeat, reset(seed), "
-            "step(action) and close() (kanbatsu.envs.spec.Environment)."
-        )
-    return made
 
 
 def described(error: BaseException) -> str:

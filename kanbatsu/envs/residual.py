@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float, Num
 
 from kanbatsu.envs.correction import corrected
+from kanbatsu.envs.incumbent import load_incumbent
 from kanbatsu.envs.spec import Environment, TaskError, Timestep, bounds, rescale
+from kanbatsu.envs.timed import TimedEnvironment
+from kanbatsu.ranges import Above, Within
+
+
+@dataclass(frozen=True)
+class ResidualConfig:
+    """An agent that corrects a rule instead of replacing it: its action is added to the rule's.
+
+    Example:
+        >>> ResidualConfig("kanbatsu.envs.base_stock:seasonal", share=0.1).share
+        0.1
+    """
+
+    policy: str
+    """Rule that is corrected: package.module:factory, which returns a function of an observation to
+    an action in the actuators' units."""
+    share: Annotated[float, Above(0), Within(0.0, 1.0)] = 0.2
+    """Largest correction of each entry of an action, as a share of its actuator's range."""
 
 
 class ResidualEnvironment:
@@ -26,6 +45,7 @@ class ResidualEnvironment:
         incumbent: function of an observation to an action in the actuators' units, `[action_dim]`.
             Where it has a method `reset`, that is called when an episode begins.
         bound: largest correction of each entry, in the actuators' units; one number for all.
+        name: words for the incumbent in messages.
 
     Raises:
         TaskError: The bounds of the actuators are not known, or `bound` does not fit them.
@@ -49,7 +69,8 @@ class ResidualEnvironment:
         self,
         environment: Environment,
         incumbent: Callable[[Any], Any],
-        bound: float | Sequence[float],
+        bound: float | Sequence[float] | np.ndarray,
+        name: str = "the incumbent",
     ) -> None:
         spec = environment.spec
         if spec.discrete or spec.low is None or spec.high is None:
@@ -67,7 +88,7 @@ class ResidualEnvironment:
                 f"the bound of a correction must be positive, one number or {spec.action_dim}: got "
                 f"{bound}"
             )
-        self._environment, self._incumbent = environment, incumbent
+        self._environment, self._incumbent, self._name = environment, incumbent, name
         self._obs: Any = None
         self.spec = replace(spec, **bounds(-self._bound, self._bound))
         self.action_repeat = environment.action_repeat
@@ -82,13 +103,14 @@ class ResidualEnvironment:
     def step(self, action: Float[np.ndarray, " action_dim"]) -> Timestep:
         """Correct the incumbent's action, and act."""
         base = np.asarray(self._incumbent(self._obs), np.float64)
-        if base.shape != self._low.shape:
+        if base.shape != self._low.shape or not np.isfinite(base).all():
+            what = base.tolist() if base.shape == self._low.shape else f"shape {list(base.shape)}"
             raise TaskError(
-                f"the incumbent answered with shape {list(base.shape)}, and an action of this task "
-                f"is {list(self._low.shape)}"
+                f"{self._name} answered with {what}, and an action of this task is finite numbers "
+                f"of shape {list(self._low.shape)}"
             )
         correction = rescale(np.asarray(action, np.float64), -self._bound, self._bound)
-        taken = np.clip(corrected(base, correction, self._bound), self._low, self._high)
+        taken = corrected(base, correction, self._bound, self._low, self._high)
         timestep = self._environment.step(unscale(taken, self._low, self._high))
         self._obs = timestep.obs
         return timestep
@@ -96,6 +118,45 @@ class ResidualEnvironment:
     def close(self) -> None:
         """Let go of the simulator."""
         self._environment.close()
+
+    def record(self) -> dict[str, list[float]]:
+        """Return what whoever serves the policy must know: bounds of correction and actuators."""
+        numbers = {"correction": self._bound, "low": self._low, "high": self._high}
+        return {name: values.tolist() for name, values in numbers.items()}
+
+
+def correct(environment: Environment, residual: ResidualConfig, task: str) -> ResidualEnvironment:
+    """Return a task in which the agent corrects a rule.
+
+    A functional environment is stepped from the host, as the rule is Python.
+
+    Args:
+        environment: the task; the returned object owns it.
+        residual: the rule, and the bound of the correction.
+        task: name of the task in messages.
+
+    Raises:
+        TaskError: Its actions cannot be corrected, or the rule cannot be had.
+
+    Example:
+        >>> from kanbatsu.envs.make import make
+        >>> task = "inventory/serial"
+        >>> residual = ResidualConfig("kanbatsu.envs.base_stock:serial", share=0.1)
+        >>> correct(make(task), residual, task).record()["correction"]  # orders go from 0 to 2
+        [0.2, 0.2, 0.2, 0.2]
+    """
+    spec = environment.spec
+    if spec.discrete or spec.low is None or spec.high is None:
+        lack = (
+            "chooses among a few actions" if spec.discrete else "does not say its actions' bounds"
+        )
+        raise TaskError(
+            f"{task} {lack}, and residual corrects actions between bounds: remove it, or choose a "
+            "task with continuous actions and an agent for them, such as sac"
+        )
+    bound = residual.share * (np.array(spec.high) - np.array(spec.low))
+    rule = load_incumbent(residual.policy)
+    return ResidualEnvironment(environment, rule, bound, name=f"residual.policy {rule.name}")
 
 
 def unscale(
@@ -110,3 +171,9 @@ def unscale(
         [-0.5]
     """
     return np.clip((2.0 * action - low - high) / (high - low), -1.0, 1.0)
+
+
+def residual_of(environment: Environment) -> ResidualEnvironment | None:
+    """Return what corrects a rule in an environment; None where nothing does."""
+    inner = environment.environment if isinstance(environment, TimedEnvironment) else environment
+    return inner if isinstance(inner, ResidualEnvironment) else None

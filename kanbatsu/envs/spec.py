@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Num
 
 from kanbatsu.types import Spec
+
+NO_OWN_CODE = "KANBATSU_NO_OWN_CODE"
+"""Variable that, where it is set, forbids what imports and runs modules by name."""
 
 
 class TaskError(ValueError):
@@ -28,6 +33,8 @@ class Timestep(NamedTuple):
     terminated: bool
     truncated: bool
     success: bool | None = None
+    info: Mapping[str, Any] = MappingProxyType({})
+    """Whatever else the environment reports of this step; scalars of it may be measures."""
 
 
 @runtime_checkable
@@ -103,6 +110,22 @@ def bounds(low: Any, high: Any) -> dict[str, Any]:
     return {
         name: tuple(map(float, np.ravel(value))) for name, value in (("low", low), ("high", high))
     }
+
+
+def refuse_own_code(name: str) -> None:
+    """Refuse code that a name imports, where that is forbidden.
+
+    Args:
+        name: `package.module:factory`, or `gym/<module>:<id>`.
+
+    Raises:
+        TaskError: It is forbidden.
+    """
+    if os.environ.get(NO_OWN_CODE):
+        raise TaskError(
+            f"{name} imports {name.removeprefix('gym/').partition(':')[0]} and runs what stands in "
+            "it, which --no-own-code forbids. Read it, and leave the option out if you trust it."
+        )
 
 
 def unknown_task(task: str, known: Iterable[str], reason: str = "") -> TaskError:

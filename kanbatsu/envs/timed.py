@@ -36,24 +36,26 @@ class TimedEnvironment:
     """
 
     def __init__(self, environment: Environment) -> None:
-        self._environment, self._interactions = environment, 0
+        self.environment = environment
+        """The environment without the time."""
+        self._interactions = 0
         self._limit = _limit(environment.spec)
         self.spec, self.action_repeat = _longer(environment.spec), environment.action_repeat
 
     def reset(self, seed: int) -> Float32[np.ndarray, " obs_dim"]:
         """Start an episode."""
         self._interactions = 0
-        return self._append(self._environment.reset(seed))
+        return self._append(self.environment.reset(seed))
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> Timestep:
         """Act once."""
         self._interactions += 1
-        timestep = self._environment.step(action)
+        timestep = self.environment.step(action)
         return Timestep(self._append(timestep.obs), *timestep[1:])
 
     def close(self) -> None:
         """Let go of the simulator."""
-        self._environment.close()
+        self.environment.close()
 
     def _append(self, obs: np.ndarray) -> Float32[np.ndarray, " obs_dim"]:
         # np.append and _replace would take as long as many a simulator's step.

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from kanbatsu.files.tables import RecordError, from_dict, merge
+from kanbatsu.files.tables import RecordError, from_dict, merge, whole
+from kanbatsu.report.results import INCUMBENT
+from kanbatsu.run.external import ExternalConfig
+from kanbatsu.study.external import is_external
 from kanbatsu.study.file import load, study_from_dict
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.rule import DecisionRule
@@ -24,12 +27,12 @@ class Search:
     network: Literal["actor", "critic"] = "critic"
     """The network that widths and sparsities are tried for."""
     widths: tuple[int, ...] = ()
-    """Sizes to try; the control's by default."""
+    """Widths to try; the control's by default."""
     sparsities: tuple[float, ...] = ()
     """Shares of its weights to remove."""
     match: Literal["kept", "flops"] | None = None
-    """Candidates have as many kept weights (their sparsity is solved for) or operations as the
-    control."""
+    """What candidates have as much of as the control: kept weights (their sparsity follows from
+    their width), or operations."""
     seeds: int = 2
     """Seeds of each candidate in the first round; twice as many after each for those that go on."""
     finalists: int = 1
@@ -48,20 +51,21 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class Budget:
-    """Hours and workers that there are."""
+    """Time and workers available."""
 
     hours: float
-    """Hours in all."""
+    """Hours for all stages together."""
     workers: int | None = None
     """Runs at the same time; as many as cores by default."""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """When it ends early, beside the hours."""
+    """Conditions that end a proof of concept early, beside the hours."""
 
     hopeless: bool = True
-    """End after the search if even the best candidate's interval lies below the threshold."""
+    """Flag that ends it after the search if even the best candidate's interval lies below the
+    threshold."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ class Poc:
     def candidates(self) -> list[str]:
         """Names of the arms that may be adopted."""
         names = self.rule.arms or self.study.arms
-        return [name for name in self.study.arms if name in names and name != self.control]
+        others = {self.control, INCUMBENT}
+        return [name for name in self.study.arms if name in names and name not in others]
 
     @property
     def first_search_seed(self) -> int:
@@ -124,7 +129,7 @@ def poc_from_dict(table: Mapping[str, Any]) -> Poc:
             read[name] = from_dict(kind, table.get(name, {}), name)
         except RecordError as error:
             problems.append(str(error))
-    seed = table.get("seed", 0)
+    seed = whole(table.get("seed", 0))
     if type(seed) is not int or seed < 0:
         problems.append(f"seed: must be a whole number of 0 or more, not {seed!r}")
     if "seeds" in table:
@@ -192,10 +197,17 @@ def _arms(header: Mapping[str, Any], search: Search) -> dict[str, Any]:
     name = header.get("control")
     if not isinstance(arms, Mapping) or name not in arms or not isinstance(arms[name], Mapping):
         raise RecordError('control: name one of the arms, such as control = "dense"')
-    shared = {key: header[key] for key in ("actor", "critic") if key in header}
-    base = merge(shared, arms[name])
+    if external := is_external(header, arms[name]):
+        if search.match is not None:
+            raise RecordError(
+                "search.match: cannot be solved for trainings by a function of yours; give "
+                "search.sparsities, which it gets as its parameter sparsity"
+            )
+        shared, own = {}, {**header, **arms[name]}
+    else:
+        shared = {key: header[key] for key in ("actor", "critic") if key in header}
+        own = merge(shared, arms[name]).get(search.network, {})
     candidates = dict(arms)
-    own = base.get(search.network, {})
     width = own.get("width") if isinstance(own, Mapping) else None
     match = {} if search.match is None else {"match": {"to": name, "what": search.match}}
     for each in search.widths or ((width,) if search.sparsities else ()):
@@ -207,12 +219,13 @@ def _arms(header: Mapping[str, Any], search: Search) -> dict[str, Any]:
                 label.append(f"s{100 * sparsity:g}".replace(".", "p"))
             else:
                 label.append(search.match or "")
-            arm = merge(arms[name], {search.network: network})
+            arm = merge(arms[name], network if external else {search.network: network})
             if sparsity is None:
                 arm[search.network] = {
                     key: x for key, x in arm[search.network].items() if key != "sparsity"
                 }
-            candidates.setdefault(f"{search.network}-{'-'.join(label)}", arm | match)
+            prefix = "pruned" if external else search.network
+            candidates.setdefault(f"{prefix}-{'-'.join(label)}", arm | match)
     return candidates
 
 
@@ -233,6 +246,8 @@ def _alike(arm: Arm, control: Arm) -> bool:
     if arm.agent != control.agent:
         return False
     config: Any = arm.config
+    if isinstance(config, ExternalConfig) and isinstance(control.config, ExternalConfig):
+        config = dataclasses.replace(config, arm=control.config.arm)
     for network, unknown in arm.unknowns:
         value = getattr(getattr(control.config, network), unknown)
         changed = dataclasses.replace(getattr(config, network), **{unknown: value})

@@ -10,6 +10,9 @@ import numpy as np
 from kanbatsu.rollout.events import Sink, event
 from kanbatsu.rollout.moments import DriftError
 
+LASTING = 50
+"""Rows without a further change after which an alarm ends: what is new has become what is usual."""
+
 
 class AdwinWatch:
     """A watch that knows no training data: one ADWIN for each feature.
@@ -17,9 +20,10 @@ class AdwinWatch:
     ADWIN (Bifet and Gavalda, "Learning from time-changing data with adaptive windowing", SIAM
     2007) compares what is recent with what came before, so it finds a change during service, and
     not a shift that was there from the start. Its bound holds for independent samples and is not
-    calibrated on logs: give it rows that hardly depend on one another, such as means over windows
-    or over episodes, and rely on `Watch` for a stated rate. An event of kind "alarm" has statistic
-    "adwin"; it comes once for every change, with `on` true.
+    calibrated on logs: give it rows that hardly depend on one another, such as the means of
+    `kanbatsu.rollout.windows`, and rely on `Watch` for a stated rate. An event of kind "alarm" has
+    statistic "adwin"; it comes when a feature has changed, with `on` true, and with `on` false once
+    `LASTING` rows have shown no further change.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class AdwinWatch:
             ADWIN(delta=alpha / (len(self._names) * horizon), clock=1, grace_period=5)
             for _ in self._names
         ]
+        self._changed: dict[str, int] = {}
         self.rows = 0
         """Rows seen so far."""
 
@@ -63,16 +68,25 @@ class AdwinWatch:
         for name, detector, value in zip(self._names, self._detectors, scaled, strict=True):
             before = detector.estimation
             detector.update(float(value))
+            after = detector.estimation
             if detector.drift_detected:
-                self._sink(
-                    event(
-                        "alarm",
-                        statistic="adwin",
-                        feature=name,
-                        direction="up" if detector.estimation > before else "down",
-                        on=True,
-                        value=float(8.0 * detector.estimation - 4.0),
-                        threshold=None,
-                        samples=self.rows,
-                    )
-                )
+                if name not in self._changed:
+                    self._tell(name, "up" if after > before else "down", True, after)
+                self._changed[name] = self.rows
+            elif name in self._changed and self.rows - self._changed[name] >= LASTING:
+                del self._changed[name]
+                self._tell(name, "up" if after > 0.5 else "down", False, after)
+
+    def _tell(self, name: str, direction: str, on: bool, estimation: float) -> None:
+        self._sink(
+            event(
+                "alarm",
+                statistic="adwin",
+                feature=name,
+                direction=direction,
+                on=on,
+                value=float(8.0 * estimation - 4.0),
+                threshold=None,
+                samples=self.rows,
+            )
+        )

@@ -1,12 +1,12 @@
 """Thresholds for drift, from held-out logs, to a stated probability of a false alarm.
 
-What is watched are means over windows of samples. Their spread in a held-out log is the unit,
-autocorrelation included: within a window by taking means, between windows by the long-run variance
-(Bartlett's weights, as in Newey and West, Econometrica 1987), raised by its own standard error. A
-cumulative sum (Page, "Continuous inspection schemes", Biometrika 1954) of what exceeds half a unit
-is compared with a threshold: a quantile of the largest sum over a horizon, drawn from the log by a
-bootstrap. It is done twice over: first a world that the log could have come from, then a horizon in
-it, so that it counts that a log of finite length tells its mean, spread and tails with an error.
+What is watched are means over windows that are longer than the log's memory
+(`kanbatsu.rollout.windows`). Their spread in a held-out log is the unit, raised by what dependence
+is left between neighbours and by the standard error of that estimate. A cumulative sum (Page,
+"Continuous inspection schemes", Biometrika 1954) of what exceeds half a unit is compared with a
+threshold: a quantile of the largest sum over a horizon, drawn from the log by a bootstrap. It is
+done twice over: first a world that the log could have come from, then a horizon in it, so that it
+counts that a log of finite length tells its mean, spread and tails with an error.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from kanbatsu.rollout.moments import DriftError, Moments
+from kanbatsu.rollout.moments import DriftError
+from kanbatsu.rollout.windows import STATISTICS, TIMES, Windows
 
 ALLOWANCE = 0.5
 """Units that a window may be off without adding to the sum: half of the smallest shift sought."""
@@ -27,56 +27,12 @@ ALLOWANCE = 0.5
 LARGEST = 4.0
 """Units that one window can add at most, so that no single outlier raises an alarm."""
 
-LEAST = 400
-"""Windows that a held-out log must hold; and 40 times as many as depend on each other."""
+LEAST = 200
+"""Windows that a held-out log must hold: with fewer, its mean, spread and tails are not known well
+enough for any stated rate."""
 
-EDGE = 0.01
-"""Share of an action's range, at either end, in which it counts as saturated."""
-
-STATISTICS = ("shift", "mahalanobis", "saturation")
-"""What is watched: single features, their distance together, actions at their limits."""
-
-
-@dataclass(frozen=True)
-class Windows:
-    """How samples become the rows that are watched: one for each window of successive samples."""
-
-    moments: Moments
-    """Moments of the training data."""
-    low: Float[np.ndarray, " actions"]
-    """Lowest value of each entry of an action."""
-    high: Float[np.ndarray, " actions"]
-    """Highest value of each entry of an action."""
-    size: int = 50
-    """Number of samples in a window."""
-
-    @property
-    def columns(self) -> list[tuple[str, str]]:
-        """Statistic and name of each column of a row."""
-        actions = [("saturation", f"action[{i}]") for i in range(self.low.size)]
-        shifts = [("shift", name) for name in self.moments.names]
-        return [*shifts, ("mahalanobis", "observation"), *actions]
-
-    def rows(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Return one row for each whole window of a log.
-
-        Args:
-            observations: numbers `[samples, features]`.
-            actions: numbers `[samples, actions]`.
-
-        Returns:
-            float64 `[windows, columns]`: mean standardised features, mean squared Mahalanobis
-            distance per feature, share of saturated actions.
-        """
-        count = len(observations) // self.size
-        z = self.moments.standardised(observations[: count * self.size])
-        distance = np.square(z @ self.moments.whitening()).mean(axis=1, keepdims=True)
-        edge = EDGE * (self.high - self.low)
-        acted = actions[: count * self.size]
-        # A NaN is in no range: an action that is none counts as saturated.
-        inside = (acted > self.low + edge) & (acted < self.high - edge)
-        samples = np.concatenate([z, distance, ~inside], axis=1)
-        return samples.reshape(count, self.size, -1).mean(axis=1)
+LAGS = 2
+"""Windows apart at which the rest of their dependence is looked for."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +51,10 @@ class Calibration:
     """Probability, at most, of any alarm within the horizon while nothing has changed."""
     horizon: int
     """Number of samples that the probability is stated for."""
-    lags: int
-    """Number of successive windows that may depend on each other."""
+    slowest: str
+    """Statistic and name of the column with the longest autocorrelation time."""
+    memory: float
+    """Autocorrelation time of that column in samples, its standard error added."""
     samples: int
     """Number of samples in the held-out log."""
 
@@ -118,75 +76,67 @@ def calibrate(
     *,
     alpha: float = 0.05,
     horizon: int = 100_000,
-    lags: int = 5,
     draws: int = 600,
     seed: int = 0,
 ) -> Calibration:
     """Find the thresholds that keep false alarms below a stated probability.
 
-    What is assumed: the log comes from the policy and the plant as they will be in service; windows
-    more than `lags` apart are independent; it is one log, or several laid end to end, each much
-    longer than that. `alpha` is shared out evenly over the three statistics.
+    What is assumed: the log comes from the policy and the plant as they will be in service, and
+    shows what they do over times much longer than its own memory: what changes once a day is not
+    in a log of an hour. `alpha` is shared out evenly over the three statistics.
 
     Args:
-        windows: how samples become rows.
+        windows: how samples become rows; `Windows.fitted` makes them long enough.
         observations: held-out observations `[samples, features]`, in their order in time; not
             those that the moments were taken over.
         actions: actions taken on them, `[samples, actions]`.
         alpha: probability, at most, of any alarm within the horizon.
         horizon: number of samples that `alpha` is stated for.
-        lags: windows that may depend on each other: an episode's, where episodes differ.
         draws: series that are drawn.
         seed: seed of the draws.
 
     Raises:
-        DriftError: The log holds fewer than too few windows, or numbers that are not finite.
+        DriftError: The log is too short for a stated rate, holds numbers that are not finite, or
+            its windows depend on each other.
     """
     if not (np.isfinite(observations).all() and np.isfinite(actions).all()):
         raise DriftError("the held-out log holds numbers that are not finite: leave those out")
-    rows = windows.rows(observations, actions)
-    least = max(LEAST, 40 * lags)
-    if len(rows) < least:
+    samples = windows.samples(observations, actions)
+    slowest, memory = windows.slowest(samples)
+    needed = max(windows.size, math.ceil(TIMES * memory))
+    if len(samples) < LEAST * needed:
         raise DriftError(
-            f"the held-out log has {len(observations):,} samples, and {least} windows of "
-            f"{windows.size} take {least * windows.size:,}: log for longer, or lower lags if "
-            "windows depend on each other for less long"
+            f"the held-out log is too short to state a rate of false alarms: it has "
+            f"{len(samples):,} samples, and {LEAST * needed:,} are needed, {LEAST} windows of "
+            f"{needed:,}. The autocorrelation time of its {slowest} is {memory:,.0f} samples. Log "
+            "for longer, or leave slow features out of the observation that is watched"
         )
+    if windows.size < needed:
+        raise DriftError(
+            f"windows of {windows.size} samples depend on each other: the autocorrelation time of "
+            f"{slowest} is {memory:,.0f} samples. Use windows of {needed:,}, as Windows.fitted does"
+        )
+    rows = windows.means(samples)
     rng = np.random.default_rng(seed)
     groups = [statistic for statistic, _ in windows.columns]
     center, spread = units(rows, groups)
     off = (rows - center) / spread
-    unit = spread * _long_run(off, lags)
-    steps = math.ceil(horizon / windows.size)
     worlds = rng.integers(len(rows), size=(draws, len(rows)))
     sums = np.zeros((draws, 2, len(groups)))
     highest = np.zeros((draws, len(groups)))
-    for _ in range(steps):
+    for _ in range(math.ceil(horizon / windows.size)):
         now = rng.integers(len(rows), size=draws)
         sums = advance(sums, off[worlds[np.arange(draws), now]], groups)
         np.maximum(highest, sums.max(axis=1), out=highest)
-    each = alpha / len(STATISTICS)
-    # The quantile's own error: one end of its 95 % interval.
-    rank = math.ceil(draws * (1 - each) + 1.645 * math.sqrt(draws * each * (1 - each)))
-    if rank > draws:
-        raise DriftError(
-            f"{draws} draws cannot show a probability of {alpha:g}: raise draws or alpha"
-        )
-    thresholds = {}
-    for statistic in STATISTICS:
-        columns = [group == statistic for group in groups]
-        if any(columns):
-            quantile = np.sort(highest[:, columns].max(axis=1))[rank - 1]
-            # One window alone is no alarm, not even where nothing ever moved in the log.
-            thresholds[statistic] = max(LARGEST, float(quantile))
     return Calibration(
         center=tuple(center.tolist()),
-        unit=tuple(unit.tolist()),
-        thresholds=thresholds,
+        unit=tuple((spread * _long_run(off)).tolist()),
+        thresholds=_thresholds(highest, groups, alpha),
         window=windows.size,
         alpha=alpha,
         horizon=horizon,
-        lags=lags,
+        slowest=slowest,
+        memory=memory,
         samples=len(observations),
     )
 
@@ -212,21 +162,38 @@ def advance(sums: np.ndarray, off: np.ndarray, groups: list[str]) -> np.ndarray:
     return moved
 
 
-def _long_run(off: np.ndarray, lags: int) -> np.ndarray:
+def _thresholds(highest: np.ndarray, groups: list[str], alpha: float) -> dict[str, float]:
+    """Return by statistic what the highest sums `[draws, columns]` exceed as seldom as asked."""
+    draws, share = len(highest), alpha / len(STATISTICS)
+    # The quantile's own error: one end of its 95 % interval.
+    rank = math.ceil(draws * (1 - share) + 1.645 * math.sqrt(draws * share * (1 - share)))
+    if rank > draws:
+        raise DriftError(
+            f"{draws} draws cannot show a probability of {alpha:g}: raise draws or alpha"
+        )
+    thresholds = {}
+    for statistic in STATISTICS:
+        columns = [group == statistic for group in groups]
+        if any(columns):
+            quantile = np.sort(highest[:, columns].max(axis=1))[rank - 1]
+            # One window alone is no alarm, not even where nothing ever moved in the log.
+            thresholds[statistic] = max(LARGEST, float(quantile))
+    return thresholds
+
+
+def _long_run(off: np.ndarray) -> np.ndarray:
     """Return how much wider sums of windows spread than if the windows were independent.
 
     Args:
         off: standardised columns `[windows, columns]`.
-        lags: windows that may depend on each other.
 
     Returns:
         Factor of each column, at least 1.
     """
     count = len(off)
     variance = np.square(off).mean(axis=0)
-    for lag in range(1, lags + 1):
-        together = (off[lag:] * off[:-lag]).sum(axis=0) / count
-        variance = variance + 2 * (1 - lag / (lags + 1)) * together
-    # The estimate's own standard error, relative to it: 4/3 lags / windows is its variance.
-    raised = np.maximum(1.0, variance) * (1 + math.sqrt(4 / 3 * max(1, lags) / count))
+    for lag in range(1, LAGS + 1):
+        variance = variance + 2 * (off[lag:] * off[:-lag]).sum(axis=0) / count
+    # The estimate's own standard error, relative to it.
+    raised = np.maximum(1.0, variance) * (1 + math.sqrt(2 * (2 * LAGS + 1) / count))
     return np.sqrt(raised)

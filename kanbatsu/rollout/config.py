@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kanbatsu.rollout.events import Arm
+
 
 class RolloutError(ValueError):
     """A rollout that cannot go on as asked; the message says why and what to do."""
@@ -162,6 +164,45 @@ class CanaryRule:
 
 
 @dataclass(frozen=True)
+class DriftSettings:
+    """Rule of what is watched for drift, once `kanbatsu rollout calibrate` has found thresholds.
+
+    Raises:
+        RolloutError: Numbers that contradict each other; the message names them.
+    """
+
+    stages: tuple[Literal["shadow", "canary", "full"], ...] = ("full",)
+    """Stages in which there is a watch."""
+    arm: Arm = "candidate"
+    """Arm whose episodes are watched, and whose samples the watch is calibrated on."""
+    alpha: float = 0.05
+    """Chance at most of any false alarm within the horizon."""
+    horizon: int = 100_000
+    """Number of samples that the chance of a false alarm is stated for."""
+    window: int = 50
+    """Least number of samples in a window; one that depends on the next is made longer."""
+    roll_back: bool = False
+    """Flag of a watch that rolls back by itself when an alarm comes."""
+    record: bool = False
+    """Flag of a service that writes every observation and action into its journal: what the watch
+    is calibrated on."""
+    adwin: bool = False
+    """Flag of a second watch, ADWIN, which compares service with its own beginning."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.alpha < 1.0 or self.horizon < 1 or self.window < 1:
+            raise RolloutError(
+                "drift.alpha must lie between 0 and 1, exclusively, and drift.horizon and "
+                "drift.window must be at least 1"
+            )
+        if self.roll_back and self.arm == "incumbent":
+            raise RolloutError(
+                "drift.roll_back gives everything to the incumbent, so that a drift of the "
+                'incumbent\'s own samples is no reason for it: use drift.arm = "candidate"'
+            )
+
+
+@dataclass(frozen=True)
 class RolloutSettings:
     """Everything that a rollout is told: the contents of `rollout.toml`.
 
@@ -177,6 +218,8 @@ class RolloutSettings:
     """Rule of the second stage."""
     shadow: ShadowRule = field(default_factory=ShadowRule)
     """Rule of the first stage."""
+    drift: DriftSettings = field(default_factory=DriftSettings)
+    """Rule of the watch over drift."""
     incumbent: str = ""
     """Folder of an exported policy or package.module:factory: what is in use now. Empty where the
     service is given a function."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kanbatsu.rollout.calibrate import LARGEST, STATISTICS, Calibration, Windows, advance
+from kanbatsu.rollout.adwin import AdwinWatch
+from kanbatsu.rollout.calibrate import LARGEST, Calibration, advance
 from kanbatsu.rollout.events import Sink, event
 from kanbatsu.rollout.moments import DriftError
+from kanbatsu.rollout.windows import STATISTICS, Windows
 
 
 class Watch:
@@ -18,8 +20,6 @@ class Watch:
     fallen below half of it (`on` false), with `statistic`, `feature`, `direction`, `value`,
     `threshold` and `samples`.
 
-    A call copies one sample; every `window`-th call also computes, some 0.1 ms.
-
     Example:
         >>> from kanbatsu.rollout.calibrate import calibrate
         >>> from kanbatsu.rollout.moments import Moments
@@ -30,22 +30,27 @@ class Watch:
         >>> calibration = calibrate(windows, *draw(20_000, 0), draws=400)
         >>> events = []
         >>> watch = Watch(windows, calibration, events.append)
-        >>> for sample in zip(*draw(400, 3.0)):
-        ...     watch.add(*sample)
+        >>> watch.extend(*draw(400, 3.0))
         >>> ("shift", "level") in watch.alarms, events[0]["kind"], events[0]["on"]
         (True, 'alarm', True)
     """
 
     def __init__(
-        self, windows: Windows, calibration: Calibration, sink: Sink, every: int = 20
+        self,
+        windows: Windows,
+        calibration: Calibration,
+        sink: Sink,
+        every: int = 20,
+        adwin: AdwinWatch | None = None,
     ) -> None:
         """Begin with nothing seen.
 
         Args:
             windows: how samples become rows; as in the calibration.
             calibration: thresholds, from `calibrate`.
-            sink: what takes the events, such as a journal's `append`.
+            sink: what takes the events.
             every: windows from one event of kind "drift" to the next.
+            adwin: second watch, which is given the features of each row.
 
         Raises:
             DriftError: The calibration was made for other windows.
@@ -57,53 +62,34 @@ class Watch:
                 f"{len(calibration.center)} columns, and these have {windows.size} samples and "
                 f"{len(self._columns)} columns: calibrate again"
             )
-        self._windows, self._sink, self._every = windows, sink, every
+        self._windows, self._sink, self._every, self._adwin = windows, sink, every, adwin
         self._center = np.array(calibration.center)
         self._unit = np.array(calibration.unit)
         self._groups = [statistic for statistic, _ in self._columns]
         self._thresholds = np.array([calibration.thresholds[group] for group in self._groups])
-        self._seen = np.zeros((windows.size, windows.moments.mean.size))
-        self._acted = np.zeros((windows.size, windows.low.size))
         self._sums = np.zeros((2, len(self._columns)))
         self._on = np.zeros((2, len(self._columns)), bool)
+        self._begun = np.zeros((0, len(self._columns)))
         self.samples = 0
-        """Samples seen so far."""
+        """Samples seen so far, in whole windows."""
 
     @property
     def alarms(self) -> list[tuple[str, str]]:
         """Statistic and feature of every alarm that is on."""
         return [self._columns[i] for i in np.flatnonzero(self._on.any(axis=0))]
 
-    def add(self, observation: np.ndarray, action: np.ndarray) -> None:
-        """Take one sample; give events at the end of a window.
+    def extend(self, observations: np.ndarray, actions: np.ndarray) -> None:
+        """Take samples; give events at the end of each window.
 
         Args:
-            observation: numbers `[features]`, as the policy saw them.
-            action: numbers `[actions]`, as they were acted on.
+            observations: numbers `[samples, features]`, as the policy saw them, in their order.
+            actions: numbers `[samples, actions]`, as they were acted on.
         """
-        place = self.samples % self._windows.size
-        self._seen[place] = observation
-        self._acted[place] = action
-        self.samples += 1
-        if place + 1 == self._windows.size:
-            [row] = self._windows.rows(self._seen, self._acted)
-            self._take(row)
-
-    def replay(self, observations: np.ndarray, actions: np.ndarray) -> None:
-        """Take the whole windows of a log at once, with the same events as sample by sample.
-
-        Args:
-            observations: numbers `[samples, features]`, in their order in time.
-            actions: numbers `[samples, actions]`.
-
-        Raises:
-            DriftError: A window has been begun and not ended with `add`.
-        """
-        if self.samples % self._windows.size:
-            raise DriftError("a window has been begun with add: use replay on a fresh watch")
-        for row in self._windows.rows(observations, actions):
+        samples = np.concatenate([self._begun, self._windows.samples(observations, actions)])
+        for row in self._windows.means(samples):
             self.samples += self._windows.size
             self._take(row)
+        self._begun = samples[len(samples) // self._windows.size * self._windows.size :]
 
     def _take(self, row: np.ndarray) -> None:
         self._sums = advance(self._sums, (row - self._center) / self._unit, self._groups)
@@ -114,6 +100,8 @@ class Watch:
         for side, column in np.argwhere(on != self._on):
             self._alarm(int(side), int(column), bool(on[side, column]))
         self._on = on
+        if self._adwin is not None:
+            self._adwin.add(row[: self._groups.count("shift")])
         if self.samples // self._windows.size % self._every == 0:
             self._report(share.max(axis=0))
 

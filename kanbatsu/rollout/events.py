@@ -2,8 +2,8 @@
 
 An event is a flat dict of JSON values (lists hold numbers or strings; one key, `numbers`, holds a
 table of numbers). Each has a `kind` and a `time`, seconds since 1970 as `time.time()` gives them. A
-number that is not finite is None. A sink is any function of one event, such as a journal's or a
-list's `append`; `fan_out` makes one of several.
+number that is not finite is None. A sink is any function of one event, such as a list's `append`;
+`fan_out` makes one of several.
 
 action: one in `action_every` steps, and every step at which the guard found something.
     source      "candidate", "incumbent" or "fallback": where the action came from
@@ -41,6 +41,26 @@ stage: every change of stage.
     to          one of STAGES
     reason      a sentence
     by          the person who did it, or "kanbatsu" where a rule did
+samples: observations and actions of successive steps, where `drift.record` is true.
+    arm         whose episode it was
+    stage       one of STAGES
+    observations  rows of numbers, one row for each step
+    actions     rows of numbers, as they were taken
+drift: one in 20 windows of a watch over drift.
+    shift, mahalanobis, saturation  highest sum of each statistic, as a share of its threshold
+    shift_feature, mahalanobis_feature, saturation_feature  the feature that has it
+    samples     how many samples the watch has seen
+alarm: when a watch over drift raises an alarm, and when it ends.
+    statistic   "shift", "mahalanobis", "saturation" or "adwin"
+    feature     name of the feature or of the entry of an action
+    direction   "up" or "down"
+    on          true when it begins, false when it ends
+    value, threshold  the sum, and what it crossed; None for ADWIN's
+    samples     how many samples the watch has seen
+journal: when events were lost, or half a line was cut off.
+    detail      a sentence
+    dropped     how many events found the queue full; absent otherwise
+    cut         bytes that were cut off; absent otherwise
 """
 
 from __future__ import annotations
@@ -63,8 +83,19 @@ Source = Literal["incumbent", "candidate", "fallback"]
 STAGES = ("shadow", "canary", "full", "rolled_back")
 """Stages of a rollout, as files and events name them."""
 
-KINDS = ("action", "guard", "shadow", "episode", "gate", "stage")
-"""Kinds of events that this room gives; a watch over drift adds its own."""
+KINDS = (
+    "action",
+    "guard",
+    "shadow",
+    "episode",
+    "gate",
+    "stage",
+    "samples",
+    "drift",
+    "alarm",
+    "journal",
+)
+"""Kinds of events that this room gives."""
 
 TRIGGERS = {
     "observation_shape": "an observation of another shape, or not of numbers",

@@ -1,4 +1,4 @@
-"""What happened in service, as JSON lines: added without ever making the control loop wait.
+"""What happened in service, as JSON lines in bounded files that survive a kill.
 
 A folder holds two streams of numbered segments: `events-*.jsonl` for what is rare, and
 `actions-*.jsonl` for what comes at the rate of control, so that no flood of actions pushes the
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,7 @@ from kanbatsu.rollout.segments import Stream
 LOCK = ".journal.lock"
 """Name of the file that the writer of a journal holds locked."""
 
-FREQUENT = frozenset({"action", "shadow"})
+FREQUENT = frozenset({"action", "shadow", "samples"})
 """Kinds of events that come at the rate of control."""
 
 KEPT = frozenset({"stage", "gate", "alarm", "journal"})
@@ -38,17 +37,11 @@ KEPT = frozenset({"stage", "gate", "alarm", "journal"})
 RARE_PER_SECOND = 20
 """Events of one rare kind beyond this many in a second go to the stream of actions."""
 
-BATCH = 16
-"""Events that are written before the writer lets go of the interpreter: about 0.2 ms of work."""
-
-PAUSE = 0.002
-"""Seconds between two looks of the writer at its queue."""
-
 SYNC_SECONDS = 1.0
 """Seconds after which what was written is forced to disk, at the latest."""
 
 Listener = Callable[[Mapping[str, Any]], None]
-"""What is told of each event, on the writer's thread."""
+"""What is told of each event, once it is written."""
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +68,10 @@ class JournalConfig:
     """Size in bytes of the whole stream of events; the oldest segments go first."""
     actions_bytes: int = 256 << 20
     """Size in bytes of the whole stream of actions; the oldest segments go first."""
-    queue: int = 8192
-    """Number of events that wait for the writer; further ones are dropped and counted."""
 
     def __post_init__(self) -> None:
-        if self.segment_bytes < 1 or self.queue < 1:
-            raise JournalError("segment_bytes and queue must be at least 1")
+        if self.segment_bytes < 1:
+            raise JournalError("segment_bytes must be at least 1")
         for name in ("events_bytes", "actions_bytes"):
             if getattr(self, name) < 2 * self.segment_bytes:
                 raise JournalError(
@@ -90,12 +81,11 @@ class JournalConfig:
 
 
 class Journal:
-    """An append-only record of events, written by a thread of its own.
+    """An append-only record of events, written at once by whoever calls.
 
-    `append` copies an event into a bounded queue and returns: no disk, no encoding and no lock that
-    the writer holds while it works. Where the disk is too slow, events are dropped; a line of kind
-    "journal" then says how many. A kill loses what stood in the queue, at most `PAUSE` seconds of
-    events where the disk keeps up, and half a line, which the next writer cuts off and says.
+    It waits for the disk, so that a control loop gives it to `kanbatsu.rollout.Service` as the
+    sink, or to `kanbatsu.rollout.sinks.Background`: both write from a thread of their own, many
+    events at a time. A kill loses half a line at most, which the next writer cuts off and says.
 
     Example:
         >>> import tempfile
@@ -118,7 +108,7 @@ class Journal:
         Args:
             folder: folder of the journal; made where there is none.
             config: bounds of what is kept; those of `JournalConfig` by default.
-            listeners: functions called with each event, on the writer's thread: metrics, say. What
+            listeners: functions called with each event, after it is written: metrics, say. What
                 they raise is logged and counted in `listener_failures`; nothing stops for it.
 
         Raises:
@@ -136,8 +126,6 @@ class Journal:
             raise JournalError(
                 f"another process writes the journal in {folder}: end it, or give another folder"
             )
-        self.dropped = 0
-        """Events that came while the queue was full."""
         self.lost = 0
         """Events that the disk refused, or that cannot be written as JSON."""
         self.written = 0
@@ -145,10 +133,10 @@ class Journal:
         self.listener_failures = 0
         """Exceptions that listeners raised."""
         self._listeners = tuple(listeners)
-        self._queue: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._waiting: list[dict[str, Any]] = []
-        self._told = 0
         self._rates: dict[str, tuple[int, int]] = {}
+        self._writing = threading.Lock()
+        self._synced = time.monotonic()
+        self._unsynced = False
         self._streams = {
             name: Stream(folder, name, self.config.segment_bytes, total)
             for name, total in (
@@ -156,37 +144,59 @@ class Journal:
                 ("actions", self.config.actions_bytes),
             )
         }
-        for stream in self._streams.values():
-            if cut := stream.open():
-                self._note(f"half a line at the end of {stream.path.name} was cut off", cut=cut)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="kanbatsu-journal", daemon=True)
-        self._thread.start()
+        cuts = [(stream, stream.open()) for stream in self._streams.values()]
+        for stream, cut in cuts:
+            if cut:
+                detail = f"half a line at the end of {stream.path.name} was cut off"
+                log.warning("journal: %s (%d bytes)", detail, cut)
+                self.append({"kind": "journal", "time": time.time(), "detail": detail, "cut": cut})
 
     def append(self, event: Mapping[str, Any]) -> None:
-        """Hand one event to the writer; it never waits and never raises for what the disk does.
+        """Write one event.
 
         Args:
-            event: flat table with `kind` and `time`; arrays in it are copied.
+            event: flat table with `kind` and `time`; arrays in it become lists.
 
         Raises:
             JournalError: The journal is closed.
         """
-        if self._closing.is_set():
-            raise JournalError("the journal is closed: nothing more can be added")
-        if self._queue.qsize() >= self.config.queue:
-            self.dropped += 1
-            return
-        self._queue.put(
-            {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in event.items()}
-        )
+        self.extend([event])
+
+    def extend(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Write events in their order; what a disk refuses is lost, counted in `lost`, and logged.
+
+        Args:
+            events: flat tables with `kind` and `time`; where there are none, what was written
+                before is still forced to disk in time.
+
+        Raises:
+            JournalError: The journal is closed.
+        """
+        with self._writing:
+            if self._lock.closed:
+                raise JournalError("the journal is closed: nothing more can be added")
+            lines: dict[str, list[bytes]] = {"events": [], "actions": []}
+            for event in events:
+                try:
+                    lines[self._stream_of(event)].append(_line(event))
+                except (TypeError, ValueError, KeyError) as error:
+                    self.lost += 1
+                    log.warning("an event cannot be written as JSON (%s): %.200r", error, event)
+            for name, encoded in lines.items():
+                self._write(self._streams[name], encoded)
+            urgent = any(event.get("kind") in KEPT for event in events)
+            if urgent or (self._unsynced and time.monotonic() - self._synced > SYNC_SECONDS):
+                self._sync()
+            for event in events:
+                self._tell(event)
 
     def close(self) -> None:
-        """Write what waits, force it to disk, and let another process write."""
-        if not self._closing.is_set():
-            self._closing.set()
-            self._thread.join()
-            self._lock.close()
+        """Force what was written to disk, and let another process write."""
+        with self._writing:
+            if not self._lock.closed:
+                for stream in self._streams.values():
+                    stream.close()
+                self._lock.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -199,52 +209,10 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _work(self) -> None:
-        """Write until the journal is closed and nothing waits any more."""
-        synced = time.monotonic()
-        while True:
-            closing = self._closing.is_set()
-            count = self._batch()
-            if time.monotonic() - synced > SYNC_SECONDS:
-                self._sync()
-                synced = time.monotonic()
-            if count == 0 and closing:
-                break
-            # Letting go, however shortly, is what lets the control loop have the interpreter.
-            time.sleep(0.0 if count == BATCH or closing else PAUSE)
-        for stream in self._streams.values():
-            stream.close()
-
-    def _batch(self) -> int:
-        """Write some of what waits; return how many events that was."""
-        if self.dropped > self._told:
-            self._note("the queue was full", dropped=self.dropped - self._told)
-            self._told = self.dropped
-        batch, self._waiting = self._waiting, []
-        while len(batch) < BATCH:
-            try:
-                batch.append(self._queue.get_nowait())
-            except queue.Empty:
-                break
-        lines: dict[str, list[bytes]] = {"events": [], "actions": []}
-        for event in batch:
-            try:
-                line = json.dumps(finite(event), allow_nan=False, ensure_ascii=False) + "\n"
-                lines[self._stream_of(event)].append(line.encode())
-            except (TypeError, ValueError, KeyError) as error:
-                self.lost += 1
-                log.warning("an event cannot be written as JSON (%s): %.200r", error, event)
-        for name, encoded in lines.items():
-            self._write(self._streams[name], encoded)
-        if any(event.get("kind") in KEPT for event in batch):
-            self._sync()
-        for event in batch:
-            self._tell(event)
-        return len(batch)
-
     def _write(self, stream: Stream, lines: list[bytes]) -> None:
         if not lines:
             return
+        self._unsynced = True
         try:
             kept = stream.write(lines)
         except OSError as error:
@@ -269,6 +237,7 @@ class Journal:
     def _sync(self) -> None:
         for stream in self._streams.values():
             stream.sync()
+        self._synced, self._unsynced = time.monotonic(), False
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         for listener in self._listeners:
@@ -278,6 +247,7 @@ class Journal:
                 self.listener_failures += 1
                 log.exception("a listener of the journal failed")
 
-    def _note(self, detail: str, **numbers: int) -> None:
-        log.warning("journal: %s (%s)", detail, numbers)
-        self._waiting.append({"kind": "journal", "time": time.time(), "detail": detail, **numbers})
+
+def _line(event: Mapping[str, Any]) -> bytes:
+    values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in event.items()}
+    return (json.dumps(finite(values), allow_nan=False, ensure_ascii=False) + "\n").encode()

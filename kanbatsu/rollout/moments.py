@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+
+from kanbatsu.rollout.config import RolloutError
 
 FURTHEST = 10.0
 """Standard deviations beyond which an entry counts as this far away; NaN and infinity do too."""
 
 
-class DriftError(ValueError):
+class DriftError(RolloutError):
     """Drift that cannot be watched; the message says why and what to do."""
 
 
@@ -29,14 +30,14 @@ class Moments:
 
     names: tuple[str, ...]
     """Names of the features, in their order in an observation."""
-    mean: Float[np.ndarray, " features"]
-    """Mean of each feature, in its own unit."""
-    sd: Float[np.ndarray, " features"]
-    """Standard deviation of each feature, in its own unit."""
+    mean: np.ndarray
+    """Mean of each feature, in its own unit, `[features]`."""
+    sd: np.ndarray
+    """Standard deviation of each feature, in its own unit, `[features]`."""
     count: float
     """Number of observations that the moments were taken over."""
-    covariance: Float[np.ndarray, "features features"] | None = None
-    """Covariance of the features; where it is not known they count as uncorrelated."""
+    covariance: np.ndarray | None = None
+    """Covariance `[features, features]`; where it is not known they count as uncorrelated."""
 
     @classmethod
     def of(cls, observations: np.ndarray, names: Sequence[str] | None = None) -> Moments:
@@ -98,8 +99,8 @@ class Moments:
         z = np.nan_to_num((observations - self.mean) / scale, nan=FURTHEST)
         return np.clip(z, -FURTHEST, FURTHEST)
 
-    def whitening(self) -> Float[np.ndarray, "features features"]:
-        """Return the matrix that makes standardised observations uncorrelated.
+    def whitening(self) -> np.ndarray:
+        """Return the matrix, `[features, features]`, that makes standardised features uncorrelated.
 
         The squared length of a row of `standardised(x) @ whitening()` is the squared Mahalanobis
         distance of an observation. A hundredth of the identity is added to the correlation, so

@@ -17,10 +17,7 @@ from kanbatsu.report.words import DASH
 from kanbatsu.rollout import sections
 from kanbatsu.rollout.overview import Overview
 from kanbatsu.rollout.panels import panels
-from kanbatsu.rollout.reading import Reader
-
-JOURNAL = "journal"
-"""Folder of the journal, in the folder of a rollout."""
+from kanbatsu.rollout.reading import JOURNAL, Reader
 
 LOOKS = {"full": "adopt", "rolled_back": "reject"}
 """Class of the box for a stage; `extend` for the others."""

@@ -10,6 +10,9 @@ from typing import Any
 
 from kanbatsu.rollout.segments import segments
 
+JOURNAL = "journal"
+"""Folder of the journal, in the folder of a rollout."""
+
 STREAMS = ("events", "actions")
 """Names of the streams of a journal."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kanbatsu.envs.correction import corrected
 from kanbatsu.rollout.ask import Answer, Asked
+from kanbatsu.rollout.config import RolloutError
 from kanbatsu.rollout.limits import Finding
 
 
@@ -59,6 +62,31 @@ class Once:
         return self._action
 
 
+class Add:
+    """Sum of an incumbent's action and a correction, as in training: bounded, and then clipped.
+
+    Args:
+        correction: largest correction of each entry of an action, `[action_dim]`.
+        low: lowest value of each actuator.
+        high: highest value of each actuator.
+
+    Example:
+        >>> Add((0.1,), (0.0,), (1.0,))(np.array([0.05]), np.array([-0.3])).tolist()
+        [0.0]
+    """
+
+    def __init__(
+        self, correction: tuple[float, ...], low: tuple[float, ...], high: tuple[float, ...]
+    ) -> None:
+        self._bound, self._low, self._high = map(np.array, (correction, low, high))
+        self.shape = self._bound.shape
+        """Shape of an action."""
+
+    def __call__(self, base: np.ndarray, correction: np.ndarray) -> np.ndarray:
+        """Return the sum, float64 `[action_dim]`."""
+        return corrected(base, correction, self._bound, self._low, self._high)
+
+
 class Residual:
     """A candidate whose answer is a correction: bounded, and added to the incumbent's action.
 
@@ -67,11 +95,11 @@ class Residual:
     Args:
         candidate: what answers with the correction.
         incumbent: what is corrected.
-        bound: largest correction of each entry of an action, `[action_dim]`.
+        add: sum of an action and a correction.
     """
 
-    def __init__(self, candidate: Asked, incumbent: Once, bound: tuple[float, ...]) -> None:
-        self._candidate, self._incumbent, self._bound = candidate, incumbent, np.array(bound)
+    def __init__(self, candidate: Asked, incumbent: Once, add: Add) -> None:
+        self._candidate, self._incumbent, self._add = candidate, incumbent, add
 
     def ask(self, obs: np.ndarray, deadline_s: float) -> Answer:
         """Ask both, and add."""
@@ -87,10 +115,10 @@ class Residual:
             correction = np.asarray(answer.action, np.float64)
         except (TypeError, ValueError):
             return answer  # the guard says what is wrong with it
-        if correction.shape != self._bound.shape or base.shape != self._bound.shape:
+        if correction.shape != self._add.shape or base.shape != self._add.shape:
             shapes = f"correction {list(correction.shape)}, incumbent {list(base.shape)}"
             return Answer(None, None, Finding("action_shape", shapes))
-        return answer._replace(action=corrected(base, correction, self._bound))
+        return answer._replace(action=self._add(base, correction))
 
     def renew(self) -> None:
         """Renew the candidate."""
@@ -99,3 +127,42 @@ class Residual:
     def close(self) -> None:
         """Close the candidate."""
         self._candidate.close()
+
+
+def trained_residual(folder: str) -> Mapping[str, Any] | None:
+    """Return what a policy's folder says of the rule that it was trained to correct.
+
+    Args:
+        folder: of an exported policy; any other name says nothing.
+
+    Returns:
+        `policy`, `share`, `correction`, and `low` and `high` of the actuators; None where the
+        policy acts by itself, or nothing is known.
+    """
+    path = Path(folder) / "contract.json"
+    if not path.exists():
+        return None
+    try:
+        residual = json.loads(path.read_text()).get("environment", {}).get("residual")
+    except (ValueError, AttributeError):  # loading the policy says what is wrong with it
+        return None
+    return residual if isinstance(residual, Mapping) else None
+
+
+def refuse_alone(policy: str, residual: bool) -> None:
+    """Refuse a policy that was trained to correct a rule, where it would act by itself.
+
+    Args:
+        policy: folder of an exported policy, or package.module:factory.
+        residual: what `candidate.residual` says.
+
+    Raises:
+        RolloutError: It would.
+    """
+    trained = trained_residual(policy)
+    if trained is not None and not residual:
+        raise RolloutError(
+            f"{policy} was trained to correct {trained['policy']}, and its answer is no action by "
+            f"itself: set candidate.residual = true and candidate.correction = "
+            f"{trained['correction']}, or begin with `kanbatsu rollout init`, which does so"
+        )

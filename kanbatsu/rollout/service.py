@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from kanbatsu.rollout.ask import Asked, Inline, Threaded
+from kanbatsu.rollout.ask import Asked, Inline
 from kanbatsu.rollout.canary import Canary
-from kanbatsu.rollout.config import CandidateSettings
+from kanbatsu.rollout.candidate import start_candidate
 from kanbatsu.rollout.events import Arm, Sink, event, silent
 from kanbatsu.rollout.gate import Gate
 from kanbatsu.rollout.guard import Guard, Taken
+from kanbatsu.rollout.journal import Journal
 from kanbatsu.rollout.limits import Finding
 from kanbatsu.rollout.load import load_policy
-from kanbatsu.rollout.remote import Remote, RemoteAsked
-from kanbatsu.rollout.residual import Once, Residual
+from kanbatsu.rollout.lookout import Lookout
+from kanbatsu.rollout.residual import Once
 from kanbatsu.rollout.shadow import Shadow
 from kanbatsu.rollout.sinks import Background
 from kanbatsu.rollout.stages import RULE, Rollout
@@ -41,7 +42,8 @@ class Service:
         folder: of the rollout; `kanbatsu rollout init` makes it.
         incumbent: function of an observation; by default the one that `rollout.toml` names. Where
             it has a method `reset`, that is called when an episode begins.
-        sink: where events go, from a thread of its own.
+        sink: where events go, from the one thread of this service: a journal, or a function of an
+            event.
         action_every: steps between two events of kind "action" without triggers; 0 for none.
         shadow_every: answers between two events of kind "shadow".
 
@@ -50,7 +52,7 @@ class Service:
             the one that it began with.
 
     Example:
-        with Service("rollout/", incumbent=base_stock, sink=journal.append) as service:
+        with Service("rollout/", incumbent=base_stock, sink=journal) as service:
             while True:
                 service.begin_episode()
                 while not over:
@@ -63,7 +65,7 @@ class Service:
         self,
         folder: str | Path,
         incumbent: Callable[[Any], Any] | None = None,
-        sink: Sink = silent,
+        sink: Sink | Journal = silent,
         action_every: int = 100,
         shadow_every: int = 1,
     ) -> None:
@@ -84,6 +86,7 @@ class Service:
         """The stage as it was last looked at."""
         self.arm: Arm = "incumbent"
         """Whose episode this is."""
+        self._lookout = Lookout(self._rollout.folder, settings, self._sink)
         self._running = False
         self._unwritten: tuple[str, Gate | None] | None = None
         self._steps = self._faults = self._faulty_in_a_row = self._episodes = 0
@@ -107,6 +110,7 @@ class Service:
         self.arm = "candidate" if self.stage == "full" else "incumbent"
         if self._canary is not None:
             self.arm = self._canary.begin()
+        self._lookout.begin_episode(self.stage, self.arm)
         self._running, self._steps, self._faults = True, 0, 0
         return self.arm
 
@@ -132,6 +136,7 @@ class Service:
             taken = self.guard.act(self._asked_incumbent, "incumbent", observation, observed_at)
             if self._shadow is not None and taken.source == "incumbent":
                 self._shadow.show(np.asarray(observation, np.float32), taken.action)
+        self._lookout.add(observation, taken.action)
         self._steps += 1
         self._faults += taken.faulty
         return taken.action
@@ -147,6 +152,7 @@ class Service:
         if not self._running:
             raise ValueError("no episode is under way: call begin_episode() first")
         self._running = False
+        self._lookout.end_episode()
         violations += self._faults
         number = self._episodes if self._canary is None else self._canary.number
         self._episodes += 1
@@ -167,6 +173,7 @@ class Service:
             self._faulty_in_a_row = self._faulty_in_a_row + 1 if self._faults else 0
             if self._faulty_in_a_row >= self._settings.faulty_episodes:
                 self.roll_back(f"faults in {self._faulty_in_a_row} episodes in a row")
+        self._heed()
 
     def roll_back(self, reason: str, gate: Gate | None = None) -> None:
         """Give everything back to the incumbent, from the next action on: what a watch calls.
@@ -217,13 +224,18 @@ class Service:
                 self._unwritten = None
 
     def _look_quickly(self) -> None:
-        """Look whether the file of the stage was replaced; only then read it."""
+        """Heed the watch; read the file of the stage only where it was replaced."""
         self._looked = time.monotonic()
+        self._heed()
         if self._stamp() == self._seen:
             return
         with contextlib.suppress(OSError, ValueError):  # unreadable: the episode goes on as it is
             if self._rollout.read().stage == "rolled_back":
                 self._look()
+
+    def _heed(self) -> None:
+        if self._lookout.harm:
+            self.roll_back(self._lookout.harm)
 
     def _stamp(self) -> tuple[int, int]:
         try:
@@ -249,25 +261,11 @@ class Service:
             self._shadow = Shadow(settings.candidate, limits, self._sink, self._shadow_every, tally)
             self._shadow.remote.wait_until_ready()
         if self.stage in ("canary", "full") and self._candidate is None:
-            self._candidate = self._start_candidate(self._settings.candidate)
+            self._candidate = start_candidate(self._settings, self._incumbent)
         if self.stage == "canary" and self._canary is None:
             self._canary = self._rollout.canary()
         if self.stage != "canary":
             self._canary = None
-
-    def _start_candidate(self, settings: CandidateSettings) -> Asked:
-        asked: Asked
-        if settings.isolation == "process":
-            remote = Remote(settings)
-            remote.wait_until_ready()
-            asked = RemoteAsked(remote)
-        elif settings.isolation == "thread":
-            asked = Threaded(load_policy(settings.policy), settings.restarts)
-        else:
-            asked = Inline(load_policy(settings.policy))
-        if settings.residual:
-            return Residual(asked, self._incumbent, settings.correction)
-        return asked
 
     def _follow(self, taken: Taken) -> None:
         """Let an incumbent that remembers see what the candidate sees."""

@@ -10,6 +10,7 @@ from kanbatsu.rollout.config import CandidateSettings, GuardSettings
 from kanbatsu.rollout.events import Sink, event, silent
 from kanbatsu.rollout.limits import Finding, Limits
 from kanbatsu.rollout.remote import Remote
+from kanbatsu.rollout.residual import Add
 from kanbatsu.rollout.tally import Tally
 from kanbatsu.rollout.wire import ANSWERED, RAISED, Reply
 
@@ -45,7 +46,7 @@ class Shadow:
         self._sink, self._every = sink, every
         self._last: np.ndarray | None = None
         self._taken: dict[int, np.ndarray] = {}
-        self._correction = np.array(candidate.correction)
+        self._add = Add(candidate.correction, guard.low, guard.high)
         self._known: Finding | None = None
         self.tally = Tally.empty(guard.action_dim) if tally is None else tally
         """Everything counted so far."""
@@ -100,7 +101,7 @@ class Shadow:
             return
         answer: Any = reply.action
         if self._settings.residual and answer.shape == taken.shape:
-            answer = taken + np.clip(answer, -self._correction, self._correction)
+            answer = self._add(taken, answer)
         action, findings = self._limits.action(answer, self._last)
         if action is None:
             self._last = None

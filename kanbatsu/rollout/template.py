@@ -9,6 +9,7 @@ from typing import Any
 
 from kanbatsu.rollout.config import RolloutError
 from kanbatsu.rollout.load import load_policy
+from kanbatsu.rollout.residual import trained_residual
 
 TEMPLATE = """\
 # A rollout: from shadow over canary to full service. Every setting: docs/rollout.md.
@@ -23,8 +24,7 @@ policy = {policy}
 # Where it runs once it acts: only a process keeps its crash and its hang from the control loop.
 isolation = "process"
 # The candidate's answer is a correction of the incumbent's action, bounded for each entry.
-# residual = true
-# correction = [0.1]
+{residual}
 
 [guard]
 {limits}
@@ -46,16 +46,28 @@ answers = 10_000
 share = 0.1
 alpha = 0.05
 episodes = 50
+
+[drift]
+# Observations and actions go to the journal: what `kanbatsu rollout calibrate` finds thresholds on,
+# before full service.
+record = true
+# Chance at most of any false alarm within so many samples.
+alpha = 0.05
+horizon = 100_000
 """
 
 
 def write_template(path: Path, candidate: str, incumbent: str) -> None:
     """Write the settings of a rollout of one candidate, for a person to complete.
 
+    Of a policy that was trained to correct a rule, the rule is the incumbent, and limits are those
+    of the actuators, not those of the correction.
+
     Args:
         path: the file; one that is there is refused.
         candidate: folder of an exported policy, or package.module:factory.
-        incumbent: likewise; empty where the service is given a function.
+        incumbent: likewise; where it is empty, the rule that the candidate was trained to correct,
+            or none: then the service is given a function.
 
     Raises:
         RolloutError: The candidate or the incumbent cannot be loaded, or the file exists.
@@ -63,6 +75,9 @@ def write_template(path: Path, candidate: str, incumbent: str) -> None:
     if path.exists():
         raise RolloutError(f"{path} exists already")
     policy: Any = load_policy(candidate)
+    trained = trained_residual(candidate)
+    if trained is not None and not incumbent:
+        incumbent = trained["policy"]
     if incumbent:
         load_policy(incumbent)
     limits = [
@@ -73,11 +88,15 @@ def write_template(path: Path, candidate: str, incumbent: str) -> None:
         "# ! safe_action = [0.0]",
     ]
     if hasattr(policy, "obs_dim"):
-        low, high = (_list(name, getattr(policy, name).tolist()) for name in ("low", "high"))
+        ends = {name: getattr(policy, name).tolist() for name in ("low", "high")}
+        low, high = (_list(name, (trained or ends)[name]) for name in ends)
         limits[:3] = (f"obs_dim = {policy.obs_dim}", low, high)
     text = TEMPLATE.format(
         incumbent=f"incumbent = {json.dumps(incumbent)}" if incumbent else '# incumbent = ""',
         policy=json.dumps(candidate),
+        residual="# residual = true\n# correction = [0.1]"
+        if trained is None
+        else f"residual = true\n{_list('correction', trained['correction'])}",
         limits="\n".join(limits),
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,12 +13,16 @@ from kanbatsu.agents import AGENTS
 from kanbatsu.agents.common import one_of_each, with_dense_networks
 from kanbatsu.agents.schedule import StreamTrainConfig, TrainConfig
 from kanbatsu.envs.functional import functional_of
+from kanbatsu.envs.make import FUNCTIONAL
 from kanbatsu.envs.own import described
+from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.envs.spec import Environment, TaskError
 from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.ranges import check_ranges
 from kanbatsu.remedies.check import check_remedies
 from kanbatsu.remedies.records import Gradual
+from kanbatsu.run.external import ExternalConfig, check_external
+from kanbatsu.run.incumbent import IncumbentConfig, IncumbentSchedule, check_incumbent
 from kanbatsu.run.mechanism import refuse_probes
 from kanbatsu.run.record import Run, refuse_seed
 from kanbatsu.run.trial import build, try_apart
@@ -32,12 +36,22 @@ def check(run: Run) -> dict[str, Count]:
     """Refuse a run that cannot work, before anything trains.
 
     Returns:
-        What each network will keep, by layer.
+        What each network will keep, by layer; nothing of a training by somebody else's function.
 
     Raises:
         ValueError: for an unknown task or agent, spaces that the agent cannot use, a sparsity
             that cannot be met, or a schedule that makes no sense; the message says what to do.
     """
+    if isinstance(run.config, ExternalConfig):
+        if run.env_steps < 1:
+            raise ValueError(f"env_steps must be at least 1, not {run.env_steps}")
+        refuse_seed(run.seed)
+        check_external(run.config)
+        return {}
+    if isinstance(run.config, IncumbentConfig) and isinstance(run.train, IncumbentSchedule):
+        refuse_seed(run.seed)
+        check_incumbent(run.task, run.config, run.train)
+        return {}
     if run.agent not in AGENTS:
         raise ValueError(f"unknown agent {run.agent!r}: choose from {', '.join(AGENTS)}")
     if not isinstance(run.config, AGENTS[run.agent].config):
@@ -72,7 +86,11 @@ def check(run: Run) -> dict[str, Count]:
             "train.replay_capacity must hold a transition of each environment "
             f"({run.train.environments}): got {run.train.replay_capacity}"
         )
-    spec, _ = task_facts(run.task, run.agent, run.config, run.train)
+    if run.residual is not None:
+        check_ranges(run.residual, "residual.")
+    spec, _ = task_facts(run.task, run.agent, run.config, run.train, run.residual)
+    if run.measures and run.task.startswith(FUNCTIONAL) and run.residual is None:
+        raise ValueError(f"measures: {run.task} compiles, and reports nothing in info")
     templates = _dense_templates(run, spec)
     for remedy in run.remedy:
         check_ranges(remedy, f"remedy {remedy.kind}.")
@@ -102,22 +120,45 @@ def check(run: Run) -> dict[str, Count]:
     return counts
 
 
+def slowed(run: Run) -> Iterator[str]:
+    """Yield a warning of a task that compiles, and does not where its agent corrects a rule.
+
+    Args:
+        run: one that `check` lets pass.
+
+    Example:
+        >>> from kanbatsu.envs.residual import ResidualConfig
+        >>> (warning,) = slowed(Run("jax/pendulum", residual=ResidualConfig("plant:pid")))
+        >>> warning.partition(",")[0]
+        'with residual jax/pendulum is stepped from the host'
+    """
+    if run.residual is not None and run.task.startswith(FUNCTIONAL):
+        yield (
+            f"with residual {run.task} is stepped from the host, which is slower: "
+            f"{run.residual.policy} is Python and does not compile into the agent's program"
+        )
+
+
 def environment_of(run: Run) -> Environment:
     """Build a run's environment as its agent wants it: its actions, and the time if it reads it.
 
     Raises:
         TaskError: The task does not exist, or the agent cannot use it.
     """
-    return build(run.task, *_wishes(run.agent, run.config, run.train))
+    return build(run.task, *_wishes(run.agent, run.config, run.train), residual=run.residual)
 
 
-def task_facts(task: str, agent: str, config: Any, train: Any) -> tuple[Spec, int]:
+def task_facts(
+    task: str, agent: str, config: Any, train: Any, residual: ResidualConfig | None = None
+) -> tuple[Spec, int]:
     """Return what a task looks like to an arm, and the env steps that each interaction takes.
 
+    A rule that the agent corrects changes neither, but the bounds of the actuators.
+
     Raises:
-        TaskError: The task cannot be had, or fails when an episode begins.
+        TaskError: The task or the rule cannot be had, or fails when an episode begins.
     """
-    return _facts_of(task, *_wishes(agent, config, train))
+    return _facts_of(task, *_wishes(agent, config, train), residual)
 
 
 def _wishes(agent: str, config: Any, train: Any) -> tuple[int | None, bool, bool, bool]:

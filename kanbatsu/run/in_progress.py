@@ -9,6 +9,8 @@ from kanbatsu.agents import AGENTS
 from kanbatsu.agents.remedied import Pace, remedied
 from kanbatsu.agents.schedule import over_training
 from kanbatsu.envs.functional import functional_of
+from kanbatsu.envs.residual import residual_of
+from kanbatsu.envs.spec import Environment
 from kanbatsu.envs.vector import VectorEnvironment
 from kanbatsu.files.store import RunFolder
 from kanbatsu.run.check import environment_of
@@ -37,6 +39,7 @@ class RunInProgress:
         self._arena, self.watch = environment_of(run), Stopwatch()
         files.write_environment(
             {"task": run.task, "time": getattr(run.config, "time", False)}
+            | _corrects(run, self._arena)
             | {"action_repeat": self._arena.action_repeat}
             | asdict(self._arena.spec)
         )
@@ -106,3 +109,11 @@ class RunInProgress:
             log.timing(at)
         if saves:
             log.save(at, last)
+
+
+def _corrects(run: Run, environment: Environment) -> dict[str, Any]:
+    """Return what is stored of the rule that an agent corrects; nothing where it corrects none."""
+    corrected = residual_of(environment)
+    if run.residual is None or corrected is None:
+        return {}
+    return {"residual": asdict(run.residual) | corrected.record()}

@@ -6,10 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from kanbatsu.rollout.adwin import AdwinWatch
-from kanbatsu.rollout.calibrate import Calibration, Windows, advance, calibrate
+from kanbatsu.rollout.adwin import LASTING, AdwinWatch
+from kanbatsu.rollout.autocorrelation import autocorrelation_times
+from kanbatsu.rollout.calibrate import LEAST, Calibration, advance, calibrate
 from kanbatsu.rollout.drift import Watch
 from kanbatsu.rollout.moments import FURTHEST, DriftError, Moments
+from kanbatsu.rollout.windows import TIMES, Windows
 
 FEATURES = 4
 RHO = 0.9
@@ -18,13 +20,16 @@ WITHIN = 400
 """Samples within which +3 sd in one feature must be found."""
 
 
-def correlated(seed: int, count: int) -> np.ndarray:
+def correlated(seed: int, count: int, rho: float = RHO) -> np.ndarray:
     """Return an autoregressive log of the second half of the features, the rest being noise."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(count, FEATURES))
     half = FEATURES // 2
-    for now in range(1, count):
-        x[now, half:] = RHO * x[now - 1, half:] + np.sqrt(1 - RHO**2) * x[now, half:]
+    x[1:, half:] *= np.sqrt(1 - rho**2)
+    reach = 1  # after each pass, x holds the sum over twice as many earlier samples
+    while rho**reach > 1e-9 and reach < count:
+        x[reach:, half:] += rho**reach * x[:-reach, half:].copy()
+        reach *= 2
     return x
 
 
@@ -48,8 +53,8 @@ def calibration(windows: Windows) -> Calibration:
 def watched(windows: Windows, calibration: Calibration, x: np.ndarray) -> list[dict]:
     events: list[dict] = []
     watch = Watch(windows, calibration, events.append)
-    for sample in zip(x, acted(x), strict=True):
-        watch.add(*sample)
+    for block in np.array_split(x, len(x) // 16):
+        watch.extend(block, acted(block))
     return events
 
 
@@ -68,43 +73,70 @@ def test_three_sd_in_one_feature_are_found_in_time(windows, calibration, feature
 def test_no_alarm_on_a_hundred_thousand_unshifted_samples(windows, calibration):
     events: list[dict] = []
     x = correlated(20, 100_000)
-    Watch(windows, calibration, events.append).replay(x, acted(x))
+    Watch(windows, calibration, events.append).extend(x, acted(x))
     assert [event for event in events if event["kind"] == "alarm"] == []
     reports = [event for event in events if event["kind"] == "drift"]
     assert len(reports) == 100_000 // (windows.size * 20)
     assert all(0 <= event["shift"] < 1 and event["shift_feature"] in "abcd" for event in reports)
 
 
+def test_a_slow_log_gets_longer_windows_and_its_shift_is_found(windows):
+    """What is remembered for 99 samples (.98) is averaged over about 200; N is 2,500 here."""
+    rho, within = 0.98, 2_500
+    held_out = correlated(3, 60_000, rho)
+    longer = windows.fitted(held_out, acted(held_out))
+    assert 190 < longer.size < 400
+    made = calibrate(longer, held_out, acted(held_out), draws=300)
+    assert made.slowest in ("shift of c", "shift of d", "mahalanobis of observation")
+    assert 90 < made.memory < 200
+    x = correlated(50, 20_000, rho)
+    x[10_000:, 3] += 3.0
+    alarms = [e for e in watched(longer, made, x) if e["kind"] == "alarm"]
+    assert all(alarm["samples"] > 10_000 for alarm in alarms)
+    assert min(a["samples"] for a in alarms if a["feature"] == "d") <= 10_000 + within
+
+
 @pytest.mark.slow
-def test_false_alarms_are_no_more_than_stated(windows):
-    """In 100 horizons, each with a calibration of its own, at most 10 alarms at a rate of 5 %."""
-    false = 0
-    groups = [statistic for statistic, _ in windows.columns]
-    for seed in range(100):
-        held_out, x = correlated(1000 + seed, 40_000), correlated(2000 + seed, 100_000)
-        made = calibrate(windows, held_out, acted(held_out), seed=seed)
-        thresholds = np.array([made.thresholds[group] for group in groups])
-        sums = np.zeros((2, len(groups)))
-        alarm = False
-        for row in windows.rows(x, acted(x)):
-            sums = advance(sums, (row - np.array(made.center)) / np.array(made.unit), groups)
-            alarm |= bool((sums > thresholds).any())
-        false += alarm
-    # P(more than 10 | 100 horizons at 5 %) = 1.1 %.
-    assert false <= 10
+@pytest.mark.parametrize(
+    ("rho", "length", "within"),
+    [(0.0, 20_000, 300), (0.9, 20_000, 400), (0.98, 60_000, 3_000), (0.995, 240_000, 12_000)],
+)
+def test_false_alarms_are_no_more_than_stated_and_shifts_are_found(windows, rho, length, within):
+    """In 100 horizons, five to a calibration, at most 10 alarms at a rate of 5 %.
+
+    P(more than 10 | 100 horizons at 5 %) = 1.1 %. Each calibration is of a log of its own. The
+    windows' moments come from another log. A shift of +3 sd is put into every feature in turn.
+    """
+    false, slowest = 0, 0
+    for seed in range(20):
+        held_out = correlated(1000 + seed, length, rho)
+        fitted = windows.fitted(held_out, acted(held_out))
+        made = calibrate(fitted, held_out, acted(held_out), seed=seed)
+        for horizon in range(5):
+            x = correlated(10_000 + 5 * seed + horizon, 100_000, rho)
+            false += any(e["kind"] == "alarm" for e in watched_whole(fitted, made, x))
+        for feature in range(FEATURES):
+            x = correlated(20_000 + FEATURES * seed + feature, within + 5_000, rho)
+            x[5_000:, feature] += 3.0
+            alarms = [e for e in watched_whole(fitted, made, x) if e["kind"] == "alarm"]
+            name = windows.moments.names[feature]
+            named = [a["samples"] for a in alarms if a["feature"] == name and a["samples"] > 5_000]
+            slowest = max(slowest, min(named, default=10**9) - 5_000)
+    assert false <= 10, f"{false} false alarms, shifts found within {slowest} samples"
+    assert slowest <= within, f"{false} false alarms"
 
 
-def test_a_replayed_log_gives_the_events_of_its_samples(windows, calibration):
+def watched_whole(windows: Windows, calibration: Calibration, x: np.ndarray) -> list[dict]:
+    events: list[dict] = []
+    Watch(windows, calibration, events.append).extend(x, acted(x))
+    return events
+
+
+def test_blocks_of_any_length_give_the_events_of_the_whole(windows, calibration):
     x = correlated(21, 2_000) + np.array([0.0, 1.0, 0.0, 0.0])
-    replayed: list[dict] = []
-    watch = Watch(windows, calibration, replayed.append)
-    watch.replay(x, acted(x))
-    by_sample = watched(windows, calibration, x)
-    assert len(replayed) >= 3
-    assert [e | {"time": 0} for e in replayed] == [e | {"time": 0} for e in by_sample]
-    watch.add(x[0], acted(x)[0])
-    with pytest.raises(DriftError, match="begun with add"):
-        watch.replay(x, acted(x))
+    whole, by_block = (f(windows, calibration, x) for f in (watched_whole, watched))
+    assert len(whole) >= 3
+    assert [e | {"time": 0} for e in whole] == [e | {"time": 0} for e in by_block]
 
 
 def test_an_alarm_ends_when_the_drift_does(windows, calibration):
@@ -129,8 +161,7 @@ def test_what_no_feature_shows_the_distance_shows():
     made = calibrate(windows, held_out, 0 * held_out[:, :1], draws=300)
     events: list[dict] = []
     watch = Watch(windows, made, events.append)
-    for row in log(WITHIN, -1.0):
-        watch.add(row, np.zeros(1))
+    watch.extend(log(WITHIN, -1.0), np.zeros((WITHIN, 1)))
     assert [event["statistic"] for event in events if event["kind"] == "alarm"] == ["mahalanobis"]
     assert watch.alarms == [("mahalanobis", "observation")]
 
@@ -138,11 +169,10 @@ def test_what_no_feature_shows_the_distance_shows():
 def test_actions_at_their_limits_and_nan_are_found(windows, calibration):
     events: list[dict] = []
     watch = Watch(windows, calibration, events.append)
-    for row in correlated(40, WITHIN):
-        watch.add(row, np.ones(1))
+    watch.extend(correlated(40, WITHIN), np.ones((WITHIN, 1)))
     assert ("saturation", "action[0]") in watch.alarms
-    for row in correlated(41, WITHIN):
-        watch.add(np.where([True, False, False, False], np.nan, row), np.zeros(1))
+    broken = np.where([True, False, False, False], np.nan, correlated(41, WITHIN))
+    watch.extend(broken, np.zeros((WITHIN, 1)))
     assert ("shift", "a") in watch.alarms
 
 
@@ -184,15 +214,35 @@ def test_the_contract_of_a_bundle_gives_the_moments():
 
 def test_what_cannot_be_calibrated_is_refused_with_what_is_missing(windows, calibration):
     x = correlated(2, 4_000)
-    with pytest.raises(DriftError, match=r"has 4,000 samples, and 400 windows of 50 take 20,000"):
+    with pytest.raises(DriftError, match=rf"it has 4,000 samples, and [\d,]+ are needed, {LEAST} "):
         calibrate(windows, x, acted(x))
     with pytest.raises(DriftError, match="not finite"):
         calibrate(windows, np.full_like(x, np.nan), acted(x))
     with pytest.raises(DriftError, match="raise draws or alpha"):
         calibrate(windows, correlated(2, 20_000), acted(correlated(2, 20_000)), draws=50)
+    slow = correlated(2, 100_000, 0.98)
+    with pytest.raises(DriftError, match=r"windows of 50 samples depend on each other"):
+        calibrate(windows, slow, acted(slow))
+    slow = correlated(2, 40_000, 0.995)
+    with pytest.raises(DriftError, match=r"too short to state a rate .* autocorrelation time of"):
+        calibrate(windows.fitted(slow, acted(slow)), slow, acted(slow))
     other = Windows(windows.moments, windows.low, windows.high, size=10)
     with pytest.raises(DriftError, match="calibrate again"):
         Watch(other, calibration, print)
+
+
+def test_how_long_a_log_remembers():
+    """An autoregressive log forgets over (1 + rho) / (1 - rho) samples; a trend never does."""
+    x = correlated(5, 200_000)[:, [0, 2]]
+    trend = np.linspace(0.0, 1.0, len(x))
+    noise, slow, never, still = autocorrelation_times(
+        np.column_stack([x, trend, np.full(len(x), 3.0)])
+    )
+    assert 1.0 <= noise < 1.05
+    assert slow == pytest.approx(19.0, rel=0.15)
+    assert never > 0.1 * len(x)
+    assert still == 1.0
+    assert TIMES * slow < 50  # so that the windows of these tests may be 50 samples long
 
 
 def test_adwin_finds_a_change_during_service():
@@ -208,6 +258,9 @@ def test_adwin_finds_a_change_during_service():
     assert {event["feature"] for event in events} == {"b"}
     assert events[0]["direction"] == "up"
     assert events[0]["samples"] <= 1000 + 50
+    for _ in range(2 * LASTING):
+        watch.add(rng.normal(size=2) + np.array([0.0, 3.0]))
+    assert [event["on"] for event in events] == [True, False]
 
 
 def test_without_river_adwin_says_what_to_install(monkeypatch):
