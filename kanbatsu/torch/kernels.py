@@ -63,7 +63,7 @@ def conv_of(layer: nn.Conv2d, image: tuple[int, int, int]) -> Conv:
     outputs = int(layer.out_channels)
     value = _weight(layer).transpose(2, 3, 1, 0).reshape(-1, outputs)
     stored = smallest(np.ascontiguousarray(value), value != 0)
-    sizes = map(int, (channels, height, width, outputs, window, stride))
+    sizes = (int(channels), int(height), int(width), outputs, int(window), int(stride))
     return Conv(stored, _bias(layer), *sizes, relu=False)
 
 
