@@ -37,7 +37,8 @@ def linear_of(layer: nn.Linear, image: tuple[int, int, int] | None = None) -> Li
             raise CannotExport(f"a linear layer takes {len(value)} numbers of {places.size}")
         value = np.ascontiguousarray(value[places])
     stored = smallest(value, value != 0)
-    return Linear(stored, _bias(layer), layer.in_features, layer.out_features, relu=False)
+    sizes = (int(layer.in_features), int(layer.out_features))  # numpy's, with some libraries
+    return Linear(stored, _bias(layer), *sizes, relu=False)
 
 
 def conv_of(layer: nn.Conv2d, image: tuple[int, int, int]) -> Conv:
@@ -59,10 +60,10 @@ def conv_of(layer: nn.Conv2d, image: tuple[int, int, int]) -> Conv:
         raise CannotExport(f"it holds {layer}, which is not square, or pads, dilates or has groups")
     if layer.in_channels != channels or window > min(height, width):
         raise CannotExport(f"it holds {layer}, and is given an image of {list(image)}")
-    outputs = layer.out_channels
+    outputs = int(layer.out_channels)
     value = _weight(layer).transpose(2, 3, 1, 0).reshape(-1, outputs)
     stored = smallest(np.ascontiguousarray(value), value != 0)
-    sizes = (channels, height, width, outputs, window, stride)
+    sizes = (int(channels), int(height), int(width), outputs, int(window), int(stride))
     return Conv(stored, _bias(layer), *sizes, relu=False)
 
 
