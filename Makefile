@@ -46,7 +46,8 @@ evidence: $(READY)  ## write docs/evidence, docs/choosing-a-sparsity.md and docs
 
 rliable:  ## our statistics against the rliable library, in a place of its own
 	$(PYTHON) -m venv .venv-rliable
-	.venv-rliable/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt -r requirements/rliable.txt
+	.venv-rliable/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt
+	.venv-rliable/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/rliable.txt
 	.venv-rliable/bin/python -c "import rliable.library, rliable.metrics"
 	JAX_PLATFORMS=cpu .venv-rliable/bin/python -m pytest -n 0 tests/report/test_rliable.py
 

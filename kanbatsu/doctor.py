@@ -64,7 +64,7 @@ class Fact:
 
 
 def examine() -> list[Fact]:
-    """Look at everything; takes a few seconds, for environments are loaded.
+    """Examine packages, machine, kernels and environments, which takes a few seconds.
 
     Returns:
         The facts, in the order in which they are worth reading.

@@ -244,7 +244,7 @@ class DDPG:
         return {"actor": state.actor, "critic": state.critics}
 
     def _optimizer(self, network: str) -> optax.GradientTransformation:
-        return with_terms(adamw(self.config, network, self.remedies), self.remedies)
+        return with_terms(adamw(self.config, network, self.remedies), self.remedies, network)
 
     def _draw_noise(self, key: Key, batch: Transition) -> Noise:
         actor_key, critic_key = jax.random.split(key)

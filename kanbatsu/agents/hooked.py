@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from kanbatsu.agents.around import Around
 from kanbatsu.types import Key, Transition
 
 AfterUpdate = Callable[[Any, Key], Any]
@@ -29,11 +30,11 @@ class HookedState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Hooked:
+class Hooked(Around):
     """An agent of any kind, with `after_update` called on its state every so many updates.
 
-    It is itself such an agent: loops, populations, checkpoints and probes need not know. Kept
-    counts are written down again with each evaluation that finds others.
+    It is itself such an agent. Kept counts are written down again with each evaluation that finds
+    others.
 
     Args:
         agent: An agent with a replay (`kanbatsu.types.Agent`) or a streaming one.
@@ -51,7 +52,6 @@ class Hooked:
         0
     """
 
-    agent: Any
     after_update: AfterUpdate
     every: int
 
@@ -59,38 +59,9 @@ class Hooked:
         if self.every < 1:
             raise ValueError(f"every must be at least 1 update, not {self.every}")
 
-    @property
-    def spec(self) -> Any:
-        """What the agent knows of its environment."""
-        return self.agent.spec
-
-    @property
-    def discount(self) -> float:
-        """Discount per interaction."""
-        discount: float = self.agent.discount
-        return discount
-
-    @property
-    def passes(self) -> Any:
-        """Products with each kernel of a network per update and sample."""
-        return self.agent.passes
-
-    def masks(self, key: Key) -> Any:
-        """Draw the masks that `init` draws for this key, on the host."""
-        return self.agent.masks(key)
-
     def init(self, key: Key, masks: Any = None) -> HookedState:
         """Initialise the agent."""
         return HookedState(self.agent.init(key, masks), jnp.int32(0))
-
-    def act(self, state: HookedState, obs: Array, key: Key) -> tuple[HookedState, Array]:
-        """Explore, as the agent does."""
-        inner, action = self.agent.act(state.inner, obs, key)
-        return state._replace(inner=inner), action
-
-    def act_greedy(self, state: HookedState, obs: Array) -> Any:
-        """Act as in evaluation."""
-        return self.agent.act_greedy(state.inner, obs)
 
     def update(
         self, state: HookedState, batches: Transition, key: Key
@@ -99,40 +70,10 @@ class Hooked:
         inner, metrics = self.agent.update(state.inner, batches, key)
         return self._after(state, inner, batches.reward.shape[0], key), metrics
 
-    def noise(self, key: Key, interactions: int) -> tuple[Any, Key]:
-        """Make the random draws of many interactions."""
-        own, hook = jax.random.split(key)
-        return self.agent.noise(own, interactions), jax.random.split(hook, interactions)
-
-    def begin(self, state: HookedState, obs: Array, noise: Any) -> tuple[HookedState, Array]:
-        """Look at the first observation of all and choose an action."""
-        inner, action = self.agent.begin(state.inner, obs, noise[0])
-        return state._replace(inner=inner), action
-
     def step(self, state: HookedState, outcome: Any, noise: Any) -> tuple[HookedState, Array]:
         """Learn from one sample and choose the next action; then the state may change."""
         inner, action = self.agent.step(state.inner, outcome, noise[0])
         return self._after(state, inner, 1, noise[1]), action
-
-    def metrics(self, state: HookedState) -> Any:
-        """Return what the agent tells of its learning."""
-        return self.agent.metrics(state.inner)
-
-    def probe(self, state: HookedState, batch: Transition, key: Key) -> Any:
-        """Measure the health of the networks on one batch."""
-        return self.agent.probe(state.inner, batch, key)
-
-    def subjects(self, state: HookedState, batch: Transition, key: Key) -> Any:
-        """Return the networks with their losses on one batch."""
-        return self.agent.subjects(state.inner, batch, key)
-
-    def value(self, state: HookedState, obs: Array) -> Any:
-        """Return the value of the greedy action, where the agent knows one."""
-        return self.agent.value(state.inner, obs)
-
-    def networks(self, state: HookedState) -> Any:
-        """Return the trained networks by name."""
-        return self.agent.networks(state.inner)
 
     def _after(self, state: HookedState, inner: Any, learned: int, key: Key) -> HookedState:
         """Call `after_update` where a multiple of `every` was passed."""

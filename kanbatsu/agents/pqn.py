@@ -261,4 +261,4 @@ class PQN:
         step_size = schedule if config.decay_learning_rate else rate
         radam = with_decay(optax.radam(step_size), step_size, self.remedies)
         clip = optax.clip_by_global_norm(config.gradient_clip)
-        return with_terms(optax.chain(clip, radam), self.remedies)
+        return with_terms(optax.chain(clip, radam), self.remedies, "critic")

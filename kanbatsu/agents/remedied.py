@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from kanbatsu.agents.around import Around
 from kanbatsu.agents.common import gradients_of, normalised
 from kanbatsu.agents.schedule import RolloutTrainConfig, Schedule
 from kanbatsu.remedies.parts import (
@@ -22,6 +23,7 @@ from kanbatsu.remedies.parts import (
 )
 from kanbatsu.remedies.records import MASKS, Remedy, changes_masks, samples_of
 from kanbatsu.remedies.rewire import kept_weights
+from kanbatsu.remedies.spectral import settled
 from kanbatsu.remedies.treat import Clock, Tally, Tools, added, empty_tally, treat
 from kanbatsu.sparsity.config import Pruning
 from kanbatsu.types import Key, Transition
@@ -85,7 +87,7 @@ class RemediedState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Remedied:
+class Remedied(Around):
     """An agent of any kind whose networks are treated by remedies; itself such an agent.
 
     Args:
@@ -104,41 +106,18 @@ class Remedied:
         ['reset/times']
     """
 
-    agent: Any
     remedies: tuple[Remedy, ...]
     pace: Pace
-
-    @property
-    def spec(self) -> Any:
-        """What the agent knows of its environment."""
-        return self.agent.spec
-
-    @property
-    def passes(self) -> Any:
-        """Products with each kernel of a network per update and sample."""
-        return self.agent.passes
-
-    def masks(self, key: Key) -> Any:
-        """Draw the masks that `init` draws for this key, on the host."""
-        return self.agent.masks(key)
 
     def init(self, key: Key, masks: Any = None) -> RemediedState:
         """Initialise the agent; where masks will change, all its weights are masked ones."""
         if masks is None and changes_masks(self.remedies):
             masks = self.agent.masks(key)
         inner = self.agent.init(key, masks)
+        inner = with_parts(inner, {name: settled(part) for name, part in parts_of(inner).items()})
         return RemediedState(
             inner, jnp.int32(0), self._empty(), empty_tally(self.remedies), self._kept(inner)
         )
-
-    def act(self, state: RemediedState, obs: Array, key: Key) -> tuple[RemediedState, Array]:
-        """Explore, as the agent does."""
-        inner, action = self.agent.act(state.inner, obs, key)
-        return state._replace(inner=inner), action
-
-    def act_greedy(self, state: RemediedState, obs: Array) -> Any:
-        """Act as in evaluation."""
-        return self.agent.act_greedy(state.inner, obs)
 
     def update(
         self, state: RemediedState, batches: Transition, key: Key
@@ -150,16 +129,6 @@ class Remedied:
         state = self._treated(self._after(state, inner), latest, key, shocks=False)
         return state, {**metrics, **self._counts(state)}
 
-    def noise(self, key: Key, interactions: int) -> tuple[Any, Key]:
-        """Make the random draws of many interactions."""
-        own, treating = jax.random.split(key)
-        return self.agent.noise(own, interactions), jax.random.split(treating, interactions)
-
-    def begin(self, state: RemediedState, obs: Array, noise: Any) -> tuple[RemediedState, Array]:
-        """Look at the first observation of all and choose an action."""
-        inner, action = self.agent.begin(state.inner, obs, noise[0])
-        return state._replace(inner=inner), action
-
     def step(self, state: RemediedState, outcome: Any, noise: Any) -> tuple[RemediedState, Array]:
         """Learn from one sample, choose the next action, and treat the state."""
         state = self._treated(state, None, noise[1], shocks=True)
@@ -168,15 +137,7 @@ class Remedied:
 
     def metrics(self, state: RemediedState) -> Any:
         """Return what the agent tells of its learning, and counts of what was done."""
-        return {**self.agent.metrics(state.inner), **self._counts(state)}
-
-    def probe(self, state: RemediedState, batch: Transition, key: Key) -> Any:
-        """Measure the health of the networks on one batch."""
-        return self.agent.probe(state.inner, batch, key)
-
-    def networks(self, state: RemediedState) -> Any:
-        """Return the trained networks by name."""
-        return self.agent.networks(state.inner)
+        return {**super().metrics(state), **self._counts(state)}
 
     def _treated(
         self, state: RemediedState, latest: Transition | None, key: Key, shocks: bool

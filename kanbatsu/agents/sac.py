@@ -286,7 +286,7 @@ class SAC:
         return {"actor": state.actor, "critic": state.critics}
 
     def _optimizer(self, network: str) -> optax.GradientTransformation:
-        return with_terms(adamw(self.config, network, self.remedies), self.remedies)
+        return with_terms(adamw(self.config, network, self.remedies), self.remedies, network)
 
     def _temperature_optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.config.temperature_learning_rate)

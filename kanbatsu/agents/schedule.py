@@ -12,7 +12,29 @@ from kanbatsu.ranges import Natural, Whole
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class Cadence:
+    """The part of a schedule that every run has: when it evaluates, probes, logs and saves."""
+
+    action_repeat: Natural | None = None
+    """Simulator steps per interaction; the task's own by default (2 for dmc/, 1 elsewhere)."""
+    evaluate_every: Natural = 50_000
+    """Env steps between evaluations; one more comes before training, and one at the end."""
+    evaluation_episodes: Natural = 10
+    """Greedy episodes per evaluation, on an environment with its own seeds."""
+    probe_every: Natural = 10_000
+    """Env steps between measurements of the networks' health."""
+    probe_batch: Natural = 2_048
+    """Transitions per probe; fewer where fewer are kept."""
+    log_every: Natural = 2_000
+    """Env steps between records of losses, metrics and speed."""
+    checkpoint_every: Whole = 50_000
+    """Env steps between checkpoints; none are written for 0."""
+    probes: tuple[Mechanism, ...] = field(default=(), metadata=ADDED)
+    """Probes of mechanism that are made beside those of health, each at a cost of its own."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(Cadence):
     """The schedule of one run. Env steps are simulator steps before action repeat."""
 
     batch_size: Natural = 256
@@ -23,24 +45,8 @@ class TrainConfig:
     """Uniformly random interactions before the first update (SimBa: 5,000)."""
     replay_capacity: Natural = 1_000_000
     """Transitions that are kept; the oldest go first."""
-    action_repeat: Natural | None = None
-    """Simulator steps per interaction; the task's own by default (2 for dmc/, 1 elsewhere)."""
     environments: Natural = 1
     """Simulators stepped side by side in this process; each adds an interaction per turn."""
-    evaluate_every: Natural = 50_000
-    """Env steps between evaluations; one more comes before training, and one at the end."""
-    evaluation_episodes: Natural = 10
-    """Greedy episodes per evaluation, on an environment with its own seeds."""
-    probe_every: Natural = 10_000
-    """Env steps between measurements of the networks' health."""
-    probe_batch: Natural = 2_048
-    """Transitions per probe; fewer where the replay holds fewer."""
-    log_every: Natural = 2_000
-    """Env steps between records of losses and speed."""
-    checkpoint_every: Whole = 50_000
-    """Env steps between checkpoints; none are written for 0."""
-    probes: tuple[Mechanism, ...] = field(default=(), metadata=ADDED)
-    """Probes of mechanism that are made beside those of health, each at a cost of its own."""
     first_updates: Whole = field(default=0, metadata=ADDED)
     """Gradient updates made at once when the warm-up is over, on its transitions (priming)."""
     late_updates_per_interaction: Natural | None = field(default=None, metadata=ADDED)
@@ -93,25 +99,8 @@ def _turns_before(interactions: int, environments: int) -> int:
 
 
 @dataclass(frozen=True)
-class StreamTrainConfig:
+class StreamTrainConfig(Cadence):
     """The schedule of a run that learns from a stream: no batch, no replay, no warm-up."""
-
-    action_repeat: Natural | None = None
-    """Simulator steps per interaction; the task's own by default (2 for dmc/, 1 elsewhere)."""
-    evaluate_every: Natural = 50_000
-    """Env steps between evaluations; one more comes before training, and one at the end."""
-    evaluation_episodes: Natural = 10
-    """Greedy episodes per evaluation, on an environment with its own seeds."""
-    probe_every: Natural = 10_000
-    """Env steps between measurements of the networks' health."""
-    probe_batch: Natural = 2_048
-    """Latest transitions kept for probes, and for nothing else."""
-    log_every: Natural = 2_000
-    """Env steps between records of metrics and speed."""
-    checkpoint_every: Whole = 50_000
-    """Env steps between checkpoints; none are written for 0."""
-    probes: tuple[Mechanism, ...] = field(default=(), metadata=ADDED)
-    """Probes of mechanism that are made beside those of health, each at a cost of its own."""
 
     batch_size: ClassVar[int] = 1
     updates_per_interaction: ClassVar[int] = 1
@@ -139,19 +128,15 @@ class StreamTrainConfig:
 
 
 @dataclass(frozen=True)
-class RolloutTrainConfig:
+class RolloutTrainConfig(Cadence):
     """The schedule of a run that learns from rollouts: acts in many environments, then learns."""
 
     environments: Natural = 128
     """Simulators stepped side by side (PQN on MinAtar: 128)."""
     rollout: Natural = 32
     """Interactions in each environment between two updates (PQN on MinAtar: 32)."""
-    action_repeat: Natural | None = None
-    """Simulator steps per interaction; the task's own by default (2 for dmc/, 1 elsewhere)."""
     evaluate_every: Natural = 100_000
     """Env steps between evaluations; one more comes before training, and one at the end."""
-    evaluation_episodes: Natural = 10
-    """Greedy episodes per evaluation, on an environment with its own seeds."""
     probe_every: Natural = 50_000
     """Env steps between measurements of the networks' health."""
     probe_batch: Natural = 2_048
@@ -160,8 +145,6 @@ class RolloutTrainConfig:
     """Env steps between records of losses and speed."""
     checkpoint_every: Whole = 200_000
     """Env steps between checkpoints; none are written for 0."""
-    probes: tuple[Mechanism, ...] = field(default=(), metadata=ADDED)
-    """Probes of mechanism that are made beside those of health, each at a cost of its own."""
 
     warmup_interactions: ClassVar[int] = 0
     replay_capacity: ClassVar[int] = 0

@@ -13,6 +13,7 @@ import numpy as np
 from kanbatsu.agents.ddpg import DDPG, DDPGConfig
 from kanbatsu.bench.entrant import ACTION_DIM, OBS_DIM, SIZES, Entrant, Facts
 from kanbatsu.deploy import export_policy, load
+from kanbatsu.deploy.compute import run
 from kanbatsu.deploy.files import read
 from kanbatsu.deploy.layers import (
     Add,
@@ -22,7 +23,6 @@ from kanbatsu.deploy.layers import (
     Normalise,
     Remember,
     Squash,
-    run,
     to_dense,
     with_dense_weights,
 )

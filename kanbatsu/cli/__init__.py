@@ -14,7 +14,7 @@ from rich.table import Table
 from kanbatsu.cli.estimating import estimate
 from kanbatsu.cli.machine import bench, doctor
 from kanbatsu.cli.plasticity import plasticity
-from kanbatsu.cli.policies import deploy
+from kanbatsu.cli.policies import deploy, export
 from kanbatsu.cli.proof import poc
 from kanbatsu.cli.results import archive, report, watch
 from kanbatsu.cli.rollout import rollout
@@ -65,13 +65,16 @@ COMMANDS = {
     "train": Command(train, "train one agent on one task"),
     "study": Command(study, "train arms x tasks x seeds from a study file, and report"),
     "estimate": Command(estimate, "time a few seconds of a study, and say what it would take"),
-    "plasticity": Command(plasticity, "train classifiers on relabelled tasks, and report"),
-    "poc": Command(poc, "a proof of concept from a plan to a verdict: poc init, poc run"),
-    "rollout": Command(rollout, "a policy into service: rollout init, status, advance, rollback"),
-    "watch": Command(watch, "show how far a study is, from its files"),
+    "plasticity": Command(
+        plasticity, "train classifiers on tasks whose labels are drawn anew, and report"
+    ),
+    "poc": Command(poc, "a proof of concept, from a plan to a verdict: poc init, poc run"),
+    "rollout": Command(rollout, "bring a policy into service by stages: rollout init, status, ..."),
+    "watch": Command(watch, "show the progress of a study, from its files"),
     "report": Command(report, "write the report of a study again"),
-    "archive": Command(archive, "copy a study without checkpoints, small enough to keep"),
-    "deploy": Command(deploy, "say in what two exported policies differ: deploy diff A B"),
+    "archive": Command(archive, "copy a finished study without checkpoints, small enough to keep"),
+    "export": Command(export, "write a trained policy as files that run without JAX"),
+    "deploy": Command(deploy, "compare two exported policies: deploy diff A B"),
     "bench": Command(bench, "measure dense against sparse on this machine"),
     "doctor": Command(doctor, "say what works on this machine"),
 }

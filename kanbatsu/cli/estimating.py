@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import (
     own_code,
     plan_on_cpu,
@@ -33,40 +34,40 @@ class EstimateArguments:
     """Time a few seconds of every arm, and say what the whole study would take."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
-    """A study file."""
+    """The study file, as for kanbatsu study."""
     overrides: Annotated[
         tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[KEY=VALUE ...]")
     ] = ()
-    """KEY=VALUE over the file, as for kanbatsu study."""
+    """Settings laid over the file, as for kanbatsu study."""
     workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Runs at the same time; as many as cores by default."""
     hours: float | None = None
-    """Hours that there are; a study that needs more is refused (exit code 2)."""
+    """Hours available; a study that needs more is refused (exit code 2)."""
     memory: float | None = None
-    """GiB of memory that there are; what is free here by default."""
+    """GiB of memory available; what is free on this machine by default."""
     disk: float | None = None
-    """GiB of disk that there are; what is free here by default."""
+    """GiB of disk available; what is free on this machine by default."""
     seconds: float = 10.0
-    """Seconds for which each arm is timed on each task, about."""
+    """Approximate seconds for which each arm is timed on each task."""
     alike: tuple[str, ...] = ()
-    """Groups of tasks that take equally long, TASK,TASK,... each. Only the first of a group is
-    timed, or must be in the file of --measured."""
+    """Groups of tasks that take equally long, each as TASK,TASK,... Only the first task of a group
+    is timed (or, with --measured, has to be in that file)."""
     pilots: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """A folder for the timed runs: the same command again goes on where it was stopped."""
+    """Folder for the timed runs; with it the same command again continues where it was stopped."""
     measured: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
-    """A file that --json wrote, whose speeds are taken; nothing is timed then. So a study for a
-    cluster is planned from one of its machines."""
+    """File that --json wrote, on one machine of a cluster for example. Its speeds are used, and
+    nothing is timed."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
-    """A file for the estimate and the speeds."""
+    """File to write the estimate and the measured speeds to."""
     own_code: bool = True
-    """Tasks that import modules by name (package.module:factory) are run. A file from somebody else
-    can name any code: with --no-own-code such a task is refused."""
+    """Permission to run tasks that import a module by name (package.module:factory). A file from
+    somebody else can name any code: --no-own-code refuses such a task."""
 
 
 def estimate(words: list[str]) -> int:
     """Print what a study would take; refuse one that does not fit."""
     refuse_settings(words, "kanbatsu estimate")
-    given = tyro.cli(EstimateArguments, args=words, prog="kanbatsu estimate")
+    given = parse(EstimateArguments, words, "kanbatsu estimate")
     from kanbatsu.files.tables import RecordError
     from kanbatsu.forecast.estimate import Limits
     from kanbatsu.forecast.forecast import forecast, store

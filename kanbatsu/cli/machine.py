@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import tyro
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import FAILED, USAGE, say_error
 
 if TYPE_CHECKING:
@@ -36,16 +36,16 @@ class BenchArguments:
     compute: str = "packed"
     """Ways in which pruned weights are computed in updates, separated by commas: packed, masked."""
     only: Literal["update", "inference"] | None = None
-    """Measure only one of the two."""
+    """One of the two to measure; both by default."""
     rounds: int = 7
-    """Turns of every contender."""
+    """Times that every form is measured."""
     json: Path | None = None
-    """A file for the rows, as a list of objects."""
+    """File to write the measurements to, as a list of objects."""
 
 
 def bench(words: list[str]) -> int:
     """Measure what sparsity gains on this machine."""
-    given = tyro.cli(BenchArguments, args=words, prog="kanbatsu bench")
+    given = parse(BenchArguments, words, "kanbatsu bench")
     from kanbatsu.bench.plan import BenchError, plan
 
     try:
@@ -147,7 +147,7 @@ def doctor(words: list[str]) -> int:
     """Say what works on this machine."""
     from kanbatsu.doctor import examine, healthy
 
-    facts = tyro.cli(examine, args=words, prog="kanbatsu doctor")
+    facts = parse(examine, words, "kanbatsu doctor")
     console = Console(soft_wrap=True)
     section = ""
     for fact in facts:

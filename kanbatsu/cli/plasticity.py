@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 import tyro
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import FAILED, USAGE, refusing, say, say_error
 
 
 @dataclass(frozen=True)
 class PlasticityArguments:
-    """Train classifiers on streams of relabelled tasks and report; the same again goes on."""
+    """Train classifiers on tasks whose labels are drawn anew, and report; again continues."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
     """A study file of the bench, in TOML; studies/plasticity-demo.toml is one."""
@@ -33,7 +34,7 @@ class PlasticityArguments:
 
 def plasticity(words: list[str]) -> int:
     """Carry out a study of the bench; say what its matches came to and where its report is."""
-    given = tyro.cli(PlasticityArguments, args=words, prog="kanbatsu plasticity")
+    given = parse(PlasticityArguments, words, "kanbatsu plasticity")
     from kanbatsu.plasticity.bench import load_bench
     from kanbatsu.plasticity.carry import carry_out, missing
 

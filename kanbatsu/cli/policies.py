@@ -7,11 +7,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import USAGE, refusing, say, say_error
+
+
+@dataclass(frozen=True)
+class ExportArguments:
+    """Write the policy of a run, or of a saved model, as files that run without JAX and PyTorch."""
+
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_OR_MODEL")]
+    """Folder of a run, OUT/runs/<run id>, whose newest checkpoint is taken; or the .zip that
+    model.save of Stable-Baselines3 wrote. It holds pickles, and opening it runs the code in it:
+    never open a stranger's."""
+    to: Path
+    """Folder of the policy."""
+    normalize: Path | None = None
+    """File of the VecNormalize that the model was trained with, which is frozen inside. It is a
+    pickle as well."""
+    algorithm: str | None = None
+    """Class of the model, such as PPO; found in the file by default."""
+    contract: Path | None = None
+    """TOML file with what you know of the policy, such as action_units and licence."""
+    low: float | None = None
+    """Lowest value of every entry of an action; that of the run's environment by default."""
+    high: float | None = None
+    """Highest value likewise."""
+    onnx: bool = False
+    """Write policy.onnx too."""
+    c: bool = False
+    """Write policy.c too: one file of C99, for machines without Python."""
+    tolerance: float = 1e-4
+    """Largest difference from the original, in halves of an action's range."""
+    key: Path | None = None
+    """Key file to sign the policy with; that of KANBATSU_POLICY_KEY by default."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +53,94 @@ class DiffArguments:
     one: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="A")]
     """Folder of a policy."""
     other: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="B")]
-    """Folder of another."""
+    """Folder of the other policy."""
     key: Path | None = None
-    """Key file that both are signed with; that of KANBATSU_POLICY_KEY by default."""
+    """File with the key that signed both; the one that KANBATSU_POLICY_KEY names by default."""
+
+
+def export(words: list[str]) -> int:
+    """Write a policy, and say what was written and how far it is from the original."""
+    given = tyro.cli(ExportArguments, args=words, prog="kanbatsu export")
+    from kanbatsu.deploy.describe import describe
+
+    with refusing_policies():
+        source = _existing(given.source)
+        if source.is_dir():
+            _export_run(source, given)
+        else:
+            _export_model(source, given)
+        lines = describe(given.to, key=given.key)
+    for line in lines:
+        say(line)
+    return 0
+
+
+def _export_run(folder: Path, given: ExportArguments) -> None:
+    from kanbatsu.deploy import export as write
+    from kanbatsu.files.tables import RecordError
+
+    for name in ("normalize", "algorithm"):
+        if getattr(given, name) is not None:
+            raise RecordError(f"--{name} is of models that Stable-Baselines3 saved, not of runs")
+    runs = sorted(path.name for path in folder.glob("runs/*") if (path / "config.json").exists())
+    if runs:
+        raise RecordError(
+            f"{folder} is a study of {len(runs)} runs. Name one, such as "
+            f"{folder / 'runs' / runs[0]}"
+        )
+    write(folder, given.to, low=given.low, high=given.high, **_options(given))
+
+
+def _export_model(file: Path, given: ExportArguments) -> None:
+    from kanbatsu.files.tables import RecordError
+
+    if given.low is not None or given.high is not None:
+        raise RecordError("--low and --high are of runs: a model knows the bounds of its actions")
+    try:
+        from kanbatsu.integrations.sb3 import export_policy
+        from kanbatsu.integrations.sb3.opening import open_model, open_normaliser
+    except ModuleNotFoundError as error:
+        raise RecordError(str(error)) from None
+    pickles = [file, *([] if given.normalize is None else [_existing(given.normalize)])]
+    say(
+        f"opening {' and '.join(map(str, pickles))}: pickles, which run the code in them; never "
+        "open a stranger's"
+    )
+    model = open_model(file, given.algorithm)
+    normaliser = None if given.normalize is None else open_normaliser(pickles[1], model)
+    export_policy(model, given.to, normaliser=normaliser, **_options(given))
+
+
+def _options(given: ExportArguments) -> dict[str, Any]:
+    """Return what is the same for all kinds of policies."""
+    from kanbatsu.deploy import Contract
+    from kanbatsu.files.tables import from_dict
+
+    table = {} if given.contract is None else tomllib.loads(_existing(given.contract).read_text())
+    return {
+        "contract": from_dict(Contract, table),
+        "key": given.key,
+        "tolerance": given.tolerance,
+        "onnx": given.onnx,
+        "c": given.c,
+    }
+
+
+def _existing(path: Path) -> Path:
+    """Return a path that exists, with .zip where Stable-Baselines3 adds that.
+
+    Raises:
+        RecordError: it does not; the message names near matches.
+    """
+    from kanbatsu.files.tables import RecordError, did_you_mean
+
+    both = (path, path.with_name(f"{path.name}.zip"))
+    existing = next((candidate for candidate in both if candidate.exists()), None)
+    if existing is not None:
+        return existing
+    beside = [other.name for other in path.parent.glob("*")]
+    hint = did_you_mean(path.name, beside) if beside else ""
+    raise RecordError(f"{path} does not exist. {hint}".strip())
 
 
 def deploy(words: list[str]) -> int:
@@ -36,7 +153,7 @@ def deploy(words: list[str]) -> int:
             return USAGE if not words else 0
         say_error(f"unknown command 'deploy {words[0]}'. {did_you_mean(words[0], ['diff'])}")
         return USAGE
-    given = tyro.cli(DiffArguments, args=words[1:], prog="kanbatsu deploy diff")
+    given = parse(DiffArguments, words[1:], "kanbatsu deploy diff")
     from kanbatsu.deploy.difference import differences
 
     with refusing_policies():

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import USAGE, own_code, plan_on_cpu, refusing, say
 from kanbatsu.cli.terminal import printable
 
@@ -20,25 +21,25 @@ class InitArguments:
     """Write a commented plan for a proof of concept on a task."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """Task to find out about: dmc/<domain>-<task>, gym/<id>, inventory/<name>, or
+    """Task of the proof of concept: dmc/<domain>-<task>, gym/<id>, inventory/<name>, or
     package.module:factory."""
     file: Path = Path("poc.toml")
-    """File to write; one that is there already is left as it is."""
+    """File to write; an existing one is never overwritten."""
 
 
 @dataclass(frozen=True)
 class RunArguments:
-    """Carry out a plan: pilot, search, confirmation, verdict; the same again continues."""
+    """Carry out a plan: pilot, search, confirmation, verdict; the same command again continues."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
-    """The plan: what kanbatsu poc init wrote, and you changed."""
+    """The plan: the file that kanbatsu poc init wrote and you have edited."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for all stages; out/<name of the file> by default."""
     lang: Literal["en", "ja"] = "en"
     """Language of the reports."""
     own_code: bool = True
-    """Tasks that import modules by name (package.module:factory) are run. A file from somebody else
-    can name any code: with --no-own-code such a task is refused."""
+    """Permission to run tasks that import a module by name (package.module:factory). A file from
+    somebody else can name any code: --no-own-code refuses such a task."""
 
 
 def poc(words: list[str]) -> int:
@@ -54,9 +55,9 @@ def poc(words: list[str]) -> int:
     name, rest = f"kanbatsu poc {words[0]}", words[1:]
     with refusing():
         if words[0] == "init":
-            init(tyro.cli(InitArguments, args=rest, prog=name))
+            init(parse(InitArguments, rest, name))
         else:
-            run(tyro.cli(RunArguments, args=rest, prog=name))
+            run(parse(RunArguments, rest, name))
     return 0
 
 
@@ -97,8 +98,8 @@ def describe(end: Mapping[str, Any]) -> str:
         >>> effect = {"measure": "mean_difference", "value": 3.0, "interval": [-1.0, 7.0]}
         >>> verdict = {"decision": "extend", "arm": "thin", "control": "dense", "effect": effect}
         >>> print(describe({"verdict": verdict | {"further_seeds": 8, "overturned_by": []}}))
-        extend: thin beside dense, mean difference 3 (-1 to 7)
-        8 further seeds of each would decide with a chance of 80 %
+        extend: thin compared with dense, mean difference 3 (-1 to 7)
+        8 further seeds of each arm would decide with a chance of 80%
     """
     verdict = end["verdict"]
     effect = verdict["effect"]
@@ -108,7 +109,7 @@ def describe(end: Mapping[str, Any]) -> str:
         ends = effect["interval"]
         between = f" ({ends[0]:.3g} to {ends[1]:.3g})" if ends else ""
         numbers = f"{measure} {effect['value']:.3g}{between}"
-    line = f"{verdict['decision']}: {verdict['arm']} beside {verdict['control']}, {numbers}"
+    line = f"{verdict['decision']}: {verdict['arm']} compared with {verdict['control']}, {numbers}"
     return f"{line}\n{_would_decide(verdict)}" if verdict["decision"] == "extend" else line
 
 
@@ -122,9 +123,8 @@ def _would_decide(verdict: Mapping[str, Any]) -> str:
             "failed, and the same command tries them again"
         )
     if verdict["further_seeds"] is not None:
-        return (
-            f"{verdict['further_seeds']} further seeds of each would decide with a chance of 80 %"
-        )
+        more = verdict["further_seeds"]
+        return f"{more} further seeds of each arm would decide with a chance of 80%"
     interval = verdict["effect"]["interval"]
     if interval is None:
         return "there is no interval, so it cannot be said how many further seeds would decide"

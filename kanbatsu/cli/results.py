@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import USAGE, refusing, say, say_error
 from kanbatsu.cli.terminal import printable
 
@@ -24,9 +25,9 @@ class WatchArguments:
     """Folder of a study, the --out of kanbatsu study or train; of a proof of concept, its newest
     stage is shown."""
     every: float = 2.0
-    """Seconds between two looks."""
+    """Seconds between two updates of what is shown."""
     once: bool = False
-    """Look once, and leave."""
+    """Flag that shows the state once, and ends."""
     tracker: Literal["tensorboard", "wandb"] | None = None
     """Tracker that results are sent to as they grow; both work offline."""
 
@@ -61,12 +62,12 @@ class ArchiveArguments:
     out: Out
     """Folder of a study, the --out of kanbatsu study or train."""
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
-    """Folder of the copy; runs that are there already stay."""
+    """Folder of the copy; runs that it holds already stay."""
 
 
 def watch(words: list[str]) -> int:
     """Show how far a study is."""
-    given = tyro.cli(WatchArguments, args=words, prog="kanbatsu watch")
+    given = parse(WatchArguments, words, "kanbatsu watch")
     from kanbatsu.engine.watch import watch as look
 
     with refusing():
@@ -77,7 +78,7 @@ def watch(words: list[str]) -> int:
 
 def report(words: list[str]) -> int:
     """Write a study's report again, and say where it is."""
-    given = tyro.cli(ReportArguments, args=words, prog="kanbatsu report")
+    given = parse(ReportArguments, words, "kanbatsu report")
     from kanbatsu.report.page import write_report
 
     foreign = ("control", "question", "task", "decision")
@@ -142,7 +143,7 @@ def studies_in(out: Path) -> list[Path]:
 
 def archive(words: list[str]) -> int:
     """Keep what is finished of a study."""
-    given = tyro.cli(ArchiveArguments, args=words, prog="kanbatsu archive")
+    given = parse(ArchiveArguments, words, "kanbatsu archive")
     from kanbatsu.report.archive import archive as copy
 
     with refusing():

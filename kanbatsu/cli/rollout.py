@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import USAGE, refusing, say, say_error
 
 if TYPE_CHECKING:
@@ -26,17 +27,17 @@ Folder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
 
 @dataclass(frozen=True)
 class InitArguments:
-    """Write the settings of a rollout; once they are complete, the same again begins in shadow."""
+    """Write the settings of a rollout; once they are complete, the same command begins it."""
 
     folder: Folder
     """Folder of the rollout."""
     candidate: str = ""
-    """The policy that is to come into service: a folder that kanbatsu.deploy.export wrote, or
-    package.module:factory. Needed the first time."""
+    """Policy that is to come into service: a folder that kanbatsu.deploy.export wrote, or
+    package.module:factory. Required the first time."""
     incumbent: str = ""
-    """What is in use now, named likewise; leave it out where the service is given a function."""
+    """Policy in use now, given in the same way. Leave it out if your service passes a function."""
     by: str = ""
-    """Name of the person who begins. Needed once the settings are complete."""
+    """Name of the person who begins. Required once the settings are complete."""
     reason: str = "the rollout begins"
     """Sentence that says why, for the record."""
 
@@ -58,14 +59,14 @@ class ReportArguments:
     lang: Literal["en", "ja"] = "en"
     """Language of the page."""
     serve: bool = False
-    """Flag of a page that is served on this machine alone, and is always up to date."""
+    """Flag that serves the page, always up to date, to this machine alone."""
     port: int = 0
     """Port to serve the page on; 0 takes a free one."""
 
 
 @dataclass(frozen=True)
 class ChangeArguments:
-    """Change the stage: a person does it, and says why."""
+    """Move a rollout to its next stage, or back to the incumbent, in a person's name."""
 
     folder: Folder
     """Folder of the rollout."""
@@ -92,7 +93,7 @@ def rollout(words: list[str]) -> int:
         )
         raise SystemExit(0 if words[:1] in (["-h"], ["--help"]) else USAGE)
     arguments, command = COMMANDS[words[0]]
-    given = tyro.cli(arguments, args=words[1:], prog=f"kanbatsu rollout {words[0]}")
+    given = parse(arguments, words[1:], f"kanbatsu rollout {words[0]}")
     with refusing():
         command(given)
     return 0

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import (
     FAILED,
     USAGE,
@@ -43,9 +44,9 @@ class TrainArguments(Generic[Config, Schedule]):
     """Task to learn: dmc/<domain>-<task>, gym/<id>, jax/<name>, or one of gymnax/, brax/,
     playground/, inventory/ and plant/, or package.module:factory."""
     config: Annotated[Config, tyro.conf.arg(name="")]
-    """The algorithm's own configuration."""
+    """Settings of the algorithm."""
     train: Schedule
-    """The schedule."""
+    """Settings of the training loop."""
     residual: Annotated[str | None, tyro.conf.arg(metavar="MODULE:FACTORY")] = None
     """Rule that is in use today, which the agent corrects instead of replacing it; none by
     default."""
@@ -63,7 +64,7 @@ class TrainArguments(Generic[Config, Schedule]):
 
 @dataclass(frozen=True)
 class StudyArguments:
-    """Train all runs of a study file and report; the same again finishes what is missing."""
+    """Train all runs of a study file and report; the same command again does what is missing."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
     """The study file, in TOML; see studies/ for examples."""
@@ -77,16 +78,16 @@ class StudyArguments:
     place: Annotated[PlaceConfig, tyro.conf.arg(name="")] = field(default_factory=PlaceConfig)
     """Place where the runs go."""
     tracker: Literal["tensorboard", "wandb"] | None = None
-    """Tracker that results are sent to as they grow, those of a population when it has ended; both
-    work offline."""
+    """Tracker that results are sent to as they grow (of runs that train side by side, when these
+    have ended). Both work offline."""
     population: Literal["auto", "arm"] | None = None
-    """Runs that are trained side by side in one program: all on a task whose networks have the same
-    shape (auto), or the seeds of one arm after the other (arm)."""
+    """Runs that one program trains side by side: all of a task whose networks have the same shape
+    (auto), or the seeds of each arm (arm). Each run has a process of its own by default."""
     lang: Literal["en", "ja"] = "en"
     """Language of the report."""
     own_code: bool = True
-    """Tasks that import modules by name (package.module:factory) are run. A file from somebody else
-    can name any code: with --no-own-code such a task is refused."""
+    """Permission to run tasks that import a module by name (package.module:factory). A file from
+    somebody else can name any code: --no-own-code refuses such a task."""
 
 
 def train(words: list[str]) -> int:
@@ -103,7 +104,7 @@ def train(words: list[str]) -> int:
     form: Any = TrainArguments
     # Which options there are depends on the agent.
     form = form[AGENTS[agent].config, AGENTS[agent].schedule]
-    given = tyro.cli(form, args=words, prog="kanbatsu train")
+    given = parse(form, words, "kanbatsu train")
     share = given.residual_share
     corrects = None if given.residual is None else ResidualConfig(given.residual, share)
     study = Study(
@@ -127,7 +128,7 @@ def train(words: list[str]) -> int:
 def study(words: list[str]) -> int:
     """Carry out a study file."""
     refuse_settings(words, "kanbatsu study")
-    given = tyro.cli(StudyArguments, args=words, prog="kanbatsu study")
+    given = parse(StudyArguments, words, "kanbatsu study")
     from kanbatsu.study.file import load_study
 
     out = given.out or Path("out") / given.file.stem
@@ -194,10 +195,9 @@ def _print_result(out: Path, run_id: str) -> None:
     run = StudyFolder(out).run_folder(run_id)
     last = [record for record in run.metrics() if record["kind"] == "evaluation"][-1]
     mean, episodes = last["mean_return"], len(last["returns"])
-    layers = f"head -n 1 {shlex.quote(str(run.path / METRICS))} | python -m json.tool"
     say(
         f"final return {mean:.1f} at {last['env_steps']:,} env steps ({episodes} greedy episodes)\n"
-        f"kept weights per layer: {layers}"
+        f"kept weights of every layer: the first line of {run.path / METRICS}"
     )
     ending = "_probe_seconds"
     costs = {k: x for k, x in run.timing()[-1].items() if k.endswith(ending)}

@@ -64,6 +64,16 @@ class Contract:
 
 
 @dataclass(frozen=True)
+class Image:
+    """Shape and type of an observation that is an image, or of several on top of each other."""
+
+    shape: tuple[int, ...]
+    """Sizes of the three axes, in the order in which the environment gives them."""
+    dtype: str = "uint8"
+    """Type of a pixel: uint8, in [0, 255], or float32."""
+
+
+@dataclass(frozen=True)
 class Moments:
     """Mean and spread of the observations that a policy was trained on."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.deploy.files import read
-from kanbatsu.deploy.layers import Layer, Linear, to_dense
+from kanbatsu.deploy.layers import Layer, Product, to_dense
 from kanbatsu.deploy.policy import Policy, load
 from kanbatsu.deploy.seal import Key
 
@@ -74,14 +74,14 @@ def _layer_lines(one: Sequence[Layer], other: Sequence[Layer]) -> list[str]:
     if [_kind(layer) for layer in one] != [_kind(layer) for layer in other]:
         return [
             f"layers: {' '.join(map(_kind, one))} | {' '.join(map(_kind, other))}",
-            f"kept weights: {sum(map(_kept, one)):,} | {sum(map(_kept, other)):,}",
+            f"kept weights: {sum(map(kept, one)):,} | {sum(map(kept, other)):,}",
         ]
     lines = []
     for index, (a, b) in enumerate(zip(one, other, strict=True)):
         at = f"layer {index} ({_kind(a)})"
-        if isinstance(a, Linear) and isinstance(b, Linear):
-            if _kept(a) != _kept(b):
-                lines.append(f"{at}: {_kept(a):,} kept weights | {_kept(b):,}")
+        if isinstance(a, Product) and isinstance(b, Product):
+            if kept(a) != kept(b):
+                lines.append(f"{at}: {kept(a):,} kept weights | {kept(b):,}")
             if type(a.weight) is not type(b.weight):
                 stored = [type(layer.weight).__name__.lower() for layer in (a, b)]
                 lines.append(f"{at}: stored {stored[0]} | {stored[1]}")
@@ -96,18 +96,19 @@ def _layer_lines(one: Sequence[Layer], other: Sequence[Layer]) -> list[str]:
 def _kind(layer: Layer) -> str:
     """The kind of a layer, with its sizes where it has some."""
     name = type(layer).__name__.lower()
-    return f"{name}[{layer.inputs}, {layer.outputs}]" if isinstance(layer, Linear) else name
+    return f"{name}[{layer.inputs}, {layer.outputs}]" if isinstance(layer, Product) else name
 
 
-def _kept(layer: Layer) -> int:
-    if not isinstance(layer, Linear):
+def kept(layer: Layer) -> int:
+    """Return how many weights of a layer are kept."""
+    if not isinstance(layer, Product):
         return 0
     return int(np.count_nonzero(to_dense(layer)))
 
 
 def _dense(layer: Layer) -> list[np.ndarray]:
     """Every number of a layer, as arrays that do not depend on how it is stored."""
-    if isinstance(layer, Linear):
+    if isinstance(layer, Product):
         return [to_dense(layer), layer.bias, np.array([layer.relu])]
     return [np.asarray(value) for value in layer if isinstance(value, np.ndarray | float)]
 

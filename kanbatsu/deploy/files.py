@@ -20,8 +20,10 @@ from kanbatsu.deploy.functions import FUNCTIONS
 from kanbatsu.deploy.layers import (
     Activate,
     Add,
+    ChannelsLast,
     Choose,
     Clip,
+    Conv,
     Dense,
     End,
     Grouped,
@@ -35,12 +37,15 @@ from kanbatsu.deploy.layers import (
     Weight,
     blocks,
     check_lists,
+    width_after,
 )
 from kanbatsu.deploy.seal import Key
 from kanbatsu.kernels.constants import GROUP_SIZES
 
 KINDS: dict[str, type[Layer]] = {
     "normalise": Normalise,
+    "channels_last": ChannelsLast,
+    "convolution": Conv,
     "remember": Remember,
     "add": Add,
     "layer_norm": LayerNorm,
@@ -94,7 +99,7 @@ def decode(entries: Any, arrays: Mapping[str, np.ndarray]) -> list[Layer]:
         PolicyError: if something is missing or does not fit; the message names the layer.
     """
     layers: list[Layer] = []
-    width, remembered = None, None
+    width, remembered, channels = None, None, None
     if not isinstance(entries, list) or not entries:
         raise PolicyError("there are no layers")
     for index, written in enumerate(entries):
@@ -106,13 +111,14 @@ def decode(entries: Any, arrays: Mapping[str, np.ndarray]) -> list[Layer]:
             raise PolicyError(
                 "a policy begins with one normalise and ends with one squash, clip or choose"
             )
-        layer = _layer(kind, entry, width)
+        layer = _layer(kind, entry, width, channels)
         if isinstance(layer, Remember):
             remembered = width
         if isinstance(layer, Add) and remembered != width:
             raise PolicyError(f"layer {index} adds {remembered} features to {width}")
-        if isinstance(layer, Normalise | Linear):
-            width = layer.outputs if isinstance(layer, Linear) else layer.mean.size
+        width = width_after(layer, width or 0)
+        if isinstance(layer, Conv | Linear):
+            channels = layer.outputs if isinstance(layer, Conv) else None
         layers.append(layer)
     return layers
 
@@ -159,32 +165,40 @@ def check_contract(contract: Mapping[str, Any], layers: Sequence[Layer]) -> None
         side = Entry(f"{name} of the contract", contract.get(name), {})
         if side.integer("size") != size:
             raise PolicyError(f"the contract is of another policy: its {name} has another size")
+    shape = Entry("observation of the contract", contract["observation"], {}).integers("shape")
+    if shape.prod(dtype=np.int64) != begin.mean.size:
+        raise PolicyError("the contract is of another policy: its observation has another shape")
     normaliser = Entry("normaliser of the contract", contract.get("normaliser"), {})
     for name, array in begin._asdict().items():
         if not np.array_equal(normaliser.listed(name, array.size), array):
             raise PolicyError(f"{name} of the contract's normaliser is not that of the policy")
 
 
-def _layer(kind: str, entry: Entry, width: int | None) -> Layer:
+def _layer(kind: str, entry: Entry, width: int | None, channels: int | None) -> Layer:
     match kind:
         case "normalise":
             scale = entry.floats("scale", positive=True)
             return Normalise(entry.floats("mean", scale.size), scale)
         case "layer_norm":
-            scale, shift = entry.floats("scale", width), entry.floats("shift", width)
+            scale = entry.floats("scale")
+            if scale.size not in (width, channels):
+                raise PolicyError(f"{entry.where} normalises {scale.size} of {width} features")
+            shift = entry.floats("shift", scale.size)
             return LayerNorm(scale, shift, entry.number("epsilon"))
         case "linear":
             inputs, outputs = entry.integer("inputs"), entry.integer("outputs")
             if inputs != width:
                 raise PolicyError(f"{entry.where} takes {inputs} features and is given {width}")
-            weight = _weight(entry.table("weight"), inputs, outputs)
-            try:
-                if not isinstance(weight, Dense):
-                    check_lists(weight, inputs, outputs)
-            except ValueError as error:
-                raise PolicyError(f"the weight of {entry.where} is wrong: {error}") from None
+            weight = _weight(entry, inputs, outputs)
             bias = entry.floats("bias", outputs)
             return Linear(weight, bias, inputs, outputs, entry.flag("relu"))
+        case "convolution":
+            return _convolution(entry, width)
+        case "channels_last":
+            of_image = ChannelsLast(entry.integer("channels"), entry.integer("pixels"))
+            if of_image.channels * of_image.pixels != width:
+                raise PolicyError(f"{entry.where} takes another image than one of {width} numbers")
+            return of_image
         case "squash":
             low, high = entry.listed("low", width), entry.listed("high", width)
             if not (low < high).all():
@@ -214,7 +228,29 @@ def _layer(kind: str, entry: Entry, width: int | None) -> Layer:
             return Add()
 
 
-def _weight(entry: Entry, inputs: int, outputs: int) -> Weight:
+def _convolution(entry: Entry, features: int | None) -> Conv:
+    names = ("channels", "height", "width", "outputs", "window", "stride")
+    channels, height, width, outputs, window, stride = (entry.integer(name) for name in names)
+    if channels * height * width != features or window > min(height, width):
+        raise PolicyError(f"{entry.where} takes another image than one of {features} numbers")
+    weight = _weight(entry, window**2 * channels, outputs)
+    bias = entry.floats("bias", outputs)
+    relu = entry.flag("relu")
+    return Conv(weight, bias, channels, height, width, outputs, window, stride, relu)
+
+
+def _weight(layer: Entry, inputs: int, outputs: int) -> Weight:
+    """Read the weight of a layer, and check that its lists stay inside."""
+    weight = _stored(layer.table("weight"), inputs, outputs)
+    try:
+        if not isinstance(weight, Dense):
+            check_lists(weight, inputs, outputs)
+    except ValueError as error:
+        raise PolicyError(f"the weight of {layer.where} is wrong: {error}") from None
+    return weight
+
+
+def _stored(entry: Entry, inputs: int, outputs: int) -> Weight:
     match entry.choice("kind", STORAGES):
         case "dense":
             return Dense(entry.floats("values", inputs, outputs))

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from kanbatsu.deploy.compute import run
 from kanbatsu.deploy.contract import Moments
 from kanbatsu.deploy.entry import Entry, PolicyError
-from kanbatsu.deploy.layers import Choose, Layer, run, with_dense_weights
+from kanbatsu.deploy.layers import Choose, Layer, with_dense_weights
 
-PAIRS, CANDIDATES, SEED = 16, 64, 0
+PAIRS, PAIRS_OF_IMAGES, CANDIDATES, SEED = 16, 4, 64, 0
 TOLERANCE = 1e-4
 """Largest difference of actions, in halves of their range, that is taken for rounding."""
 Function = Callable[[np.ndarray], np.ndarray]
@@ -23,6 +24,7 @@ def draw(
     low: Sequence[float | None] | None,
     high: Sequence[float | None] | None,
     pairs: int = PAIRS,
+    pixels: bool = False,
 ) -> tuple[np.ndarray, str]:
     """Draw observations like those of training, the same at every call.
 
@@ -33,6 +35,7 @@ def draw(
         low: lowest values; draws lie above them.
         high: highest values likewise.
         pairs: number of observations.
+        pixels: flag of observations of whole numbers from 0 to 255.
 
     Returns:
         float32 `[pairs, obs_dim]`, and where they were drawn from.
@@ -43,6 +46,8 @@ def draw(
         ((16, 1), 'range')
     """
     rng = np.random.default_rng(SEED)
+    if pixels:
+        return rng.integers(0, 256, (pairs, obs_dim)).astype(np.float32), "pixels"
     bottom, top = _filled(low, obs_dim, -np.inf), _filled(high, obs_dim, np.inf)
     if moments is not None:
         x = moments.mean + moments.sd * rng.standard_normal((pairs, obs_dim))
@@ -54,7 +59,7 @@ def draw(
     return np.clip(x, bottom, top).astype(np.float32), source
 
 
-def clearest(layers: Sequence[Layer], candidates: np.ndarray) -> np.ndarray:
+def clearest(layers: Sequence[Layer], candidates: np.ndarray, pairs: int = PAIRS) -> np.ndarray:
     """Return the observations for golden pairs among candidates: the first, or the clearest.
 
     Where a policy chooses, rounding may turn a near tie: those are taken whose best scores lead
@@ -63,17 +68,18 @@ def clearest(layers: Sequence[Layer], candidates: np.ndarray) -> np.ndarray:
     Args:
         layers: the policy.
         candidates: float32 `[candidates, obs_dim]`.
+        pairs: number of observations to take.
     """
     end = layers[-1]
     if not isinstance(end, Choose):
-        return candidates[:PAIRS]
+        return candidates[:pairs]
     scores = run(with_dense_weights(layers[:-1]), candidates)
     leads = np.full(len(candidates), np.inf)
     for row in np.split(scores, np.cumsum(end.sizes)[:-1], axis=-1):
         if row.shape[-1] > 1:
             second, best = np.sort(row, axis=-1)[:, -2:].T
             leads = np.minimum(leads, best - second)
-    return candidates[np.sort(np.argsort(-leads, kind="stable")[:PAIRS])]
+    return candidates[np.sort(np.argsort(-leads, kind="stable")[:pairs])]
 
 
 def _filled(values: Sequence[float | None] | None, size: int, empty: float) -> np.ndarray:
@@ -101,10 +107,20 @@ def difference(actions: np.ndarray, wanted: np.ndarray, low: np.ndarray, high: n
         0.25
     """
     actions, wanted = (np.asarray(a, np.float64).reshape(-1, low.size) for a in (actions, wanted))
+    return float((np.abs(actions - wanted) / scale_of(wanted, low, high)).max())
+
+
+def scale_of(wanted: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return what a difference of actions is measured in, entry by entry, as `difference` says.
+
+    Example:
+        >>> zero, three = np.zeros(1), 3 * np.ones(1)
+        >>> scale_of(three[None], zero, three), scale_of(three[None], zero, np.inf * three)
+        (array([1.5]), array([3.]))
+    """
     half = high.astype(np.float64) / 2 - low.astype(np.float64) / 2
     size = np.maximum(np.abs(wanted).max(axis=0), 1.0)
-    scale = np.where(np.isfinite(half) & (half > 0), half, size)
-    return float((np.abs(actions - wanted) / scale).max())
+    return np.where(np.isfinite(half) & (half > 0), half, size)
 
 
 def check_golden(

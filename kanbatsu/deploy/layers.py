@@ -1,4 +1,4 @@
-"""What a policy is made of: the layers, in order, as plain numpy arrays, and what each computes."""
+"""What a policy is made of: the layers, in order, as plain numpy arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kanbatsu.deploy.functions import activate
 from kanbatsu.kernels.constants import BLOCK
 
 
@@ -58,7 +57,11 @@ class Add(NamedTuple):
 
 
 class LayerNorm(NamedTuple):
-    """Mean 0 and variance 1 over the features, times `scale`, plus `shift`."""
+    """Mean 0 and variance 1 over the features, times `scale`, plus `shift`.
+
+    After a convolution, `scale` may have the length of its channels: each place is then brought to
+    mean 0 and variance 1 by itself.
+    """
 
     scale: np.ndarray
     shift: np.ndarray
@@ -73,6 +76,53 @@ class Linear(NamedTuple):
     inputs: int
     outputs: int
     relu: bool
+
+
+class ChannelsLast(NamedTuple):
+    """From an image that is laid out channel by channel to one that is laid out pixel by pixel."""
+
+    channels: int
+    pixels: int
+
+
+class Conv(NamedTuple):
+    """A convolution of an image, laid out pixel by pixel, without padding.
+
+    Each patch of the image, row by row and pixel by pixel, is multiplied as by a `Linear`.
+    """
+
+    weight: Weight
+    bias: np.ndarray
+    channels: int
+    height: int
+    width: int
+    outputs: int
+    """Channels of the result."""
+    window: int
+    """Height and width of a patch."""
+    stride: int
+    """Pixels from one patch to the next."""
+    relu: bool
+
+    @property
+    def inputs(self) -> int:
+        """Numbers of a patch."""
+        return self.window**2 * self.channels
+
+    @property
+    def rows(self) -> int:
+        """Rows of patches, which is the height of the result."""
+        return (self.height - self.window) // self.stride + 1
+
+    @property
+    def columns(self) -> int:
+        """Columns of patches, which is the width of the result."""
+        return (self.width - self.window) // self.stride + 1
+
+    @property
+    def features(self) -> int:
+        """Numbers of the result."""
+        return self.rows * self.columns * self.outputs
 
 
 class Activate(NamedTuple):
@@ -118,7 +168,21 @@ class Squash(NamedTuple):
 
 
 End = Squash | Clip | Choose
-Layer = Normalise | Remember | Add | LayerNorm | Linear | Activate | Clip | Choose | Squash
+Product = Linear | Conv
+"""Layers with a weight."""
+Layer = (
+    Normalise
+    | ChannelsLast
+    | Conv
+    | Remember
+    | Add
+    | LayerNorm
+    | Linear
+    | Activate
+    | Clip
+    | Choose
+    | Squash
+)
 
 
 def blocks(inputs: int) -> int:
@@ -155,12 +219,31 @@ def check_lists(weight: Packed | Grouped, inputs: int, outputs: int) -> None:
 def with_dense_weights(layers: Sequence[Layer]) -> list[Layer]:
     """Return the layers with every weight dense, as `run` takes them."""
     return [
-        layer._replace(weight=Dense(to_dense(layer))) if isinstance(layer, Linear) else layer
+        layer._replace(weight=Dense(to_dense(layer))) if isinstance(layer, Product) else layer
         for layer in layers
     ]
 
 
-def to_dense(layer: Linear) -> np.ndarray:
+def width_after(layer: Layer, width: int) -> int:
+    """Return how many features there are after a layer, of how many before it.
+
+    Example:
+        >>> width_after(Add(), 8)
+        8
+    """
+    match layer:
+        case Normalise(mean):
+            return mean.size
+        case Linear(outputs=outputs):
+            return outputs
+        case Conv():
+            return layer.features
+        case Choose(sizes):
+            return sizes.size
+    return width
+
+
+def to_dense(layer: Product) -> np.ndarray:
     """Return the weight of a layer as float32 `[inputs, outputs]`; `check_lists` comes first.
 
     Example:
@@ -184,48 +267,3 @@ def to_dense(layer: Linear) -> np.ndarray:
     dense = np.zeros((inputs, outputs), np.float32)
     dense[weight.sources, lists % outputs] = weight.values
     return dense
-
-
-def run(layers: Sequence[Layer], x: np.ndarray) -> np.ndarray:
-    """Compute the actions of observations with numpy; weights are dense.
-
-    Args:
-        layers: the policy; the weight of every `Linear` is `Dense`.
-        x: float32 `[batch, obs_dim]`.
-
-    Returns:
-        float32 `[batch, action_dim]`; choices are numbered from 0.
-
-    Example:
-        >>> one = np.ones(1, np.float32)
-        >>> run([Normalise(one, one), Squash(0 * one, 10 * one)], np.ones((1, 1), np.float32))
-        array([[5.]], dtype=float32)
-    """
-    remembered = x
-    for layer in layers:
-        match layer:
-            case Normalise():
-                x = (x - layer.mean) / layer.scale
-            case Remember():
-                remembered = x
-            case Add():
-                x = x + remembered
-            case LayerNorm():
-                centred = x - x.mean(axis=-1, keepdims=True)
-                variance = (centred**2).mean(axis=-1, keepdims=True)
-                x = centred / np.sqrt(variance + np.float32(layer.epsilon))
-                x = x * layer.scale + layer.shift
-            case Linear(weight=Dense(values)):
-                x = x @ values + layer.bias
-                x = np.maximum(x, 0) if layer.relu else x
-            case Activate(function, alpha):
-                x = activate(function, x, alpha)
-            case Clip(low, high):
-                x = np.clip(x, low, high)
-            case Choose(sizes):
-                edges = np.cumsum(sizes)[:-1]
-                best = [scores.argmax(axis=-1) for scores in np.split(x, edges, axis=-1)]
-                x = np.stack(best, axis=-1).astype(np.float32)
-            case Squash():
-                x = layer.centre + layer.half * np.tanh(x)
-    return x

@@ -14,8 +14,10 @@ from kanbatsu.deploy.functions import FUNCTIONS
 from kanbatsu.deploy.layers import (
     Activate,
     Add,
+    ChannelsLast,
     Choose,
     Clip,
+    Conv,
     Dense,
     Grouped,
     Layer,
@@ -25,6 +27,7 @@ from kanbatsu.deploy.layers import (
     Packed,
     Remember,
     Squash,
+    width_after,
 )
 from kanbatsu.kernels.constants import GROUP_SIZES
 
@@ -42,6 +45,11 @@ class Step(ctypes.Structure):
         *((name, c_void_p) for name in ("first", "second", "starts", "sources")),
         ("epsilon", c_float),
     )
+
+
+def has_images(layers: Sequence[Layer]) -> bool:
+    """Return whether a policy sees images: the kernels have no convolution, numpy has."""
+    return any(isinstance(layer, Conv | ChannelsLast) for layer in layers)
 
 
 def knows(library: ctypes.CDLL, layers: Sequence[Layer]) -> bool:
@@ -77,17 +85,11 @@ class Program:
         # The steps hold addresses only: the arrays must live as long as they do.
         self._arrays: list[np.ndarray] = []
         steps: list[Step] = []
-        width = 0
+        width = width_after(layers[0], 0)
         for layer in layers:
-            width = layer.mean.size if isinstance(layer, Normalise) else width
             step = self._step(layer)
             step.inputs = width
-            match layer:
-                case Linear(outputs=outputs):
-                    width = outputs
-                case Choose(sizes):
-                    width = sizes.size
-            step.outputs = width
+            width = step.outputs = width_after(layer, width)
             steps.append(step)
         self._steps, self._count = (Step * len(steps))(*steps), len(steps)
         self._address = ctypes.addressof(self._steps)
@@ -138,6 +140,8 @@ class Program:
                 return Step(CHOOSE, groups=sizes.size, starts=self._keep(sizes))
             case Squash():
                 return Step(SQUASH, first=self._keep(layer.centre), second=self._keep(layer.half))
+            case ChannelsLast() | Conv():
+                raise PolicyError("the compiled kernels have no convolution")
 
     def _linear(self, layer: Linear) -> Step:
         weight = _grouped(layer.weight) if isinstance(layer.weight, Dense) else layer.weight

@@ -56,21 +56,21 @@ def policy_layers(
     scale = np.sqrt(variance + np.float32(OBSERVATION_EPSILON))
     layers: list[Layer] = [Normalise(mean, scale)]
     if "encoder/embed/bias" in actor:
-        embed = _linear(actor, "encoder/embed", mean.size)
+        embed = linear(actor, "encoder/embed", mean.size)
         layers.append(embed)
-        for at in _numbered(actor, "encoder/blocks"):
-            up = _linear(actor, f"{at}/up", embed.outputs, relu=True)
-            down = _linear(actor, f"{at}/down", up.outputs)
-            layers += [Remember(), _norm(actor, f"{at}/norm"), up, down, Add()]
-        layers.append(_norm(actor, "encoder/norm"))
+        for at in numbered(actor, "encoder/blocks"):
+            up = linear(actor, f"{at}/up", embed.outputs, relu=True)
+            down = linear(actor, f"{at}/down", up.outputs)
+            layers += [Remember(), norm(actor, f"{at}/norm"), up, down, Add()]
+        layers.append(norm(actor, "encoder/norm"))
         width = embed.outputs
     else:
         width = mean.size
-        for at in _numbered(actor, "encoder/layers"):
-            hidden = _linear(actor, at, width, relu=True)
+        for at in numbered(actor, "encoder/layers"):
+            hidden = linear(actor, at, width, relu=True)
             layers.append(hidden)
             width = hidden.outputs
-    head = _linear(actor, "head/mean", width)
+    head = linear(actor, "head/mean", width)
     for name in [name for name in actor if name.startswith("head/log_std/")]:
         del actor[name]  # greedy actions do not spread
     if actor:
@@ -116,40 +116,55 @@ def _as_groups(value: np.ndarray, mask: np.ndarray, size: int) -> Grouped | None
     return Grouped(np.asarray(weight.values), np.asarray(weight.sources))
 
 
-def _linear(arrays: dict[str, np.ndarray], at: str, inputs: int, relu: bool = False) -> Linear:
+def linear(arrays: dict[str, np.ndarray], at: str, inputs: int, relu: bool = False) -> Linear:
     """Take a layer out of the arrays."""
-    bias = _take(arrays, f"{at}/bias")
-    weight = f"{at}/weight"
+    bias = take(arrays, f"{at}/bias")
+    return Linear(weight_of(arrays, f"{at}/weight"), bias, inputs, bias.size, relu)
+
+
+def weight_of(arrays: dict[str, np.ndarray], weight: str) -> Weight:
+    """Take a weight out of the arrays, as small as it goes; one of a convolution is laid flat."""
     stored: Weight
     if f"{weight}/mask" in arrays:
-        stored = smallest(_take(arrays, f"{weight}/value"), _take(arrays, f"{weight}/mask"))
+        value, mask = take(arrays, f"{weight}/value"), take(arrays, f"{weight}/mask")
+        stored = smallest(*(array.reshape(-1, array.shape[-1]) for array in (value, mask)))
     elif f"{weight}/order" in arrays:
         for name in ("order", "by_input/starts", "by_input/sources"):  # for gradients
-            _take(arrays, f"{weight}/{name}")
+            take(arrays, f"{weight}/{name}")
         names = ("values", "by_output/starts", "by_output/sources")
-        stored = Packed(*(_take(arrays, f"{weight}/{name}") for name in names))
+        stored = Packed(*(take(arrays, f"{weight}/{name}") for name in names))
     elif f"{weight}/sources" in arrays:
-        stored = Grouped(_take(arrays, f"{weight}/values"), _take(arrays, f"{weight}/sources"))
+        stored = Grouped(take(arrays, f"{weight}/values"), take(arrays, f"{weight}/sources"))
     else:
-        stored = Dense(_take(arrays, weight))
-    return Linear(stored, bias, inputs, bias.size, relu)
+        value = take(arrays, weight)
+        stored = Dense(value.reshape(-1, value.shape[-1]))
+    return stored
 
 
-def _norm(arrays: dict[str, np.ndarray], at: str) -> LayerNorm:
-    scale, shift = _take(arrays, f"{at}/scale"), _take(arrays, f"{at}/shift")
+def norm(arrays: dict[str, np.ndarray], at: str) -> LayerNorm:
+    """Take a normalisation out of the arrays."""
+    scale, shift = take(arrays, f"{at}/scale"), take(arrays, f"{at}/shift")
     return LayerNorm(scale, shift, nn_layers.LAYER_NORM_EPSILON)
 
 
-def _take(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+def take(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """Take one array out.
+
+    Raises:
+        ValueError: there is none; the message says which networks can be exported.
+    """
     if name not in arrays:
         raise ValueError(
             f"this network cannot be exported: it has no {name}. A policy is a SimBa or an MLP "
-            "encoder with a Gaussian or a tanh head, as SAC and DDPG have"
+            "encoder with a Gaussian or a tanh head, as SAC and DDPG have, or the network of "
+            "Stream AC, Stream Q or PQN"
         )
     return arrays.pop(name)
 
 
-def _numbered(arrays: Arrays, at: str) -> list[str]:
-    """The paths of the members of a tuple, in order."""
-    numbers = {int(name.split("/")[2]) for name in arrays if name.startswith(f"{at}/")}
+def numbered(arrays: Arrays, at: str) -> list[str]:
+    """Return the paths of the members of a tuple, in order."""
+    numbers = {
+        int(name[len(at) + 1 :].split("/")[0]) for name in arrays if name.startswith(f"{at}/")
+    }
     return [f"{at}/{number}" for number in sorted(numbers)]

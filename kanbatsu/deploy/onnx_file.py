@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,10 @@ from kanbatsu.deploy.functions import onnx_activation
 from kanbatsu.deploy.layers import (
     Activate,
     Add,
+    ChannelsLast,
     Choose,
     Clip,
+    Conv,
     Layer,
     LayerNorm,
     Linear,
@@ -20,6 +23,7 @@ from kanbatsu.deploy.layers import (
     Remember,
     Squash,
     to_dense,
+    width_after,
 )
 
 OPSET, IR_VERSION = 17, 8
@@ -39,17 +43,25 @@ def to_onnx(layers: Sequence[Layer]) -> bytes:
     graph = _Graph()
     now = remembered = "observation"
     kind, floats = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT
+    obs_dim = width = width_after(layers[0], 0)
     for layer in layers:
         match layer:
             case Normalise(mean, scale):
-                obs_dim = mean.size
                 now = graph.add("Div", graph.add("Sub", now, mean), scale)
             case Remember():
                 remembered = now
             case Add():
                 now = graph.add("Add", now, remembered)
+            case ChannelsLast(channels, pixels):
+                now = graph.reshaped(now, channels, pixels)
+                now = graph.reshaped(graph.add("Transpose", now, perm=[0, 2, 1]), width)
+            case Conv():
+                now = graph.convolved(now, layer)
             case LayerNorm(scale, shift, epsilon):
+                whole = scale.size == width
+                now = now if whole else graph.reshaped(now, width // scale.size, scale.size)
                 now = graph.add("LayerNormalization", now, scale, shift, epsilon=epsilon)
+                now = now if whole else graph.reshaped(now, width)
             case Linear():
                 now = graph.add("Gemm", now, to_dense(layer), layer.bias)
                 now = graph.add("Relu", now) if layer.relu else now
@@ -66,6 +78,7 @@ def to_onnx(layers: Sequence[Layer]) -> bytes:
                 action_dim = low.size
                 moved = graph.add("Mul", graph.add("Tanh", now), layer.half)
                 graph.add("Add", moved, layer.centre, output="action")
+        width = width_after(layer, width)
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -89,6 +102,21 @@ class _Graph:
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
+
+    def reshaped(self, x: str, *sizes: int) -> str:
+        """Add the node that gives every row of a batch another shape."""
+        return self.add("Reshape", x, np.array([-1, *sizes], np.int64))
+
+    def convolved(self, x: str, layer: Conv) -> str:
+        """Add the nodes of a convolution: ONNX lays images out channel by channel."""
+        window = (layer.window, layer.window)
+        kernel = to_dense(layer).reshape(*window, layer.channels, layer.outputs)
+        image = self.reshaped(x, layer.height, layer.width, layer.channels)
+        image = self.add("Transpose", image, perm=[0, 3, 1, 2])
+        strides = [layer.stride, layer.stride]
+        result = self.add("Conv", image, kernel.transpose(3, 2, 0, 1), layer.bias, strides=strides)
+        result = self.add("Relu", result) if layer.relu else result
+        return self.reshaped(self.add("Transpose", result, perm=[0, 2, 3, 1]), layer.features)
 
     def choose(self, scores: str, sizes: np.ndarray, starts: np.ndarray) -> None:
         """Add the nodes that number the largest score of each choice."""
@@ -123,16 +151,26 @@ class _Graph:
         return name
 
 
-def run_onnx(model: bytes, observations: np.ndarray) -> np.ndarray:
-    """Compute a model's actions with ONNX's own reference, in numpy.
+def run_onnx(model: bytes, observations: np.ndarray) -> tuple[np.ndarray, str]:
+    """Compute a model's actions with ONNX Runtime, or else with ONNX's own reference, in numpy.
 
     Args:
         model: what `to_onnx` returned.
         observations: float32 `[batch, obs_dim]`.
-    """
-    import onnx
-    from onnx.reference import ReferenceEvaluator
 
-    evaluator = ReferenceEvaluator(onnx.load_model_from_string(model))
-    (actions,) = evaluator.run(None, {"observation": observations})
-    return np.asarray(actions)
+    Returns:
+        The actions, and which of the two computed them.
+    """
+    if importlib.util.find_spec("onnxruntime") is not None:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        by = f"onnxruntime {onnxruntime.__version__}"
+    else:
+        import onnx
+        from onnx.reference import ReferenceEvaluator
+
+        session = ReferenceEvaluator(onnx.load_model_from_string(model))
+        by = f"onnx.reference {onnx.__version__}"
+    (actions,) = session.run(None, {"observation": observations})
+    return np.asarray(actions), by

@@ -15,24 +15,22 @@ import numpy as np
 from kanbatsu.agents import AGENTS
 from kanbatsu.agents.remedied import Pace, remedied
 from kanbatsu.deploy.contract import Contract, Moments
+from kanbatsu.deploy.families import FEWEST_SEEN, Acting, Known, acting_of, reader_of, seen_by
 from kanbatsu.deploy.golden import TOLERANCE
 from kanbatsu.deploy.network import policy_layers
 from kanbatsu.deploy.seal import Key
-from kanbatsu.deploy.task import contract_of_task
+from kanbatsu.deploy.task import contract_of_task, first_choice
 from kanbatsu.deploy.write import Bound, Export, Original, write_policy
 from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import canonical_hash
 from kanbatsu.nn.normaliser import Normaliser
-from kanbatsu.run.record import run_from_dict
+from kanbatsu.run.record import Run, run_from_dict
 from kanbatsu.train.checkpoint import from_arrays, load_latest, to_arrays
-from kanbatsu.types import Spec
 
 log = logging.getLogger(__name__)
 
 UNIT = (-1.0, 1.0)
 """Bounds of an actor, before an environment rescales."""
-FEWEST_SEEN = 2.0
-"""Observations from which on a normaliser has moments of the training data."""
 
 
 def export(
@@ -44,22 +42,26 @@ def export(
     contract: Contract | None = None,
     key: Key | None = None,
     tolerance: float = TOLERANCE,
+    onnx: bool | None = None,
+    c: bool = False,
 ) -> None:
     """Write the policy of a run's newest checkpoint, and what the run knew of its environment.
 
     Args:
         run: the run's folder, OUT/runs/<run id>.
-        out_dir: folder of its own, which gets `policy.json`, `policy.safetensors`, `contract.json`
-            and, where the package onnx is installed, `policy.onnx`.
+        out_dir: folder of its own, which gets `policy.json`, `policy.safetensors` and
+            `contract.json`.
         low: lowest value of each entry of an action, `[action_dim]` or one for all; that of the
             run's environment by default. Agents act in [-1, 1] and the environment rescales, which
-            the exported policy does by itself.
+            the exported policy does by itself. Of actions that are choices it is not read.
         high: highest value likewise.
         contract: what you know beside what the run does: names, units, licence, verdict.
         key: path of a key file to sign the policy with; that of the environment variable
             `KANBATSU_POLICY_KEY` by default, or no signature.
         tolerance: largest difference between an exported action and the agent's, in halves of the
             action's range.
+        onnx: flag of `policy.onnx`; by default it is written where the package onnx is installed.
+        c: flag of `policy.c`, one file of C99 for machines without Python.
 
     Raises:
         FileNotFoundError: if the folder holds no run, or the run no checkpoint.
@@ -75,45 +77,43 @@ def export(
         )
     record = files.read_config()
     agent = record["agent"]
-    fit = [name for name, entry in AGENTS.items() if entry.tanh_of_mean]
-    if agent not in fit:
-        raise ValueError(f"the policy of {agent} cannot be exported, only {', '.join(fit)}")
+    reader_of(agent)  # which refuses what cannot be exported
     checkpoint = load_latest(files.checkpoint)
     if checkpoint is None:
         raise FileNotFoundError(
             f"{run} holds no checkpoint: it was trained with --train.checkpoint-every 0, or has "
             "not reached its first one"
         )
-    # Around an agent with remedies there is a state of their own.
-    arrays = {n.removeprefix("inner/"): array for n, array in checkpoint.arrays["agent"].items()}
-    actor = {
-        name.removeprefix("actor/"): array
-        for name, array in arrays.items()
-        if name.startswith("actor/")
-    }
     environment = files.environment()
     low = environment.get("low") if low is None else low
     high = environment.get("high") if high is None else high
-    if low is None or high is None:
+    if AGENTS[agent].discrete:
+        low = high = None
+    elif low is None or high is None:
         raise ValueError(
             f"{run} does not say the bounds of its actuators: it is older than their record, or "
             "its environment is not one of Gymnasium's and keeps them to itself. Name them, low= "
             "and high=, or -1 and 1 if whoever takes the actions rescales them"
         )
-    environment |= {"low": np.ravel(low).tolist(), "high": np.ravel(high).tolist()}
-    mean, variance = arrays["normaliser/mean"], arrays["normaliser/variance"]
-    layers = policy_layers(actor, mean, variance, low, high)
-    count = float(arrays["normaliser/count"])
-    known = contract_of_task(environment).over(Contract())
+    else:
+        environment |= {"low": np.ravel(low).tolist(), "high": np.ravel(high).tolist()}
+    # Around an agent with remedies there is a state of their own.
+    arrays = {n.removeprefix("inner/"): array for n, array in checkpoint.arrays["agent"].items()}
+    settings = run_from_dict({name: x for name, x in record.items() if name != "checksum"})
+    known = Known(settings.config, environment, low, high, first_choice(environment))
+    acting = acting_of(agent, arrays, known)
+    said = contract_of_task(environment) if acting.image is None else Contract()
     provenance = Contract(run_id=files.path.resolve().name, record_sha256=canonical_hash(record))
+    moments = None if acting.image else _past(checkpoint.arrays.get("past")) or acting.moments
     write_policy(
-        layers,
+        acting.layers,
         out_dir,
-        _agent_of(record, checkpoint.arrays["agent"], low, high),
-        Export((contract or Contract()).over(provenance.over(known)), key, tolerance),
+        _agent_of(settings, checkpoint.arrays["agent"], acting, known),
+        Export((contract or Contract()).over(provenance.over(said)), key, tolerance, onnx, c),
         environment=environment,
-        moments=_past(checkpoint.arrays.get("past")) or _seen(mean, variance, count),
-        seen=count,
+        moments=moments,
+        seen=acting.seen,
+        image=acting.image,
     )
 
 
@@ -127,6 +127,8 @@ def export_policy(
     contract: Contract | None = None,
     key: Key | None = None,
     tolerance: float = TOLERANCE,
+    onnx: bool | None = None,
+    c: bool = False,
 ) -> None:
     """Write the policy of an agent in memory.
 
@@ -139,6 +141,8 @@ def export_policy(
         contract: as in `export`.
         key: as in `export`.
         tolerance: as in `export`.
+        onnx: as in `export`.
+        c: as in `export`.
 
     Raises:
         ValueError: as in `export`.
@@ -174,28 +178,28 @@ def export_policy(
         layers,
         out_dir,
         Original(act, type(actor).__name__),
-        Export(contract or Contract(), key, tolerance),
-        moments=_seen(mean, variance, float(normaliser.count)),
+        Export(contract or Contract(), key, tolerance, onnx, c),
+        moments=seen_by(mean, variance, float(normaliser.count)),
         seen=float(normaliser.count),
     )
 
 
-def _agent_of(record: Any, arrays: Any, low: Any, high: Any) -> Original:
-    """The greedy action of a run's agent, brought to the bounds."""
-    run = run_from_dict({name: value for name, value in record.items() if name != "checksum"})
+def _agent_of(run: Run, arrays: Any, acting: Acting, known: Known) -> Original:
+    """The greedy action of a run's agent, brought to the bounds, or the number of its choice."""
     schedule: Any = run.train
-    own = {name.removeprefix("inner/"): array for name, array in arrays.items()}
-    outputs = own["actor/head/mean/bias"].shape[-1]
-    spec = Spec(own["normaliser/mean"].shape, outputs, episode_length=None)
-    agent: Any = AGENTS[run.agent].agent(spec, run.config)
+    agent: Any = AGENTS[run.agent].agent(acting.spec, run.config)
     if run.remedy:  # its pace plays no part in acting
         agent = remedied(agent, run.remedy, Pace.of(schedule, 1, run.env_steps))
     state = from_arrays(agent.init(jax.random.key(0)), arrays)
-    bottom, top = np.asarray(low, np.float32), np.asarray(high, np.float32)
+    spec = acting.spec
 
     def act(obs: np.ndarray) -> np.ndarray:
-        unit = np.asarray(jax.jit(agent.act_greedy)(state, jnp.asarray(obs)))
-        return (bottom + top) / 2 + (top - bottom) / 2 * unit
+        observed = obs.reshape(-1, *spec.obs_shape).astype(spec.obs_dtype)
+        action = np.asarray(jax.jit(agent.act_greedy)(state, jnp.asarray(observed)))
+        if spec.discrete:
+            return action.argmax(axis=-1) + known.start
+        bottom, top = (np.asarray(end, np.float32) for end in (known.low, known.high))
+        return (bottom + top) / 2 + (top - bottom) / 2 * action
 
     return Original(act, f"act_greedy of {run.agent}")
 
@@ -205,10 +209,3 @@ def _past(past: Any) -> Moments | None:
     if past is None or len(past["obs"]) < FEWEST_SEEN:
         return None
     return Moments.of("replay", past["obs"])
-
-
-def _seen(mean: np.ndarray, variance: np.ndarray, count: float) -> Moments | None:
-    """The moments that a normaliser holds, once it has seen something."""
-    if count < FEWEST_SEEN:
-        return None
-    return Moments("normaliser", count, np.asarray(mean, float), np.sqrt(variance).astype(float))

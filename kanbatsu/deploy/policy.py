@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.deploy.bundle import AGAIN
+from kanbatsu.deploy.compute import run
 from kanbatsu.deploy.entry import GREATEST, PolicyError
 from kanbatsu.deploy.files import read
 from kanbatsu.deploy.golden import check_golden
-from kanbatsu.deploy.layers import Choose, End, Layer, Normalise, run, with_dense_weights
-from kanbatsu.deploy.native import Program, knows
+from kanbatsu.deploy.layers import Choose, End, Layer, Normalise, with_dense_weights
+from kanbatsu.deploy.native import Program, has_images, knows
 from kanbatsu.deploy.seal import Key
 from kanbatsu.kernels.shared import shared_library
 
@@ -42,7 +43,8 @@ class Policy:
         assert isinstance(end, End)
         self.obs_dim: int = begin.mean.size
         """Length of an observation."""
-        self._shape = (self.obs_dim,)
+        seen = contract.get("observation") or {}
+        self._shape = tuple(seen.get("shape") or (self.obs_dim,))
         low, high = bounds_of(end)
         self.action_dim: int = low.size
         """Length of an action; 1 of one that is a number."""
@@ -50,7 +52,7 @@ class Policy:
         """Lowest value of each entry of an action, or -inf."""
         self.high: np.ndarray = high
         """Highest value of each entry of an action, or inf."""
-        self._parts = (contract.get("observation") or {}).get("parts")
+        self._parts = seen.get("parts")
         self._act, self._act_one = _functions_of(layers)
         if isinstance(end, Choose):
             self._act, self._act_one = _numbered(end, self._act), _numbered(end, self._act_one)
@@ -61,7 +63,8 @@ class Policy:
         Args:
             observation: numbers `[obs_dim]` or `[batch, obs_dim]`, as the environment gives them:
                 the policy normalises them itself. Where the contract names `parts`, a dictionary
-                of arrays as well.
+                of arrays as well; where its `shape` is that of an image, an image, or
+                `[batch, ...]`.
 
         Returns:
             float32 `[action_dim]` or `[batch, action_dim]`, between `low` and `high`. Choices are
@@ -75,10 +78,13 @@ class Policy:
         if isinstance(observation, Mapping):
             observation = self._laid_out(observation)
         obs = np.asarray(observation, np.float32, order="C")
+        if len(self._shape) > 1 and obs.shape[-len(self._shape) :] == self._shape:
+            obs = obs.reshape(*obs.shape[: -len(self._shape)], self.obs_dim)
         if obs.ndim not in (1, 2) or obs.shape[-1] != self.obs_dim:
+            sizes = ", ".join(map(str, self._shape))
             raise ValueError(
-                f"an observation of this policy is [{self.obs_dim}], or [batch, {self.obs_dim}]: "
-                f"got {list(obs.shape)}"
+                f"an observation of this policy is [{sizes}], or [batch, {sizes}]: got "
+                f"{list(np.shape(observation))}"
             )
         return self._act(obs) if obs.ndim == 2 else self._act_one(obs)
 
@@ -103,7 +109,9 @@ class Policy:
 def _functions_of(layers: Sequence[Layer]) -> tuple[Function, Function]:
     """What maps a batch of observations, and what maps one."""
     library = shared_library()
-    if library is not None and not knows(library, layers):
+    if has_images(layers):
+        library = None
+    elif library is not None and not knows(library, layers):
         log.warning(
             "the compiled kernels are older than this kanbatsu and do not know every layer of this "
             "policy: numpy computes it; build them again to be faster"
@@ -115,7 +123,7 @@ def _functions_of(layers: Sequence[Layer]) -> tuple[Function, Function]:
     dense = with_dense_weights(layers)
     return (
         lambda obs: run(dense, obs),
-        lambda obs: run(dense, np.asarray(obs, np.float32)[None])[0],
+        lambda obs: run(dense, np.asarray(obs, np.float32).reshape(1, -1))[0],
     )
 
 

@@ -48,6 +48,27 @@ def contract_of_task(environment: Mapping[str, Any]) -> Contract:
     return Contract(action_repeat=repeat).over(known)
 
 
+def first_choice(environment: Mapping[str, Any]) -> int:
+    """Return the number of a task's first action, of those that are choices; 0 if nobody says.
+
+    Args:
+        environment: as for `contract_of_task`.
+
+    Example:
+        >>> first_choice({"task": "gym/CartPole-v1"})
+        0
+    """
+    task = str(environment.get("task", ""))
+    if not (environment.get("discrete") and task.startswith("gym/")):
+        return 0
+    from kanbatsu.envs.gym import load
+
+    with contextlib.suppress(Exception):  # a task that is not installed here
+        actions = load(task).action_space
+        return int(getattr(actions, "start", 0))
+    return 0
+
+
 def _of_gymnasium(task: str, repeat: int) -> Contract:
     from kanbatsu.envs.gym import load
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,19 +13,20 @@ import numpy as np
 import safetensors.numpy
 
 from kanbatsu.deploy import golden
-from kanbatsu.deploy.bundle import ARRAYS, DESCRIPTION, ONNX, check_folder, write_bundle
-from kanbatsu.deploy.contract import Contract, Moments, side
+from kanbatsu.deploy.bundle import ARRAYS, C99, DESCRIPTION, ONNX, check_folder, write_bundle
+from kanbatsu.deploy.contract import Contract, Image, Moments, side
 from kanbatsu.deploy.files import decode, encode
+from kanbatsu.deploy.forms import other_forms
 from kanbatsu.deploy.layers import Choose, Clip, Layer, Normalise, Squash
 from kanbatsu.deploy.policy import Policy
-from kanbatsu.deploy.seal import Key, key_of
+from kanbatsu.deploy.seal import Key, digest, key_of
 from kanbatsu.machine import versions
-
-log = logging.getLogger(__name__)
 
 Bound = float | int | Sequence[float | int] | np.ndarray
 UNIT = (-1.0, 1.0)
 """Bounds of an actor, before an environment rescales."""
+PARITY = {ONNX: "onnx", C99: "c"}
+"""Words for other forms of a policy in its golden pairs."""
 PACKAGES = ("kanbatsu", "numpy", "jax", "equinox", "torch", "stable-baselines3", "onnx")
 
 
@@ -55,6 +54,10 @@ class Export:
     """Path of a key file to sign with; that of `KANBATSU_POLICY_KEY` by default, or none."""
     tolerance: float = golden.TOLERANCE
     """Largest difference from the original, in halves of an action's range."""
+    onnx: bool | None = None
+    """Flag of an ONNX model; by default it is written where the package onnx is installed."""
+    c: bool = False
+    """Flag of one file of C99, for machines without Python."""
 
 
 def write_policy(
@@ -66,6 +69,7 @@ def write_policy(
     environment: Mapping[str, Any] | None = None,
     moments: Moments | None = None,
     seen: float | None = None,
+    image: Image | None = None,
 ) -> None:
     """Write the layers of a policy, wherever they come from.
 
@@ -73,10 +77,11 @@ def write_policy(
         layers: as `kanbatsu.deploy.layers` describes them: a `Normalise` first, an `End` last.
         out_dir: as in `export`.
         original: what the golden pairs are compared with.
-        how: contract, key and tolerance.
+        how: contract, key, tolerance and forms.
         environment: what is known of the environment, as JSON; nothing by default.
         moments: of the training data, where they are known.
         seen: observations that the normaliser is made from, where it is.
+        image: what an observation is, if it is an image.
 
     Raises:
         ValueError: if the layers do not fit each other, or a number is not finite.
@@ -89,37 +94,43 @@ def write_policy(
     entries, arrays = encode(layers)
     decode(entries, arrays)  # what load would refuse is never written
     policy = Policy(layers, {})
-    contract = _contract(policy, layers, how.contract, environment, moments, seen)
+    contract = _contract(policy, layers, how.contract, environment, moments, seen, image)
     observation = contract["observation"]
     candidates, source = golden.draw(
-        policy.obs_dim, moments, observation["low"], observation["high"], golden.CANDIDATES
+        policy.obs_dim,
+        moments,
+        observation["low"],
+        observation["high"],
+        golden.CANDIDATES,
+        pixels=image is not None and image.dtype == "uint8",
     )
-    observations = golden.clearest(layers, candidates)
+    pairs = golden.PAIRS if image is None else golden.PAIRS_OF_IMAGES
+    observations = golden.clearest(layers, candidates, pairs)
     actions = policy(observations)
     wanted = np.asarray(original.act(observations)).reshape(actions.shape)
-    error = _compared(policy, actions, wanted, how.tolerance, original.name)
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     files = {
         DESCRIPTION: (json.dumps({"layers": entries}, indent=1, sort_keys=True) + "\n").encode(),
         ARRAYS: safetensors.numpy.save(arrays),
     }
-    onnx_error = None
-    if (model := _onnx(layers, folder / ONNX)) is not None:
-        from kanbatsu.deploy.onnx_file import run_onnx
-
-        files[ONNX] = model
-        computed = run_onnx(model, observations)
-        onnx_error = _compared(policy, computed, wanted, how.tolerance, f"{original.name} (ONNX)")
-    contract["golden"] = {
+    known: dict[str, Any] = {
         "observations": observations.astype(float).tolist(),
         "actions": actions.reshape(-1, policy.action_dim).astype(float).tolist(),
         "drawn_from": source,
         "seed": golden.SEED,
         "compared_with": original.name,
-        "parity_error": error,
-        "onnx_parity_error": onnx_error,
+        "parity_error": _compared(policy, actions, wanted, how.tolerance, original.name),
+        **{f"{form}_{what}": None for form in PARITY.values() for what in ("parity_error", "by")},
         "tolerance": float(how.tolerance),
     }
+    contract["golden"] = known
+    whole = contract | {"sha256": {name: digest(content) for name, content in files.items()}}
+    for form in other_forms(layers, whole, observations, folder, onnx=how.onnx, c=how.c):
+        files[form.name] = form.content
+        if form.actions is not None:
+            name, word = f"{original.name} ({form.name})", PARITY[form.name]
+            error = _compared(policy, form.actions, wanted, how.tolerance, name)
+            known |= {f"{word}_parity_error": error, f"{word}_by": form.computed_by}
     write_bundle(folder, files, contract, how.key)
 
 
@@ -143,6 +154,7 @@ def _contract(
     environment: Mapping[str, Any] | None,
     moments: Moments | None,
     seen: float | None,
+    image: Image | None,
 ) -> dict[str, Any]:
     """Everything but the golden pairs, as JSON."""
     begin = layers[0]
@@ -172,8 +184,8 @@ def _contract(
     return {
         "observation": {
             **observation,
-            "shape": [policy.obs_dim],
-            "dtype": "float32",
+            "shape": [policy.obs_dim] if image is None else list(image.shape),
+            "dtype": "float32" if image is None else image.dtype,
             "parts": parts,
         },
         "action": {**action, **_kind(layers[-1])},
@@ -208,16 +220,3 @@ def _kind(end: Layer) -> dict[str, Any]:
         return {"kind": "choices", "choices": end.sizes.tolist(), "shape": shape, "dtype": "int64"}
     assert isinstance(end, Squash | Clip)
     return {"kind": "continuous", "shape": [end.low.size], "dtype": "float32"}
-
-
-def _onnx(layers: Sequence[Layer], path: Path) -> bytes | None:
-    if importlib.util.find_spec("onnx") is None:
-        log.warning(
-            "%s was not written: the package onnx is missing. `pip install 'kanbatsu[onnx]'` and "
-            "export again, if you want it; kanbatsu.deploy.load does not need it.",
-            path,
-        )
-        return None
-    from kanbatsu.deploy.onnx_file import to_onnx
-
-    return to_onnx(layers)

@@ -57,8 +57,8 @@ def from_dict(cls: type[Record], mapping: Mapping[str, Any], where: str = "") ->
     """Build a dataclass from a table; what the table leaves out keeps the dataclass's default.
 
     A nested table starts from the default of its own field: `{"actor": {"sparsity": 0.5}}` leaves
-    the actor's width as the agent sets it. An integer may stand for a float, never the reverse,
-    and a boolean for neither.
+    the actor's width as the agent sets it. An integer may stand for a float, a float that is whole
+    (1e5) for an integer, and a boolean for neither.
 
     Args:
         cls: The dataclass.
@@ -124,6 +124,20 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
         return path, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return path, value.strip()
+
+
+def whole(value: Any) -> Any:
+    """Return a float that is a whole number as an integer, and anything else as it is.
+
+    People write `1e5` for 100,000, which TOML reads as a float. From 2^53 on not every whole number
+    is a float, so that it might not be the one that was written.
+
+    Example:
+        >>> whole(1e5), whole(1.5), whole("8")
+        (100000, 1.5, '8')
+    """
+    is_whole = type(value) is float and value.is_integer() and abs(value) < 2**53
+    return int(value) if is_whole else value
 
 
 def canonical_hash(value: Any) -> str:
@@ -206,6 +220,8 @@ def _read(
         return value
     if hint is float and type(value) is int:
         value = float(value)
+    elif hint is int:
+        value = whole(value)
     if type(value) is not hint:
         problems.append(f"{where}: must be {_NAMES[hint]}, not {value!r}")
     elif hint is float and not math.isfinite(value):

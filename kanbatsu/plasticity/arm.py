@@ -11,7 +11,8 @@ from kanbatsu.plasticity.classifier import plan
 from kanbatsu.plasticity.config import ClassifierConfig, LabelRun, LabelStream
 from kanbatsu.ranges import check_ranges
 from kanbatsu.remedies.check import check_remedies
-from kanbatsu.remedies.records import Gradual, ReDo, Remedy, read_remedies
+from kanbatsu.remedies.reading import read_remedies
+from kanbatsu.remedies.records import Gradual, ReDo, Remedy
 from kanbatsu.study.budget import WIDEST, nearest
 from kanbatsu.study.file import ARM_NAME
 from kanbatsu.study.match import Match

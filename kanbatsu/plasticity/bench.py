@@ -17,6 +17,7 @@ from kanbatsu.files.tables import (
     merge,
     parse_override,
     to_dict,
+    whole,
 )
 from kanbatsu.plasticity.arm import LabelArm, read_arm
 from kanbatsu.plasticity.classifier import plan
@@ -118,8 +119,9 @@ def bench_from_dict(table: Mapping[str, Any]) -> Bench:
         ['dense_labels-0.001_s0', 'dense_labels-0.001_s1']
     """
     header = {key: value for key, value in table.items() if key not in ("arm", "classifier")}
-    if type(header.get("seeds")) is int:
-        header["seeds"] = list(range(header["seeds"]))
+    seeds = whole(header.get("seeds"))
+    if type(seeds) is int:
+        header["seeds"] = list(range(seeds))
     problems: list[str] = [] if "arms" not in header else ["arms: write [arm.NAME] tables"]
     header.pop("arms", None)
     try:

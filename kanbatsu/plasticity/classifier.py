@@ -17,8 +17,9 @@ from kanbatsu.nn.mlp import MLP
 from kanbatsu.nn.network import Network
 from kanbatsu.plasticity.config import ClassifierConfig, LabelStream
 from kanbatsu.probes.health import network_health
-from kanbatsu.remedies.parts import parts_of, unmasked, with_parts
+from kanbatsu.remedies.parts import Part, parts_of, unmasked, with_parts
 from kanbatsu.remedies.records import Remedy
+from kanbatsu.remedies.spectral import settled
 from kanbatsu.remedies.terms import with_decay, with_terms
 from kanbatsu.remedies.treat import Clock, Tally, Tools, added, empty_tally, treat
 from kanbatsu.sparsity.count import Count
@@ -104,7 +105,8 @@ def begin(
     network = with_masks(dense, masks, rescale=config.rescale)
     inputs = jax.random.normal(input_key, (stream.inputs, stream.features))
     moments = _optimizer(1.0, remedies).init(trainable(network))  # the same whatever the rate
-    return Learner(network, moments, inputs, empty_tally(remedies))
+    part = settled(Part(network, moments))
+    return Learner(part.network, part.moments, inputs, empty_tally(remedies))
 
 
 def draw_task(stream: LabelStream, key: Key, task: Int[Any, ""]) -> tuple[Labels, Array]:
@@ -200,7 +202,7 @@ def _treated(
 
 def _optimizer(rate: Any, remedies: tuple[Remedy, ...]) -> optax.GradientTransformation:
     """Return Adam, with the terms that remedies add."""
-    return with_terms(with_decay(optax.adam(rate), rate, remedies), remedies)
+    return with_terms(with_decay(optax.adam(rate), rate, remedies), remedies, "classifier")
 
 
 def probe(stream: LabelStream, learner: Learner, key: Key, task: Int[Any, ""]) -> dict[str, Scalar]:

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from kanbatsu.files.tables import ADDED, from_dict
 from kanbatsu.ranges import Natural, Positive
-from kanbatsu.remedies.records import Remedy, read_remedies
+from kanbatsu.remedies.reading import read_remedies
+from kanbatsu.remedies.records import Remedy
 from kanbatsu.sparsity.config import Pruning
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from kanbatsu.files.tables import RecordError, from_dict, merge
+from kanbatsu.files.tables import RecordError, from_dict, merge, whole
 from kanbatsu.report.results import INCUMBENT
 from kanbatsu.run.external import ExternalConfig
 from kanbatsu.study.external import is_external
@@ -27,12 +27,12 @@ class Search:
     network: Literal["actor", "critic"] = "critic"
     """The network that widths and sparsities are tried for."""
     widths: tuple[int, ...] = ()
-    """Sizes to try; the control's by default."""
+    """Widths to try; the control's by default."""
     sparsities: tuple[float, ...] = ()
     """Shares of its weights to remove."""
     match: Literal["kept", "flops"] | None = None
-    """Candidates have as many kept weights (their sparsity is solved for) or operations as the
-    control."""
+    """What candidates have as much of as the control: kept weights (their sparsity follows from
+    their width), or operations."""
     seeds: int = 2
     """Seeds of each candidate in the first round; twice as many after each for those that go on."""
     finalists: int = 1
@@ -51,20 +51,21 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class Budget:
-    """Hours and workers that there are."""
+    """Time and workers available."""
 
     hours: float
-    """Hours in all."""
+    """Hours for all stages together."""
     workers: int | None = None
     """Runs at the same time; as many as cores by default."""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """When it ends early, beside the hours."""
+    """Conditions that end a proof of concept early, beside the hours."""
 
     hopeless: bool = True
-    """End after the search if even the best candidate's interval lies below the threshold."""
+    """Flag that ends it after the search if even the best candidate's interval lies below the
+    threshold."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def poc_from_dict(table: Mapping[str, Any]) -> Poc:
             read[name] = from_dict(kind, table.get(name, {}), name)
         except RecordError as error:
             problems.append(str(error))
-    seed = table.get("seed", 0)
+    seed = whole(table.get("seed", 0))
     if type(seed) is not int or seed < 0:
         problems.append(f"seed: must be a whole number of 0 or more, not {seed!r}")
     if "seeds" in table:

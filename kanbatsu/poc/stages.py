@@ -141,7 +141,7 @@ def _refuse_what_cannot_fit(progress: Progress, planned: Sequence[Round]) -> Non
     low, expected, high = hours
     progress.say(
         f"search and confirmation: about {expected:.2g} hours ({low:.2g} to {high:.2g}), "
-        f"{progress.workers} runs at a time; there are {poc.budget.hours:g}"
+        f"{progress.workers} runs at a time; the budget is {poc.budget.hours:g} hours"
     )
     if expected > poc.budget.hours:
         share = poc.budget.hours / expected
@@ -182,7 +182,7 @@ def _search(
         left = planned[index + 1].candidates if index + 1 < len(planned) else poc.search.finalists
         names = [name for name in poc.candidates if name in order[:left]]
         progress.chosen.append({"stage": f"search-{index + 1}", "order": order, "go_on": names})
-        progress.say(f"best first: {', '.join(order)}; {', '.join(names)} goes on")
+        progress.say(f"best first: {', '.join(order)}; go on: {', '.join(names)}")
     return names, [runs[name] for name in names if name in runs], runs.get(poc.control)
 
 

@@ -9,7 +9,7 @@ from kanbatsu.files.tables import RecordError
 
 TEMPLATE = """\
 # A proof of concept: is a sparse network worth it on this task?
-# Read every line, change what is not yours, then run:
+# Read every line, change what does not fit your task, then run:
 #     kanbatsu poc run {file}
 # The same command continues after a stop.
 
@@ -22,7 +22,7 @@ env_steps = 20_000     # simulator steps of each run; long enough for the contro
 control = "dense"      # the arm to beat
 seed = 0               # decides the seeds of every stage
 
-# How every arm learns. These settings are quicker than the published ones.
+# Settings of every arm. They learn faster on small tasks than the published ones.
 learning_rate = 1e-3
 tau = 0.02
 actor = {{ width = 64, blocks = 1 }}
@@ -40,7 +40,7 @@ checkpoint_every = 5_000
 critic = {{ width = 128 }}
 
 # The candidates: every width with every sparsity. Each is tried with a few seeds, the better half
-# with twice as many, and so on, until as many as `finalists` are left.
+# again with twice as many, and so on, until `finalists` of them are left.
 [search]
 network = "critic"
 widths = [128, 256]
@@ -52,18 +52,18 @@ finalists = 1
 [confirm]
 seeds = 5
 
-# What there is. A plan that cannot fit is refused after a pilot of a few seconds per arm.
+# The time available. After a pilot of a few seconds per arm, a plan that needs more is refused.
 [budget]
 hours = 2.0
 workers = 2
 
-# It ends before the confirmation if even the best candidate's interval lies below the threshold.
+# If even the best candidate's interval lies below the threshold, the confirmation is left out.
 [stop]
 hopeless = true
 
-# The decision rule, fixed before the first run. "better": adopt if the whole 95 % interval of the
+# The decision rule, fixed before the first run. "better": adopt if the whole 95% interval of the
 # difference in mean final return lies above minimum_effect. "no_worse": adopt a smaller network
-# whose return is less than maximal_regression lower.
+# if its return is shown to be at most maximal_regression lower.
 [decision]
 goal = "better"
 measure = "mean_difference"

@@ -8,15 +8,15 @@ from typing import Any
 from kanbatsu.remedies.records import (
     MASKS,
     SET,
+    TERMS,
     Gradual,
-    L2Init,
     ReDo,
     Remedy,
     Reset,
     Revive,
     RigL,
-    WeightDecay,
     changes_masks,
+    needs_whole_matrices,
 )
 from kanbatsu.sparsity.config import Pruning
 
@@ -91,7 +91,7 @@ def _of_time(remedy: Any, total: int) -> Iterator[str]:
 def _of_agent(remedy: Remedy, who: str, streams: bool) -> Iterator[str]:
     if streams and isinstance(remedy, ReDo | RigL):
         yield f"looks at a batch, and {who} learns from every sample once, without one"
-    if streams and isinstance(remedy, L2Init | WeightDecay):
+    if streams and isinstance(remedy, TERMS):
         yield f"is a term of an optimizer's step, and {who} learns by bounded steps along a trace"
 
 
@@ -118,14 +118,13 @@ def _of_networks(remedy: Any, networks: Mapping[str, Pruning], who: str) -> Iter
             yield f'has mask = "new", and {" and ".join(own)} has no mask: give a sparsity'
         if remedy.part == "head":
             yield 'has mask = "new" and part = "head": a new mask needs the whole network'
-    if not changes_masks((remedy,)):
-        return
+    moves = changes_masks((remedy,))
     for name, pruning in sparse.items():
-        if pruning.pattern != "element":
+        if moves and pruning.pattern != "element":
             yield f'needs {name}.pattern = "element": masks change weight by weight'
-    for name, pruning in networks.items():
-        if pruning.compute in ("packed", "mixed"):
-            yield (
-                f'changes masks, which packed weights cannot follow: set {name}.compute = "masked" '
-                "or leave it at auto"
-            )
+    needs = "changes masks, which packed weights cannot follow"
+    if not moves:
+        needs = "divides whole matrices, and packed weights are none"
+    for name, pruning in (networks if moves else own).items():
+        if needs_whole_matrices((remedy,)) and pruning.compute in ("packed", "mixed"):
+            yield f'{needs}: set {name}.compute = "masked" or leave it at auto'

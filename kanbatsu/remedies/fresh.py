@@ -12,6 +12,7 @@ import optax
 from kanbatsu.remedies.choice import drawn
 from kanbatsu.remedies.parts import (
     FirstWeights,
+    Norms,
     Part,
     like,
     masked_weights,
@@ -119,11 +120,13 @@ def restarted(moments: Any, network: Any = None) -> Any:
         >>> restarted(moved)[0].count, restarted(moved)[0].mu.tolist()
         (Array(0, dtype=int32), [0.0, 0.0])
     """
-    kept = (FirstWeights, optax.ScaleByScheduleState)
+    kept = (FirstWeights, Norms, optax.ScaleByScheduleState)
 
     def put(node: Any) -> Any:
         if isinstance(node, FirstWeights) and network is not None:
             return FirstWeights(trainable(network))
+        if isinstance(node, Norms):
+            return node._replace(scales=jax.tree.map(jnp.ones_like, node.scales))
         return node if isinstance(node, kept) else jnp.zeros_like(node)
 
     return jax.tree.map(put, moments, is_leaf=lambda node: isinstance(node, kept))

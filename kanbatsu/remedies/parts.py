@@ -51,6 +51,17 @@ class FirstWeights(NamedTuple):
     weights: Any
 
 
+class Norms(NamedTuple):
+    """State of spectral normalisation, by the path of each matrix: part of an optimizer's state."""
+
+    scales: dict[str, jax.Array]
+    """Factor that leads from the weights that a network multiplies by to those that train."""
+    vectors: dict[str, jax.Array]
+    """Right singular vector of the largest singular value, as power iteration has found it."""
+    bound: jax.Array
+    """Largest singular value of what the network multiplies by."""
+
+
 def trainable(tree: Any) -> Any:
     """Return the floating-point arrays of a tree; masks and structure become None."""
     return eqx.filter(tree, eqx.is_inexact_array)

@@ -1,13 +1,11 @@
-"""Remedies as records of a study file: what each may be set to, and how a table becomes one."""
+"""Remedies as records of a study file: what each may be set to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
-from kanbatsu.files.tables import RecordError, did_you_mean, from_dict
-from kanbatsu.ranges import Natural, NotNegative, Positive, Share, Whole, check_ranges
+from kanbatsu.ranges import Natural, NotNegative, Positive, Share, Whole
 from kanbatsu.sparsity.config import Distribution
 
 Networks = Literal["all", "actor", "critic"]
@@ -105,6 +103,25 @@ class WeightDecay:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpectralNorm:
+    """Spectral normalisation: hidden matrices are divided by their largest singular value.
+
+    Reference:
+        Gogianu et al. 2021, "Spectral Normalisation for Deep Reinforcement Learning: An
+        Optimisation Perspective".
+    """
+
+    kind: Literal["spectral_norm"] = "spectral_norm"
+    """Name of the remedy."""
+    layers: Literal["last", "all"] = "last"
+    """Matrices that are normalised: the last one before the head, or all outside the head."""
+    bound: Positive = 1.0
+    """Largest singular value that a normalised matrix has."""
+    of: Networks = "all"
+    """Networks whose hidden layers are normalised."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SET:
     """Sparse evolutionary training: the smallest weights go, as many others begin at random.
 
@@ -190,67 +207,16 @@ class Revive:
     """Networks that get weights back."""
 
 
-Remedy = Reset | ShrinkPerturb | ReDo | L2Init | WeightDecay | SET | RigL | Gradual | Revive
-
-KINDS: dict[str, type[Any]] = {
-    kind.kind: kind
-    for kind in (Reset, ShrinkPerturb, ReDo, L2Init, WeightDecay, SET, RigL, Gradual, Revive)
-}
-"""Remedies by the name that users type."""
+TERMS = L2Init | WeightDecay | SpectralNorm
+"""Remedies that an optimizer carries out, with every gradient step."""
 
 MASKS = SET | RigL | Gradual | Revive
 """Remedies whose business is masks."""
 
+Remedy = Reset | ShrinkPerturb | ReDo | TERMS | MASKS
 
-def read_remedies(value: Any, where: str = "remedy") -> tuple[Remedy, ...]:
-    """Read one remedy, or a list of them.
-
-    Args:
-        value: a table with a `kind`, or a list of such tables.
-        where: name of the setting in messages.
-
-    Raises:
-        RecordError: One line per mistake.
-
-    Example:
-        >>> read_remedies({"kind": "reset", "every": 200_000})[0].mask
-        'kept'
-        >>> read_remedies({"kind": "rest", "every": 200_000})
-        Traceback (most recent call last):
-        ...
-        kanbatsu.files.tables.RecordError: remedy.kind: unknown remedy 'rest'. Did you mean 'reset'?
-    """
-    tables = list(value) if isinstance(value, list | tuple) else [value]
-    single = len(tables) == 1
-    names = [where if single else f"{where}[{at}]" for at in range(len(tables))]
-    problems: list[str] = []
-    read: list[Remedy] = []
-    for table, name in zip(tables, names, strict=True):
-        try:
-            read.append(_read(table, name))
-        except ValueError as error:
-            problems.append(str(error))
-    kinds = [remedy.kind for remedy in read]
-    twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
-    problems += [f"{where}: {kind} is there more than once; give it once" for kind in twice]
-    if problems:
-        raise RecordError("\n".join(problems))
-    return tuple(read)
-
-
-def _read(table: Any, where: str) -> Remedy:
-    if not isinstance(table, Mapping) or "kind" not in table:
-        raise RecordError(
-            f'{where}: must be a table such as {{ kind = "reset", every = 200_000 }}, not {table!r}'
-        )
-    kind = table["kind"]
-    if kind not in KINDS:
-        raise RecordError(
-            f"{where}.kind: unknown remedy {kind!r}. {did_you_mean(str(kind), KINDS)}"
-        )
-    remedy: Remedy = from_dict(KINDS[kind], table, where)
-    check_ranges(remedy, f"{where}.")
-    return remedy
+KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in get_args(Remedy)}
+"""Remedies by the name that users type."""
 
 
 def changes_masks(remedies: tuple[Remedy, ...]) -> bool:
@@ -263,6 +229,16 @@ def changes_masks(remedies: tuple[Remedy, ...]) -> bool:
     return any(isinstance(r, MASKS) or (isinstance(r, Reset) and r.mask == "new") for r in remedies)
 
 
+def needs_whole_matrices(remedies: tuple[Remedy, ...]) -> bool:
+    """Return True where one of the remedies cannot work on packed weights.
+
+    Example:
+        >>> needs_whole_matrices((Reset(every=10),)), needs_whole_matrices((SpectralNorm(),))
+        (False, True)
+    """
+    return changes_masks(remedies) or any(isinstance(r, SpectralNorm) for r in remedies)
+
+
 def samples_of(remedies: tuple[Remedy, ...]) -> int:
     """Return how many samples the remedies want to look at; 0 where none looks.
 
@@ -271,18 +247,3 @@ def samples_of(remedies: tuple[Remedy, ...]) -> int:
         64
     """
     return max((getattr(remedy, "samples", 0) for remedy in remedies), default=0)
-
-
-def label(remedy: Remedy) -> str:
-    """Return a remedy in one line, with what differs from its defaults.
-
-    Example:
-        >>> label(Reset(every=200_000, part="head"))
-        'reset every 200,000, part head'
-    """
-    words = []
-    for item in fields(remedy):
-        value = getattr(remedy, item.name)
-        if item.name != "kind" and value != item.default:
-            words.append(f"{item.name} {value:,}" if type(value) is int else f"{item.name} {value}")
-    return f"{remedy.kind} {', '.join(words)}"

@@ -8,10 +8,8 @@ import jax
 import optax
 
 from kanbatsu.remedies.parts import FirstWeights
-from kanbatsu.remedies.records import L2Init, Remedy, WeightDecay
-
-TERMS = L2Init | WeightDecay
-"""Remedies that an optimizer carries out."""
+from kanbatsu.remedies.records import L2Init, Remedy, SpectralNorm, WeightDecay
+from kanbatsu.remedies.spectral import spectral
 
 
 def towards_first_weights(strength: float) -> optax.GradientTransformation:
@@ -47,16 +45,22 @@ def towards_first_weights(strength: float) -> optax.GradientTransformation:
 
 
 def with_terms(
-    optimizer: optax.GradientTransformation, remedies: tuple[Remedy, ...]
+    optimizer: optax.GradientTransformation, remedies: tuple[Remedy, ...], network: str
 ) -> optax.GradientTransformation:
     """Return an optimizer whose gradients have the remedies' terms added first.
 
     Args:
         optimizer: as the agent has it.
-        remedies: all of a run's; only those that are terms of the loss are read.
+        remedies: all of a run's; only those that are terms of the loss, or of the weights that
+            train, are read.
+        network: name of what it trains.
     """
     terms = [towards_first_weights(r.strength) for r in remedies if isinstance(r, L2Init)]
-    return optax.chain(*terms, optimizer) if terms else optimizer
+    optimizer = optax.chain(*terms, optimizer) if terms else optimizer
+    for remedy in remedies:
+        if isinstance(remedy, SpectralNorm) and remedy.of in ("all", network):
+            return spectral(optimizer, remedy.bound, remedy.layers == "last")
+    return optimizer
 
 
 def with_decay(

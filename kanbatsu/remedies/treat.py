@@ -15,17 +15,17 @@ from kanbatsu.remedies.choice import cosine_share
 from kanbatsu.remedies.parts import NETWORKS, Part, masked_weights, mirrored, networks_in
 from kanbatsu.remedies.records import (
     SET,
+    TERMS,
     Gradual,
-    L2Init,
     ReDo,
     Remedy,
     Reset,
     Revive,
     RigL,
     ShrinkPerturb,
-    WeightDecay,
 )
 from kanbatsu.remedies.recycle import recycle
+from kanbatsu.remedies.spectral import settled
 from kanbatsu.types import Key
 
 Parts = dict[str, Part]
@@ -85,7 +85,7 @@ def is_due(remedy: Remedy, clock: Clock) -> Bool[Array, ""]:
     before, now, total, sees = clock
     if isinstance(remedy, Revive):
         return (before < remedy.at) & (now >= remedy.at)
-    if isinstance(remedy, L2Init | WeightDecay):
+    if isinstance(remedy, TERMS):
         return jnp.bool_(False)
     passed = now // remedy.every > before // remedy.every
     if isinstance(remedy, Gradual):
@@ -202,7 +202,8 @@ def _act(
         return _reset(remedy, parts, tools, keys, key), ()
     if isinstance(remedy, ShrinkPerturb):
         dense, by = tools.draw(key), (remedy.shrink, remedy.perturb)
-        return parts | {n: fresh.shrink_perturb(parts[n], dense[n], *by) for n in names}, ()
+        moved = {n: fresh.shrink_perturb(parts[n], dense[n], *by) for n in names}
+        return parts | {n: settled(part) for n, part in moved.items()}, ()
     if isinstance(remedy, ReDo):
         return _recycle(remedy, parts, tools, names, key)
     if isinstance(remedy, SET):
@@ -240,7 +241,7 @@ def _reset(remedy: Reset, parts: Parts, tools: Tools, keys: Mapping[str, Key], k
         apart = {n: jax.random.fold_in(own, 1) for n, own in keys.items()}
         parts = parts | {n: fresh.with_new_masks(parts[n], own) for n, own in apart.items()}
     beside = ["temperature"] if "actor" in keys and "temperature" in parts else []
-    return parts | {n: fresh.reset(parts[n], dense[n]) for n in [*keys, *beside]}
+    return parts | {n: settled(fresh.reset(parts[n], dense[n])) for n in [*keys, *beside]}
 
 
 def _recycle(

@@ -10,7 +10,7 @@ from typing import Any
 
 from kanbatsu.files.disk import finite
 from kanbatsu.files.store import StudyFolder
-from kanbatsu.report import agree, curves, figures, panels, words
+from kanbatsu.report import agree, curves, figures, panels, replaced, words
 from kanbatsu.report.configuration import configuration
 from kanbatsu.report.first import first_page
 from kanbatsu.report.glossary import WORDS
@@ -101,6 +101,7 @@ def render(
         arms=_arms(study, summary, timing, t),
         compared=compared,
         key=[(figures.key(style), name) for name, style in looks.items()],
+        replaced=replaced.section(summary["rivals"], t) if "rivals" in summary else None,
         budget_rows=panels.budget_rows(study, summary, t, matched) if shown else [],
         budgets_for_team=verdict_words is not None and len(study.tasks) <= ONE_PAGE,
         final_rows=panels.final_rows(study, summary, t) if shown else [],
@@ -196,6 +197,7 @@ def _arms(
                 {
                     "name": t(f"network.{name}") if t.has(f"network.{name}") else name,
                     "description": words.describe(network, t),
+                    "changed": replaced.changed(network, t),
                     **{key: _count(network[key]) for key in ("kept", "total", "parameters")},
                 }
                 for name, network in arm["networks"].items()

@@ -42,7 +42,7 @@ def beside(value: float, measure: str, control: str, t: Texts) -> str:
     Example:
         >>> from kanbatsu.report.language import texts
         >>> beside(0.2, "mean_relative", "dense", texts("en"))
-        '20.0 % higher than dense'
+        '20.0% higher than dense'
     """
     amount = size(abs(value), measure, t)
     if amount == size(0.0, measure, t):

@@ -15,7 +15,7 @@ def size(value: float | int, measure: str, t: Texts) -> str:
     Example:
         >>> from kanbatsu.report.language import texts
         >>> size(0.125, "mean_relative", texts("en")), size(12.5, "mean_difference", texts("en"))
-        ('12.5 %', '12.5')
+        ('12.5%', '12.5')
     """
     if measure.endswith("relative"):
         return t("measure.percent", value=f"{100 * value:.1f}")

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from kanbatsu.files.disk import DamagedFile
 from kanbatsu.files.shape import NUMBER, Maybe, ends_at, misfit, reaches
 from kanbatsu.files.store import RunFolder, StudyFolder
+from kanbatsu.report.counted import counted
 
 RULE = {
     "goal": str,
@@ -57,9 +58,10 @@ class RunResults:
     probes: Mapping[str, Series]
     """Each probe by its full name, `network/probe[/layer]`."""
     networks: Mapping[str, Mapping[str, Any]]
-    """Counts of each network: `kept`, `total` and `parameters`."""
+    """Counts of each network: `kept` at the end, `total` and `parameters`; where masks moved,
+    `kept_first` and `kept_mean` too."""
     flops_per_update: Mapping[str, int]
-    """`dense` and `sparse`; empty where not recorded."""
+    """`dense`, and `sparse` as a mean over the run; empty where not recorded."""
     flops: Series
     """Operations up to each evaluation, as the layers really compute; empty where not counted."""
     timing: tuple[Mapping[str, Any], ...]
@@ -95,6 +97,8 @@ class ArmResults:
     matched: str
     """Budget that the arm shares with another: `env_steps` like all, unless the study says more."""
     runs: tuple[RunResults, ...]
+    remedy: tuple[Mapping[str, Any], ...] = ()
+    """Remedies of the runs as tables, each with its `kind`."""
 
     def on(self, task: str) -> tuple[RunResults, ...]:
         """Return the runs on one task, by seed."""
@@ -205,7 +209,13 @@ def _read_arm(folder: StudyFolder, name: str, study: Mapping[str, Any]) -> ArmRe
     ]
     matched = (arm.get("match") or {}).get("what", "env_steps")
     return ArmResults(
-        name, arm["agent"], arm["config"], arm.get("train") or {}, matched, tuple(runs)
+        name,
+        arm["agent"],
+        arm["config"],
+        arm.get("train") or {},
+        matched,
+        tuple(runs),
+        tuple(arm.get("remedy") or ()),
     )
 
 
@@ -226,7 +236,7 @@ def _read_run(
         if record["kind"] == "probe":
             for probe, value in record["metrics"].items():
                 probes.setdefault(probe, {})[record["env_steps"]] = _number(value)
-    counted = next((record for record in metrics if record["kind"] == "networks"), {})
+    counts = counted(metrics)
     # A run that wrote its last evaluation is finished, whatever its last status says; one that
     # says it finished without that evaluation is not.
     state = "running" if status["state"] == "finished" else status["state"]
@@ -244,8 +254,8 @@ def _read_run(
             if record["kind"] == "evaluation"
         },
         probes=probes,
-        networks=counted.get("networks", {}),
-        flops_per_update=counted.get("flops_per_update") or {},
+        networks=counts.networks,
+        flops_per_update=counts.flops_per_update,
         flops={
             record["env_steps"]: _number(record["flops"])
             for record in metrics

@@ -17,9 +17,13 @@ from kanbatsu.report.decision import verdict
 from kanbatsu.report.gather import EXTERNAL
 from kanbatsu.report.measures import summary_of
 from kanbatsu.report.results import ArmResults, RunResults, StudyResults
+from kanbatsu.report.rivals import rivals
 
 SEED = 0
 """Every interval has a fresh generator with this seed, so no arm's interval depends on another."""
+
+MOVED = ("kept_first", "kept_mean")
+"""Counts that stand beside `kept`, which is that of the end, where masks moved."""
 
 DMC_SCALE = 1000.0
 """The highest return of a DeepMind Control task: 1,000 steps of reward at most 1."""
@@ -30,10 +34,11 @@ def summarise(study: StudyResults) -> dict[str, Any]:
 
     Keys: `arms`, `comparisons` (every other arm against the control), `probes` (per arm, the mean
     over seeds and tasks of each probe's last value in finished runs), `verdict` (None without a
-    decision rule), `missing`, and the question
-    with its tasks, seeds and env steps. A final return is the mean return of a finished run's last
-    evaluation. What cannot be known is null.
+    decision rule), `missing`, `rivals` (only where remedies are compared with a mask), and the
+    question with its tasks, seeds and env steps. A final return is the mean return of a finished
+    run's last evaluation. What cannot be known is null.
     """
+    replaced = rivals(study)
     return {
         "question": study.question,
         "control": study.control,
@@ -57,7 +62,7 @@ def summarise(study: StudyResults) -> dict[str, Any]:
             for run in study.runs
             if run.final_return is None
         ],
-    }
+    } | ({"rivals": replaced} if replaced else {})
 
 
 def summarise_timing(study: StudyResults) -> dict[str, Any]:
@@ -135,7 +140,11 @@ def _network_names(arm: ArmResults) -> list[str]:
 def _counts(runs: Iterable[RunResults], network: str) -> dict[str, int | None]:
     """Return weights and parameters, averaged over runs: tasks differ in their observations."""
     counted = [run.networks[network] for run in runs if network in run.networks]
-    return {
+    moved = [key for key in MOVED if any(key in count for count in counted)]
+    over_time = {
+        key: _mean_count(count.get(key, count["kept"]) for count in counted) for key in moved
+    }
+    return over_time | {
         key: _mean_count(count.get(key) for count in counted)
         for key in ("kept", "total", "parameters")
     }

@@ -11,7 +11,8 @@ from kanbatsu.agents.sac import SACConfig
 from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.files.tables import ADDED, from_dict
-from kanbatsu.remedies.records import Remedy, read_remedies
+from kanbatsu.remedies.reading import read_remedies
+from kanbatsu.remedies.records import Remedy
 from kanbatsu.report.gather import EXTERNAL
 from kanbatsu.report.results import INCUMBENT
 from kanbatsu.run.external import ExternalConfig, ExternalSchedule, RunConfig, RunSchedule

@@ -12,7 +12,7 @@ from typing import Any
 
 from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import to_dict
-from kanbatsu.remedies.records import changes_masks
+from kanbatsu.remedies.records import needs_whole_matrices
 from kanbatsu.run.record import Run
 from kanbatsu.sparsity.compute import resolve
 from kanbatsu.sparsity.config import Pruning
@@ -28,7 +28,7 @@ def resolved(run: Run) -> Run:
         >>> resolved(run).config.actor.compute in ("masked", "mixed")
         True
     """
-    compute = "masked" if changes_masks(run.remedy) else resolve("auto")
+    compute = "masked" if needs_whole_matrices(run.remedy) else resolve("auto")
     return _settled(run, lambda name: compute)
 
 

@@ -11,7 +11,8 @@ except ModuleNotFoundError as error:
 
 from kanbatsu.torch.counting import count
 from kanbatsu.torch.probing import probe
-from kanbatsu.torch.pruning import apply_masks, masks, prune, prune_like, unprune
+from kanbatsu.torch.pruning import apply_masks, prune, prune_like, unprune
+from kanbatsu.torch.reading import masks
 from kanbatsu.torch.simba import SimBa
 
 __all__ = ["SimBa", "apply_masks", "count", "masks", "probe", "prune", "prune_like", "unprune"]

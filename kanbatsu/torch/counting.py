@@ -7,13 +7,13 @@ from typing import Any
 from torch import nn
 
 from kanbatsu.sparsity.count import NOTHING_TO_COUNT, Count, LayerCount, kernel_count
-from kanbatsu.torch.find import kernel_of, layers_by_path
+from kanbatsu.torch.find import is_pruned, kernel_of, layers_by_path
 from kanbatsu.torch.layers import PRUNED
-from kanbatsu.torch.pruned import Pruned, is_computed
+from kanbatsu.torch.pruned import is_computed
 
 
 def count(module: Any) -> Count:
-    """Count kept and total weights of every linear and convolution layer.
+    """Count kept and total weights of linear and convolution layers, and of what else is pruned.
 
     A weight that several layers share counts once.
 
@@ -42,9 +42,9 @@ def count(module: Any) -> Count:
         module = policy
     rows: dict[int, LayerCount] = {}
     for path, layer in layers_by_path(module).items():
-        if type(layer) in PRUNED or isinstance(layer, Pruned):
-            kernel, pruned = kernel_of(path, layer), isinstance(layer, Pruned)
-            kept = int(layer.weight_mask.count_nonzero()) if pruned else kernel.size  # type: ignore
+        if type(layer) in PRUNED or is_pruned(layer):
+            kernel, pruned = kernel_of(path, layer), is_pruned(layer)
+            kept = int(layer.weight_mask.count_nonzero()) if pruned else kernel.size
             key = id(layer if is_computed(layer) else layer.weight)
             rows.setdefault(key, kernel_count(kernel, kept))
     if not rows:

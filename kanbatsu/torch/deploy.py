@@ -31,6 +31,8 @@ def export_policy(
     contract: Contract | None = None,
     key: Key | None = None,
     tolerance: float = TOLERANCE,
+    onnx: bool | None = None,
+    c: bool = False,
 ) -> None:
     """Write a deterministic policy for `kanbatsu.deploy.load`; of pruned layers, what they keep.
 
@@ -40,8 +42,8 @@ def export_policy(
         actor: linear layers, pruned or dense, LayerNorm, activations and residual sums, in an
             `nn.Sequential` or in a forward that can be traced. Of an actor with a trunk and heads,
             pass `nn.Sequential(actor.trunk, actor.mean)`.
-        out_dir: folder of its own, which gets `policy.json`, `policy.safetensors`, `contract.json`
-            and, where the package onnx is installed, `policy.onnx`.
+        out_dir: folder of its own, which gets `policy.json`, `policy.safetensors` and
+            `contract.json`.
         actions: `squash`: the action is `tanh(actor(obs))`, brought from [-1, 1] to the bounds; an
             actor that ends in `nn.Tanh` may keep it, tanh is applied once. `clip`: the action is
             `actor(obs)`, clipped to the bounds. `argmax`: the number of the largest output.
@@ -53,6 +55,8 @@ def export_policy(
         key: path of a key file to sign the policy with.
         tolerance: largest difference between an exported action and the module's, in halves of the
             action's range.
+        onnx: flag of `policy.onnx`; by default it is written where the package onnx is installed.
+        c: flag of `policy.c`, one file of C99 for machines without Python.
 
     Raises:
         ValueError: for an actor with other layers, numbers that are not finite, or bounds that do
@@ -85,7 +89,7 @@ def export_policy(
         [as_it_comes(inputs), *layers, end],
         out_dir,
         Original(lambda obs: _act(actor, end, squashed, obs), type(actor).__name__),
-        Export(contract or Contract(), key, tolerance),
+        Export(contract or Contract(), key, tolerance, onnx, c),
         moments=None if observations is None else Moments.of("observations", observations),
     )
 

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from kanbatsu.sparsity.kernel import Kernel, Paths, check_globs, choose
 from kanbatsu.torch.layers import KINDS, PRUNED
 from kanbatsu.torch.pruned import MASK, Pruned
+from kanbatsu.torch.tensors import Part, parts_by_path
 
 
 def find_kernels(
@@ -20,6 +22,7 @@ def find_kernels(
     include: Paths | None = None,
     exclude: Paths | None = None,
     with_copies: bool = False,
+    also: Paths | None = None,
 ) -> list[Kernel]:
     """Find the weights that are meant, in the order in which the module registers its layers.
 
@@ -29,6 +32,8 @@ def find_kernels(
         exclude: globs of what to leave out.
         with_copies: take copies of a weight that is meant, such as those in a target network, for
             the same kernel, unless they are excluded.
+        also: globs of weights to take beside those of linear and convolution layers: of recurrent
+            layers, attention and embeddings.
 
     Returns:
         One kernel for each weight, with several paths where layers share it.
@@ -42,11 +47,13 @@ def find_kernels(
         >>> [(kernel.path, kernel.shape) for kernel in find_kernels(network, exclude="2")]
         [('0.weight', (3, 8))]
     """
-    layers = layers_by_path(module)
+    check_globs(also, [_named(path) for path in parts_by_path(module)])
+    layers = layers_by_path(module, also)
     if not layers:
         raise ValueError(
-            "there is nothing to prune: the module has no linear or convolution layer (an "
-            "Embedding, a recurrent layer or a Parameter of its own is never pruned)"
+            "there is nothing to prune: the module has no linear or convolution layer. Recurrent "
+            'layers, attention and embeddings are pruned where `also` names them (also="*"); a '
+            "Parameter of its own never is"
         )
     every = [_named(path) for path in layers]
     for paths in (include, exclude):
@@ -54,7 +61,7 @@ def find_kernels(
     meant = [kernel.path for kernel in choose(every, include, exclude)]
     if not meant:
         raise ValueError("there is nothing to prune: exclude takes out all that include names")
-    if any(isinstance(layers[path], Pruned) for path in meant):
+    if any(is_pruned(layers[path]) for path in meant):
         raise ValueError(
             "this module is already pruned; prune a fresh one (see kanbatsu.torch.count for what "
             "it keeps), or undo it with kanbatsu.torch.unprune"
@@ -62,8 +69,8 @@ def find_kernels(
     originals: dict[str, str] = {}
     if with_copies:
         free = [kernel.path for kernel in choose(every, None, exclude)]
-        free = [p for p in free if not isinstance(layers[p], Pruned) and not _why_not(layers[p])]
-        originals = copies({path: layers[path].weight for path in free})  # type: ignore[misc]
+        free = [p for p in free if not is_pruned(layers[p]) and not _why_not(layers[p])]
+        originals = copies({path: layers[path].weight for path in free})
         followed = {originals.get(path, path) for path in meant}
         meant = [p for p in layers if p in meant or originals.get(p) in followed or p in followed]
     refused = [f"{path} ({why})" for path in meant if (why := _why_not(layers[path]))]
@@ -133,10 +140,19 @@ def _parts(source: str, copy: str) -> set[tuple[str, str]]:
     return {(".".join([*ours, ""]) if ours else "", ".".join([*theirs, ""]) if theirs else "")}
 
 
-def kernel_of(path: str, layer: nn.Module) -> Kernel:
+def kernel_of(path: str, layer: Any) -> Kernel:
     """Say how the axes of a layer's weight read: `[outputs, inputs, *window]`, or transposed."""
-    weight: Any = layer.weight_mask if isinstance(layer, Pruned) else layer.weight
-    groups = int(layer.groups) if getattr(layer, "transposed", False) else 0  # type: ignore[arg-type]
+    weight: Any = layer.weight_mask if is_pruned(layer) else layer.weight
+    if isinstance(layer, Part):
+        gates = layer.gates
+        stored = (gates, len(weight) // gates, *weight.shape[1:]) if gates > 1 else weight.shape
+        return replace(
+            _named(path),
+            stored=tuple(stored),
+            outputs_first=not isinstance(layer.owner, nn.Embedding),
+            leading=int(gates > 1),
+        )
+    groups = int(layer.groups) if getattr(layer, "transposed", False) else 0
     return replace(
         _named(path),
         stored=tuple(weight.shape),
@@ -150,22 +166,43 @@ def _named(path: str) -> Kernel:
     return Kernel((path,), stored=(), separator=".")
 
 
-def layers_by_path(module: nn.Module) -> dict[str, nn.Module]:
+def is_pruned(layer: Any) -> bool:
+    """Tell whether a layer, or a part of a module, has a mask.
+
+    Example:
+        >>> is_pruned(nn.Linear(3, 2))
+        False
+    """
+    return isinstance(layer, Pruned) or (isinstance(layer, Part) and layer.weight_mask is not None)
+
+
+def layers_by_path(module: nn.Module, also: Paths | None = None) -> dict[str, Any]:
     """Return every linear and convolution layer by the path of its weight, as registered.
+
+    Behind them stand the weights of other modules that are pruned, or that `also` names.
 
     Example:
         >>> layers_by_path(nn.Linear(3, 2))
         {'weight': Linear(in_features=3, out_features=2, bias=True)}
     """
-    return {
+    layers = {
         f"{name}.weight".removeprefix("."): layer
         for name, layer in module.named_modules()
         if isinstance(layer, KINDS)
     }
+    return layers | {
+        path: part
+        for path, part in parts_by_path(module).items()
+        if part.weight_mask is not None or _named(path).matches(also)
+    }
 
 
-def _why_not(layer: nn.Module) -> str:
+def _why_not(layer: Any) -> str:
     """Say why a layer cannot be pruned; empty where it can."""
+    if isinstance(layer, Part):
+        return layer.why_not()
+    if isinstance(layer, NonDynamicallyQuantizableLinear):
+        return "its attention reads it: prune them together, by their names in `also`"
     if isinstance(layer, LazyModuleMixin):
         return "its shape is unknown until the module was called on a first batch: call it once"
     if "weight" not in layer._parameters or hasattr(layer, MASK):
@@ -180,10 +217,12 @@ def _why_not(layer: nn.Module) -> str:
     return ""
 
 
-def _shared_elsewhere(module: nn.Module, meant: Sequence[nn.Module]) -> Iterator[str]:
+def _shared_elsewhere(module: nn.Module, meant: Sequence[Any]) -> Iterator[str]:
     """Name every weight that something else than the layers that are meant multiplies by too."""
-    kind = {id(layer.weight): type(layer) for layer in reversed(meant)}
-    ours = {id(layer) for layer in meant}
+    holders = [layer.owner if isinstance(layer, Part) else layer for layer in meant]
+    both = list(zip(meant, holders, strict=True))
+    kind = {id(layer.weight): type(holder) for layer, holder in reversed(both)}
+    ours = {id(holder) for holder in holders}
     for name, owner in module.named_modules():
         for attribute, value in owner._parameters.items():
             tied = value is not None and id(value) in kind

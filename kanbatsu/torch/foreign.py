@@ -33,6 +33,11 @@ def enlist(layer: Any) -> None:
     _LAYERS.add(layer)
 
 
+def strike(layer: Any) -> None:
+    """Forget a layer that has no mask any more."""
+    _LAYERS.discard(layer)
+
+
 def look_now_and_then(layer: Any) -> None:
     """Count the calls of a layer, and look at the 1st, 2nd, 4th, 8th and so on.
 

@@ -187,19 +187,22 @@ PRUNED = {pruned.dense: pruned for pruned in _CLASSES}
 KINDS = tuple(PRUNED)
 
 
-def put_mask(layer: nn.Module, mask: Tensor, compute: str = "auto") -> None:
+def put_mask(
+    layer: nn.Module, mask: Tensor, compute: str = "auto", seed: int | None = None
+) -> None:
     """Turn a layer of one of `KINDS` into a pruned one, in place.
 
     Args:
         layer: its class must be a key of `PRUNED`.
         mask: the shape of its weight, True = kept; the same for layers that share a weight.
         compute: `auto`, `masked`, `mixed` or `packed`; `mixed` is `auto`.
+        seed: seed that the mask was drawn with; None for one that was given.
     """
     # In the order of the weight in memory: a product over two orders is ten times slower.
     buffer = torch.empty_like(layer.weight, requires_grad=False).copy_(mask)  # type: ignore
     layer.__class__ = PRUNED[type(layer)]
     assert isinstance(layer, Pruned)
-    layer.compute = compute
+    layer.compute, layer.seed = compute, seed
     layer.register_buffer(MASK, buffer)
     layer.zero_pruned()
     enlist(layer)

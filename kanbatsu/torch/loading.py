@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kanbatsu.torch.find import layers_by_path
-from kanbatsu.torch.pruned import MASK, Pruned
+from kanbatsu.torch.find import is_pruned, layers_by_path
+from kanbatsu.torch.reading import masked_paths
 
 
 def check_when_loading(module: nn.Module) -> None:
@@ -46,19 +46,15 @@ def check_state_dict(
         ValueError: if a weight or a mask has another shape, or other layers are pruned.
     """
     paths = {prefix + path: layer for path, layer in layers_by_path(module).items()}
-    pruned = {path: layer for path, layer in paths.items() if isinstance(layer, Pruned)}
+    pruned = {path: layer for path, layer in paths.items() if is_pruned(layer)}
     for path, layer in pruned.items():
-        for name in (path, path.removesuffix("weight") + MASK):
+        for name in (path, f"{path}_mask"):
             if name in state_dict and state_dict[name].shape != layer.weight_mask.shape:
                 raise ValueError(
                     f"{name} is {tuple(state_dict[name].shape)} in the state_dict, and the weight "
                     f"is {tuple(layer.weight_mask.shape)} here; nothing was loaded"
                 )
-    masked = {
-        name.removesuffix("_mask")
-        for name in state_dict
-        if name.startswith(prefix) and f".{name}".endswith(f".{MASK}")
-    }
+    masked = {path for path in masked_paths(state_dict) if path.startswith(prefix)}
     for path in sorted(masked ^ set(pruned)) if masked else ():
         if path in state_dict and path in paths:
             here, there = ("pruned", "dense") if path in pruned else ("dense", "pruned")

@@ -13,16 +13,18 @@ from kanbatsu.torch import foreign
 
 MASK = "weight_mask"
 """The name of the mask beside its weight, as `torch.nn.utils.prune` calls it too."""
+_OWN = ("compute", "seed")
+"""What a pruned layer was told; a plain layer is told nothing."""
 _NOT_COPIED = ("_known", "calls", "has_warned")
 """What a pruned layer has found out, and a copy of it, or a plain layer, does not know."""
 
 
-def is_computed(layer: nn.Module) -> bool:
+def is_computed(layer: Any) -> bool:
     """Tell whether a layer's weight is computed from other parameters, as by `weight_norm`."""
     return "weight" not in layer._parameters
 
 
-class _EqualToDense(type):
+class EqualToDense(type):
     """Makes the class of a pruned layer equal that of the dense one, but not the same.
 
     Code that goes by exact type (`type(layer) == nn.Linear`, `type(layer) in table`, as torch's own
@@ -36,7 +38,7 @@ class _EqualToDense(type):
         return type.__hash__(vars(cls).get("dense", cls))
 
 
-class Pruned(nn.Module, metaclass=_EqualToDense):
+class Pruned(nn.Module, metaclass=EqualToDense):
     """What all pruned layers share: `weight`, which holds zeros, and `weight_mask`.
 
     The product is that with `weight * weight_mask`. Autograd then masks the gradient before
@@ -54,13 +56,15 @@ class Pruned(nn.Module, metaclass=_EqualToDense):
 
     dense: ClassVar[type[nn.Module]]
     """The class of the layer before pruning, and after `unprune`."""
-    __jit_ignored_attributes__: ClassVar[list[str]] = ["compute", "_known", "calls", "has_warned"]
+    __jit_ignored_attributes__: ClassVar[list[str]] = [*_OWN, *_NOT_COPIED]
     __jit_unused_properties__: ClassVar[list[str]] = ["qconfig"]
 
     weight: Tensor
     weight_mask: Tensor
     compute: str = "auto"
     """`auto`, `masked`, `mixed` or `packed`; only linear layers can be anything but masked."""
+    seed: int | None = None
+    """Seed that the mask was drawn with; None for one that was given."""
     calls: int = 0
     """Times that the layer was called: now and then it looks for copies with other masks."""
     has_warned: bool = False
@@ -103,8 +107,9 @@ class Pruned(nn.Module, metaclass=_EqualToDense):
     def take_mask(self) -> None:
         """Become a plain layer again, which holds zeros."""
         self.zero_pruned()
+        foreign.strike(self)
         del self.weight_mask
-        for own in ("compute", *_NOT_COPIED):
+        for own in (*_OWN, *_NOT_COPIED):
             vars(self).pop(own, None)
         hooks = self._forward_pre_hooks
         for key in [key for key, hook in hooks.items() if hook is _zero_before]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -22,10 +23,13 @@ from kanbatsu.sparsity.draw import (
     split,
 )
 from kanbatsu.sparsity.kernel import Kernel, Paths
-from kanbatsu.torch.find import find_kernels, layers_by_path
+from kanbatsu.torch.again import MESSAGE, is_pruned_so
+from kanbatsu.torch.find import find_kernels, is_pruned, layers_by_path
 from kanbatsu.torch.layers import put_mask
 from kanbatsu.torch.loading import check_when_loading, forget_check
-from kanbatsu.torch.pruned import MASK, Pruned, is_computed
+from kanbatsu.torch.pruned import Pruned, is_computed
+from kanbatsu.torch.reading import masks
+from kanbatsu.torch.tensors import Part, PrunedTensors, parts_by_path
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -40,6 +44,7 @@ def prune(
     include: Paths | None = None,
     exclude: Paths | None = None,
     compute: str = "auto",
+    also: Paths | None = None,
 ) -> Module:
     """Remove a share of a torch module's weights, once, at random, in place, for good.
 
@@ -51,7 +56,8 @@ def prune(
     rescaled.
 
     The masks are those that `kanbatsu.make_masks` draws with `key=jax.random.key(seed)` for the
-    same layers in the same order, bit for bit.
+    same layers in the same order, bit for bit. A module that is pruned already, to this sparsity
+    and with this seed, stays as it is, with a warning.
 
     Prune before the first training step, and before you copy the module into a target network. One
     that the module holds already is pruned as what it is a copy of, with the same masks, unless it
@@ -81,15 +87,18 @@ def prune(
             up to rounding. Parameters, gradients and moments are dense tensors in any case, and
             whatever the kernels cannot take (other types and devices, autocast, `torch.compile`,
             `torch.func`) is multiplied masked.
+        also: globs of recurrent layers, attention and embeddings to prune too, such as `lstm` or
+            `*`; they stay dense by default. Each gate of an LSTM or GRU, and each of the query, key
+            and value of an attention, loses the same share. They are multiplied masked.
 
     Returns:
         The same module.
 
     Raises:
         ValueError: for a sparsity outside [0, 1) or too high to leave every layer a weight, a seed
-            outside [0, 2**32), a module that is already pruned or has nothing to prune, a glob that
-            matches nothing, an unknown `compute`, or a layer that cannot be kept pruned. The module
-            is then as it was.
+            outside [0, 2**32), a module that is pruned otherwise or has nothing to prune, a glob
+            that matches nothing, an unknown `compute`, or a layer that cannot be kept pruned. The
+            module is then as it was.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2))
@@ -105,12 +114,26 @@ def prune(
     """
     share, shares = split(sparsity)
     pruning = pruning_of(share, distribution, pattern, group_size, compute)
-    return prune_as(module, pruning, seed, Scope(include, exclude, shares=shares))
+    scope = Scope(include, exclude, shares=shares)
+    if is_pruned_so(module, sparsity, seed, scope, also):
+        warnings.warn(MESSAGE, stacklevel=2)
+        return module
+    return prune_as(module, pruning, seed, scope, also)
 
 
-def prune_as(module: Module, pruning: Pruning, seed: int, scope: Scope = EVERYWHERE) -> Module:
-    """Prune a torch module in place as a record says: see `prune`."""
-    kernels = find_kernels(module, scope.included, scope.exclude, with_copies=True)
+def prune_as(
+    module: Module,
+    pruning: Pruning,
+    seed: int,
+    scope: Scope = EVERYWHERE,
+    also: Paths | None = None,
+    with_copies: bool = True,
+) -> Module:
+    """Prune a torch module in place as a record says: see `prune`.
+
+    Without copies, weights that are equal get masks of their own: critics that began as copies.
+    """
+    kernels = find_kernels(module, scope.included, scope.exclude, with_copies, also=also)
     if scope.shares is not None:
         kernels = check_shares(kernels, scope.shares)
     kept = kept_by_path(kernels, pruning, scope.shares)
@@ -118,7 +141,7 @@ def prune_as(module: Module, pruning: Pruning, seed: int, scope: Scope = EVERYWH
     with jax.default_device("cpu"):
         drawn = draw_masks(kernels, kept, pruning, jax.random.key(_checked(seed)))
     masks = [(kernel, _tensor(drawn[kernel.path])) for kernel in kernels]
-    return _thin(module, masks, pruning.compute)
+    return _thin(module, masks, pruning.compute, seed)
 
 
 def _checked(seed: int) -> int:
@@ -162,12 +185,15 @@ def apply_masks(module: Module, masks: Mapping[str, Any], compute: str = "auto")
     if not given:
         raise ValueError("there are no masks to apply: did they come from a pruned module?")
     chosen = []
-    for kernel in find_kernels(module, include=[glob.escape(path) for path in given]):
+    also = [glob.escape(path) for path in given if path in parts_by_path(module)]
+    layers = layers_by_path(module, also)
+    for kernel in find_kernels(module, [glob.escape(path) for path in given], also=also):
         mask, *others = (given[path] for path in kernel.paths)
-        if mask.shape != kernel.stored:
+        shape = tuple(layers[kernel.path].weight.shape)
+        if mask.shape != shape:
             raise ValueError(
                 f"the mask {tuple(mask.shape)} for {kernel.path} must have its weight's shape "
-                f"{kernel.stored}: inputs and outputs lie as torch stores them"
+                f"{shape}: inputs and outputs lie as torch stores them"
             )
         if not all(torch.equal(mask, other) for other in others):
             raise ValueError(f"{' and '.join(kernel.paths)} are one weight: give them one mask")
@@ -198,35 +224,11 @@ def prune_like(target: Module, source: nn.Module) -> Module:
         >>> bool((target.weight_mask == critic.weight_mask).all())
         True
     """
-    layers = [layer for layer in layers_by_path(source).values() if isinstance(layer, Pruned)]
-    if not layers:
+    given = masks(source)
+    if not given:
         raise ValueError("the source is not pruned: prune it first, then give the target its masks")
-    return apply_masks(target, masks(source), compute=layers[0].compute)
-
-
-def masks(source: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the mask of every pruned layer of a module, or of a module's state_dict.
-
-    Returns:
-        Boolean tensors (True = kept) by path of the weight, such as `actor.0.weight`; layers that
-        are dense have none.
-
-    Example:
-        >>> {path: int(mask.sum()) for path, mask in masks(prune(nn.Linear(8, 4), 0.75)).items()}
-        {'weight': 8}
-    """
-    if isinstance(source, Mapping):
-        ending = f".{MASK}"
-        return {
-            path.removesuffix("_mask"): value != 0
-            for path, value in source.items()
-            if f".{path}".endswith(ending)
-        }
-    return {
-        path: layer.weight_mask != 0
-        for path, layer in layers_by_path(source).items()
-        if isinstance(layer, Pruned)
-    }
+    computes = (layer.compute for layer in source.modules() if isinstance(layer, Pruned))
+    return apply_masks(target, given, compute=next(computes, "auto"))
 
 
 def unprune(module: Module) -> Module:
@@ -243,13 +245,13 @@ def unprune(module: Module) -> Module:
         >>> unprune(prune(nn.Linear(8, 4), 0.75))
         Linear(in_features=8, out_features=4, bias=True)
     """
-    pruned = [layer for layer in module.modules() if isinstance(layer, Pruned)]
+    pruned = [layer for layer in module.modules() if isinstance(layer, Pruned | PrunedTensors)]
     if not pruned:
         raise ValueError("this module is not pruned: no layer has a mask")
     computed = [
         path
         for path, layer in layers_by_path(module).items()
-        if isinstance(layer, Pruned) and is_computed(layer)
+        if is_pruned(layer) and is_computed(layer)
     ]
     if computed:
         raise ValueError(
@@ -263,12 +265,21 @@ def unprune(module: Module) -> Module:
     return module
 
 
-def _thin(module: Module, masks: Sequence[tuple[Kernel, Tensor]], compute: str) -> Module:
+def _thin(
+    module: Module,
+    masks: Sequence[tuple[Kernel, Tensor]],
+    compute: str,
+    seed: int | None = None,
+) -> Module:
     """Put the masks on, all of them, after everything that could go wrong has been checked."""
-    layers = layers_by_path(module)
+    layers = layers_by_path(module, [glob.escape(path) for path in parts_by_path(module)])
     thinned = [(path, mask) for kernel, mask in masks if not mask.all() for path in kernel.paths]
     for path, mask in thinned:
-        put_mask(layers[path], mask, compute)
+        layer = layers[path]
+        if isinstance(layer, Part):
+            layer.put_mask(mask.reshape(layer.weight.shape), seed)
+        else:
+            put_mask(layer, mask, compute, seed)
     if thinned:
         check_when_loading(module)
     return module

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from kanbatsu import cli
+from kanbatsu.cli.parsing import parse
+from kanbatsu.cli.training import StudyArguments
 from kanbatsu.doctor import Fact
 from kanbatsu.files.lock import StudyError, lock
 
@@ -93,6 +95,8 @@ def test_the_help_of_train_has_the_options_of_its_agent(capsys: pytest.CaptureFi
         (["study", "thin.toml", "critic.width"], "write KEY=VALUE"),
         (["study", "thin.toml", "--workers", "0"], "workers must be at least 1"),
         (["report", "nowhere"], "nowhere holds no study"),
+        (["train", "gym/Pendulum-v1", "--env-steps", "1.5e0"], "200_000 or 2e5"),
+        (["estimate", "thin.toml", "--workers", "two"], "not a whole number"),
         (["study", "thin.toml", "--seeds", "3"], "kanbatsu study FILE.toml seeds=3"),
         (["estimate", "thin.toml", "--env-steps=9"], "kanbatsu estimate FILE.toml env_steps=9"),
         (["study", "thin.toml", "--no-own-code"], "imports kanbatsu.envs.probe and runs what"),
@@ -113,6 +117,12 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     assert message in printed
     assert "Traceback" not in printed
     assert not list(Path().rglob("runs"))
+
+
+@pytest.mark.parametrize("word", ["200000", "200_000", "2e5", "+2E+5", "200000.0"])
+def test_every_whole_number_may_be_written_as_people_write_it(word: str) -> None:
+    given = parse(StudyArguments, ["thin.toml", "--workers", word], "kanbatsu study")
+    assert (type(given.place.workers), given.place.workers) == (int, 200_000)
 
 
 def test_a_study_from_file_to_report(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,14 +187,9 @@ def test_a_single_run_is_a_study_of_one_and_failure_is_exit_code_1(
     assert cli.main(words) == 0
     printed = capsys.readouterr().out
     assert "final return 7.0 at 40 env steps (10 greedy episodes)" in printed
-    shell = next(line for line in printed.splitlines() if line.startswith("kept weights per layer"))
-    lines = subprocess.run(
-        shell.partition(": ")[2].replace("python", sys.executable),
-        shell=True,
-        capture_output=True,
-        check=True,
-    )
-    assert json.loads(lines.stdout)["networks"]["critic"]["layers"][0]["total"] == 24
+    named = next(line for line in printed.splitlines() if line.startswith("kept weights of every"))
+    first = Path(named.partition("the first line of ")[2]).read_text().splitlines()[0]
+    assert json.loads(first)["networks"]["critic"]["layers"][0]["total"] == 24
     record = json.loads((out / "study.json").read_text())
     assert record["command"] == f"kanbatsu {' '.join(words)} --out {out}"
     assert (record["agent"], record["seeds"], list(record["arms"])) == ("ddpg", [3], ["ddpg"])

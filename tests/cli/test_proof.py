@@ -64,7 +64,7 @@ def judged(gains, failed=()):
         ({"a": 20.0}, range(5), "runs have no result, and nothing is decided before"),
         ({"a": 20.0}, range(6), "runs have no result, and nothing is decided before"),
         ({"a": 0.1}, [], "more than 200 seeds would be needed to decide"),
-        ({"a": 3.0}, [], "further seeds of each would decide with a chance of 80 %"),
+        ({"a": 3.0}, [], "further seeds of each arm would decide with a chance of 80%"),
         ({"a": 40.0, "b": -6.0}, [], "needs no further seeds, but the return may be lower than"),
     ],
 )

@@ -5,8 +5,9 @@ import pytest
 
 from kanbatsu.cli import main
 from kanbatsu.deploy import Contract
+from kanbatsu.deploy.compute import run
 from kanbatsu.deploy.difference import differences
-from kanbatsu.deploy.layers import Dense, Linear, Normalise, Squash, run
+from kanbatsu.deploy.layers import Dense, Linear, Normalise, Squash
 from kanbatsu.deploy.write import Export, Original, write_policy
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kanbatsu import cli
 from kanbatsu.agents.ddpg import DDPG, DDPGConfig
 from kanbatsu.agents.sac import SAC, SACConfig
 from kanbatsu.agents.schedule import TrainConfig
@@ -193,3 +194,45 @@ def test_the_onnx_model_computes_the_same(network, tmp_path):
     obs = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
     (action,) = model.run(None, {"observation": obs})
     np.testing.assert_allclose(action, load(tmp_path)(obs), atol=1e-5)
+
+
+def refused(*words):
+    with pytest.raises(SystemExit) as error:
+        cli.main(["export", *map(str, words)])
+    assert error.value.code == 2
+
+
+def test_a_run_is_exported_from_the_command_line(trained, tmp_path, capsys):
+    (tmp_path / "known.toml").write_text('action_units = ["N m"]\nlicence = "MIT"\n')
+    words = ["export", str(trained), "--to", str(tmp_path / "policy")]
+    assert cli.main([*words, "--contract", str(tmp_path / "known.toml")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    contract = load(tmp_path / "policy").contract
+    size = (tmp_path / "policy/policy.safetensors").stat().st_size
+    assert f"policy.safetensors {size:,}" in lines[0]
+    assert "policy.onnx" not in lines[0]
+    kept = int(lines[1].split()[1].replace(",", ""))
+    assert 0.45 < kept / int(lines[1].split()[-1].replace(",", "")) < 0.6
+    error = contract["golden"]["parity_error"]
+    assert lines[2] == (
+        f"largest difference from act_greedy of sac on 16 golden pairs: {error:.2g} of half an "
+        "action's range"
+    )
+    assert (contract["action"]["units"], contract["provenance"]["licence"]) == (["N m"], "MIT")
+
+
+def test_mistakes_on_the_command_line_are_said_in_the_words_of_the_user(trained, tmp_path, capsys):
+    refused(trained.with_name("rum"), "--to", tmp_path / "policy")
+    assert "rum does not exist. Did you mean 'run'?" in capsys.readouterr().err
+    (tmp_path / "out" / "runs").mkdir(parents=True)
+    (tmp_path / "out" / "runs" / "sac-0").symlink_to(trained)
+    refused(tmp_path / "out", "--to", tmp_path / "policy")
+    assert f"is a study of 1 runs. Name one, such as {tmp_path}/out/runs/sac-0" in (
+        capsys.readouterr().err.replace("\n", " ")
+    )
+    refused(trained, "--to", tmp_path / "policy", "--algorithm", "PPO")
+    assert "--algorithm is of models that Stable-Baselines3 saved" in capsys.readouterr().err
+    (tmp_path / "known.toml").write_text('action_unit = ["N m"]\n')
+    refused(trained, "--to", tmp_path / "policy", "--contract", tmp_path / "known.toml")
+    assert "action_unit: unknown setting. Did you mean 'action_unit" in capsys.readouterr().err
+    assert not (tmp_path / "policy").exists()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from kanbatsu.deploy import Policy, export_policy, load, policy
+from kanbatsu.deploy.compute import run
 from kanbatsu.deploy.layers import (
     Add,
     Dense,
@@ -22,7 +23,6 @@ from kanbatsu.deploy.layers import (
     Normalise,
     Remember,
     Squash,
-    run,
     to_dense,
 )
 from kanbatsu.deploy.native import Program

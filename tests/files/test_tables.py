@@ -57,6 +57,15 @@ def test_a_nested_table_starts_from_the_default_of_its_field() -> None:
     assert from_dict(Outer, {"name": "x", "inner": {"kind": "b"}}).inner == Inner(9, "b")
 
 
+def test_a_float_that_is_whole_may_stand_for_an_integer_and_becomes_one() -> None:
+    outer = from_dict(Outer, {"name": "x", "sizes": [1e5, 2], "inner": {"width": 2e3}})
+    assert [(type(n), n) for n in (*outer.sizes, outer.inner.width)] == [
+        (int, 100_000),
+        (int, 2),
+        (int, 2_000),
+    ]
+
+
 def test_an_integer_may_stand_for_a_float_and_becomes_one() -> None:
     outer = from_dict(Outer, {"name": "x", "rate": 1, "limit": 2})
     assert (type(outer.rate), type(outer.limit)) == (float, float)
@@ -73,9 +82,9 @@ def test_an_integer_may_stand_for_a_float_and_becomes_one() -> None:
         ({"name": "x", "flag": 1}, "flag: must be true or false, not 1"),
         ({"name": "x", "rate": None}, "rate: must be a number, not None"),
         ({"name": "x", "sizes": 3}, "sizes: must be a list such as [...], not 3"),
-        ({"name": "x", "sizes": [1, 2.0]}, "sizes[1]: must be a whole number, not 2.0"),
+        ({"name": "x", "sizes": [1, 2.5]}, "sizes[1]: must be a whole number, not 2.5"),
         ({"name": "x", "inner": 5}, "inner: must be a table of settings, not 5"),
-        ({"name": "x", "inner": {"width": 2.0}}, "inner.width: must be a whole number, not 2.0"),
+        ({"name": "x", "inner": {"width": 1e30}}, "inner.width: must be a whole number, not 1e+30"),
         ({"name": "x", "inner": {"width": True}}, "inner.width: must be a whole number, not True"),
         ({"name": "x", "inner": {"kind": "c"}}, "inner.kind: must be one of 'a', 'b', not 'c'"),
         ({"name": "x", "inner": {"kind": ["a"]}}, "inner.kind: must be one of 'a', 'b', not ['a']"),

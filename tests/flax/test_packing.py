@@ -364,7 +364,11 @@ def test_it_can_be_pickled_and_probed():
     assert record(module.apply, params, X)[0].shape == (37, 40)
 
 
-@pytest.mark.parametrize("samples", [(), (8,), (40,), (4, 10)], ids=str)
+@pytest.mark.parametrize(
+    "samples",
+    [(), (4, 10), *(pytest.param(x, marks=pytest.mark.slow) for x in ((8,), (40,)))],
+    ids=str,
+)
 def test_strict_ranks_and_types_are_as_good_as_for_a_dense_module(samples):
     module = Value()
     params, masks = pruned(module)

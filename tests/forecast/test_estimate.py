@@ -147,6 +147,7 @@ def test_a_pilot_does_not_last_as_long_as_that_of_an_arm_with_many_environments(
         assert 3 * arm.train.evaluate_every <= short.env_steps < 4 * arm.train.evaluate_every
 
 
+@pytest.mark.slow
 def test_pilots_that_are_kept_are_not_run_again(tmp_path, monkeypatch):
     study = planned()
     first = measure(study, 1, 0.05, place=tmp_path)

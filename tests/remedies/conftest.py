@@ -17,11 +17,13 @@ SPARSE = SACConfig(
 )
 
 
-def batch_of(key: jax.Array, *shape: int) -> Transition:
-    """Return random transitions `[*shape, ...]`."""
+@pytest.fixture(scope="session")
+def batches() -> Transition:
+    """Return random transitions for two runs: `[2, batches, samples, ...]`."""
+    shape = (2, 1, 16)
     obs, action, reward = (
         jax.random.normal(k, (*shape, n))
-        for k, n in zip(jax.random.split(key, 3), (3, 2, 1), strict=True)
+        for k, n in zip(jax.random.split(jax.random.key(1), 3), (3, 2, 1), strict=True)
     )
     no = jnp.zeros(shape, bool)
     return Transition(obs, action, reward[..., 0], no, no, obs + 0.1)

@@ -91,7 +91,7 @@ def test_a_schedule_goes_on_where_moments_start_again():
 
 def test_first_weights_pull_nothing_at_the_start_and_towards_them_later(agent):
     critics = agent.init(KEY).critics
-    term = with_terms(optax.identity(), (L2Init(strength=0.5),))
+    term = with_terms(optax.identity(), (L2Init(strength=0.5),), "critic")
     weights = trainable(critics)
     none = jax.tree.map(jnp.zeros_like, weights)
     state = term.init(weights)

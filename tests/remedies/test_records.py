@@ -7,7 +7,8 @@ import pytest
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
-from kanbatsu.remedies.records import KINDS, Gradual, Reset, Revive, RigL, label, read_remedies
+from kanbatsu.remedies.reading import label, read_remedies
+from kanbatsu.remedies.records import KINDS, Gradual, Reset, Revive, RigL
 from kanbatsu.remedies.treat import Clock, is_due
 from kanbatsu.run.record import Run, run_from_dict
 from kanbatsu.run.resolve import resolved
@@ -176,6 +177,6 @@ def test_every_remedy_has_a_label():
     assert label(Revive(at=7_000, share=0.1)) == "revive at 7,000, share 0.1"
     assert set(KINDS) == {
         *("reset", "shrink_perturb", "redo", "l2_init", "weight_decay"),
-        *("set", "rigl", "gradual", "revive"),
+        *("set", "rigl", "gradual", "revive", "spectral_norm"),
     }
     assert read_remedies([]) == ()

@@ -214,7 +214,7 @@ def test_probes_raise_flags(make_study, tmp_path):
 
 
 def test_the_number_of_seeds_needed_is_that_of_the_textbook():
-    """Two normal samples one standard deviation apart: 17 each decide with a chance of 80 %."""
+    """Two normal samples one standard deviation apart: 17 each decide with a chance of 80%."""
     quantiles = np.array([-1.28, -0.84, -0.52, -0.25, 0.0, 0.25, 0.52, 0.84, 1.28])
     y = (quantiles - quantiles.mean()) / quantiles.std(ddof=1)
 
@@ -267,7 +267,7 @@ def test_a_failure_rate_that_the_rule_forbids_must_be_excluded(judged):
     assert (found["decision"], found["further_seeds"]) == ("extend", 4)
     assert found["overturned_by"][0]["kind"] == "failure_rate"
     assert judged(20.0, rule=strict, seeds=9)["decision"] == "adopt"
-    # One collapse among ten leaves a rate of 39 % open; nine among ten are more than may be.
+    # One collapse among ten leaves a rate of 39% open; nine among ten are more than may be.
     found = judged(rule=strict, returns=collapsing({3}))
     assert (found["decision"], found["failures"]["arm"]["failed"]) == ("extend", 1)
     found = judged(rule=strict, returns=collapsing(range(9)))

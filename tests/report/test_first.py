@@ -57,7 +57,7 @@ def test_an_answer_with_its_gains_certainty_next_step_and_what_would_change_it(
     ]
     text = whole(page)
     assert (
-        "94 % of the connections of the network that rates actions in training (critic) were "
+        "94% of the connections of the network that rates actions in training (critic) were "
         "removed at random before training. The controller in service keeps its size: only "
         "training changes. A training run took 30 minutes instead of 40 minutes." in text
     )
@@ -90,8 +90,8 @@ def test_an_open_answer_names_the_price_of_closing_it(make_verdict: MakeVerdict)
 @pytest.mark.parametrize(
     ("failed", "high", "english", "japanese"),
     [
-        (0, 0.4507, "do not exclude a failure rate of up to 45 %", "最大 45 % の失敗率"),
-        (1, 0.657, "1 of 5 runs of sparse-256 failed; a failure rate of up to 66 %", "1 回が失敗"),
+        (0, 0.4507, "do not exclude a failure rate of up to 45%", "最大 45 % の失敗率"),
+        (1, 0.657, "1 of 5 runs of sparse-256 failed; a failure rate of up to 66%", "1 回が失敗"),
     ],
 )
 def test_the_failure_rate_that_is_open_stands_in_the_box_and_before_the_board(
@@ -156,8 +156,8 @@ def test_a_controller_that_shrinks_is_said_to(make_verdict: MakeVerdict) -> None
         {"name": "sparse-256", "networks": thin},
     ]
     text = whole(page_of(make_verdict(), arms=arms))
-    assert "90 % of the connections of the network were removed" in text
-    assert "The controller in service keeps 10 % of the connections." in text
+    assert "90% of the connections of the network were removed" in text
+    assert "The controller in service keeps 10% of the connections." in text
 
 
 def test_readers_may_have_other_names_for_arms(make_verdict: MakeVerdict) -> None:

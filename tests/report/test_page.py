@@ -68,7 +68,7 @@ def test_first_screen_says_what_was_compared(tmp_path: Path, make_study: MakeStu
         "5 seeds each, 1,000 env steps per run. 15 of 15 runs finished." in first
     )
     assert "This is a demonstration, not evidence." in first
-    assert "critic: SimBa 256 \u00d7 2, 94 % removed" in first
+    assert "critic: SimBa 256 \u00d7 2, 94% removed" in first
     assert "12,400" in first
     assert "112 [110, 114]" in first or "112 [111, 113]" in first
     assert "sparse-256 did better than dense-64 in this data" in first

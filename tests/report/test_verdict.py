@@ -21,8 +21,8 @@ def in_words(verdict: dict[str, Any], timing: dict[str, Any], t: Texts) -> Verdi
 
 FLAGS = {
     "divergence": ({"network": None, "value": 2, "threshold": 0}, "2 runs met a number"),
-    "rank_collapse": ({"value": 0.3, "threshold": 0.5}, "fell to 30 % of what it was at first"),
-    "dormancy": ({"value": 0.41, "threshold": 0.25}, "41 % of the hidden units of the critic"),
+    "rank_collapse": ({"value": 0.3, "threshold": 0.5}, "fell to 30% of what it was at first"),
+    "dormancy": ({"value": 0.41, "threshold": 0.25}, "41% of the hidden units of the critic"),
     "gradient": ({"value": 0.004, "threshold": 0.01}, "0.004 times what it was at first"),
 }
 
@@ -79,8 +79,8 @@ REASONS = [
             "high": 0.4507,
             "threshold": 0.3,
         },
-        "0 of 5 runs collapsed: a failure rate of up to 45 % is not excluded, and the rule allows "
-        "30 %",
+        "0 of 5 runs collapsed: a failure rate of up to 45% is not excluded, and the rule allows "
+        "30%",
     ),
     (
         {
@@ -91,7 +91,7 @@ REASONS = [
             "high": 0.99,
             "threshold": 0.3,
         },
-        "the failure rate is at least 34 %",
+        "the failure rate is at least 34%",
     ),
     ({"kind": "one_run", "runs": 1, "of": 10}, "in 1 of 10 cases"),
 ]
@@ -146,10 +146,10 @@ def test_a_rule_that_asks_for_no_loss_says_what_is_saved(make_verdict: MakeVerdi
     effect = {"measure": "mean_relative", "value": 0.0, "interval": [-0.02, 0.02], "relative": 0.0}
     said = in_words(make_verdict(rule=rule, effect=effect), {}, EN)
     assert said.rule[0].startswith(
-        "Adopt an arm if the whole 95 % interval of its effect lies above -5.0 % and it saves kept "
+        "Adopt an arm if the whole 95% interval of its effect lies above -5.0% and it saves kept "
         "weights;"
     )
-    assert said.rule[-1] == "On no single task may the return be lower by more than 5.0 %."
+    assert said.rule[-1] == "On no single task may the return be lower by more than 5.0%."
     assert threshold_of(rule) == -0.05
 
 
@@ -167,8 +167,8 @@ def test_a_rule_may_bound_failures_and_the_team_sees_both_ends(make_verdict: Mak
     rule = make_verdict()["rule"] | {"max_failure_rate": 0.7}
     verdict = make_verdict(failures={"arm": counted, "control": None}, rule=rule, comparisons=1)
     said = in_words(verdict, {}, EN)
-    assert any("70 %" in line for line in said.rule)
-    assert "0 % and 45 %" in said.found[-1]
+    assert any("70%" in line for line in said.rule)
+    assert "0% and 45%" in said.found[-1]
 
 
 def test_one_network_that_acts_has_one_time(make_verdict: MakeVerdict) -> None:

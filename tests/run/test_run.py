@@ -87,7 +87,7 @@ def test_a_finished_run_is_left_alone(finished):
     assert (finished.path / "metrics.jsonl").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("after", [0.35, 0.75])
+@pytest.mark.parametrize("after", [0.35, pytest.param(0.75, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_with_the_metrics_of_the_uninterrupted_one(finished, tmp_path, after):
     folder = tmp_path / "killed"
     script = f"""

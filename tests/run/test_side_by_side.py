@@ -46,7 +46,10 @@ def test_threads_change_nothing(runs, tmp_path, monkeypatch):
         assert one.metrics() == other.metrics()
 
 
-@pytest.mark.parametrize("kind", ["compiled", "host", "replay", "device"])
+@pytest.mark.parametrize(
+    "kind",
+    ["compiled", "replay", *(pytest.param(x, marks=pytest.mark.slow) for x in ("host", "device"))],
+)
 def test_a_member_leaves_the_run_that_it_would_be_alone_and_continues_exactly(
     kind, runs, kill, tmp_path
 ):

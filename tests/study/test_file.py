@@ -55,6 +55,15 @@ def test_seeds_may_be_a_list(file: Path) -> None:
     assert load_study(file, ["seeds=[7, 3]"]).seeds == (7, 3)
 
 
+def test_a_whole_number_may_be_written_as_people_write_it(file: Path) -> None:
+    plain = load_study(file, ["env_steps=20000", "seeds=2", "critic.width=64"])
+    for overrides in (
+        ["env_steps=2e4", "seeds=2.0", "critic.width=6.4e1"],
+        ["env_steps=20_000", "seeds=[0, 1e0]", "arm.critic.width=64.0"],
+    ):
+        assert load_study(file, overrides) == plain
+
+
 def test_settings_at_the_top_are_defaults_of_all_arms(file: Path) -> None:
     file.write_text(
         HEADER
@@ -144,7 +153,7 @@ def test_a_wrong_override_says_what_to_do(file: Path, override: str, message: st
             "exploration_std: unknown setting. Choose from: actor",
         ),
         (HEADER.replace("1_000", "0") + ARMS, "env_steps: must be at least 1, not 0"),
-        (HEADER.replace("1_000", "1e3") + ARMS, "env_steps: must be a whole number, not 1000.0"),
+        (HEADER.replace("1_000", "1.5e0") + ARMS, "env_steps: must be a whole number, not 1.5"),
         (HEADER.replace("seeds = 2", "seeds = 0") + ARMS, "seeds: must hold at least one"),
         (
             HEADER.replace("seeds = 2", "seeds = [1, 2, 1]") + ARMS,

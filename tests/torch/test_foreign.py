@@ -146,3 +146,10 @@ def test_what_was_forgotten_costs_nothing():
     del module
     gc.collect()
     assert len(foreign._LAYERS) <= before
+
+
+def test_a_layer_that_was_unpruned_is_no_longer_compared_with():
+    kanbatsu.torch.unprune(other := kanbatsu.torch.prune(nn.Linear(32, 32), 0.5, seed=1))
+    layer = kanbatsu.torch.prune(nn.Linear(32, 32), 0.5)
+    layer._parameters["weight"].data.copy_(other.weight)
+    assert layer(torch.ones(32)).shape == (32,)

@@ -186,7 +186,7 @@ def test_it_learns_where_to_aim(name):
     np.testing.assert_allclose(greedy, 0.5, atol=0.2)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", ["sac", pytest.param("ddpg", marks=pytest.mark.slow)])
 def test_members_are_the_runs_that_they_would_be_alone(name):
     agent = agent_for(name, Pendulum.spec)
     dense = agent_for(name, Pendulum.spec, critic=replace(CRITIC, sparsity=0.0))

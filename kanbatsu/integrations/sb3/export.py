@@ -28,6 +28,8 @@ def export_policy(
     contract: Contract | None = None,
     key: Key | None = None,
     tolerance: float = TOLERANCE,
+    onnx: bool | None = None,
+    c: bool = False,
 ) -> None:
     """Write what `model.predict(obs, deterministic=True)` computes, for `kanbatsu.deploy.load`.
 
@@ -38,13 +40,15 @@ def export_policy(
     Args:
         model: PPO, A2C, DQN, SAC, TD3, DDPG, or TQC of sb3-contrib, with `MlpPolicy` or, where the
             observation is a dictionary of boxes, `MultiInputPolicy`.
-        out_dir: folder of its own, which gets `policy.json`, `policy.safetensors`, `contract.json`
-            and, where the package onnx is installed, `policy.onnx`.
+        out_dir: folder of its own, which gets `policy.json`, `policy.safetensors` and
+            `contract.json`.
         normaliser: what the model was trained with, as `VecNormalize.load` returns it; that of the
             model's environment by default, which a loaded model does not have.
         contract: names, units, licence, and whatever else you know.
         key: path of a key file to sign the policy with.
         tolerance: largest difference from `predict`, in halves of the action's range.
+        onnx: flag of `policy.onnx`; by default it is written where the package onnx is installed.
+        c: flag of `policy.c`, one file of C99 for machines without Python.
 
     Raises:
         ValueError: for another model; nothing is written then.
@@ -72,7 +76,7 @@ def export_policy(
         [*begin_of(boxes, normaliser), *layers, end],
         out_dir,
         Original(lambda obs: _predict(model, space, boxes, normaliser, obs), "model.predict"),
-        Export((contract or Contract()).over(of_spaces(space, seconds)), key, tolerance),
+        Export((contract or Contract()).over(of_spaces(space, seconds)), key, tolerance, onnx, c),
         moments=moments,
         seen=_count(normaliser) if frozen else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,11 +13,14 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 from kanbatsu.integrations.sb3.networks import Networks
+from kanbatsu.sparsity.draw import Scope
 from kanbatsu.sparsity.kernel import Paths
+from kanbatsu.torch.again import MESSAGE, is_pruned_so
 from kanbatsu.torch.counting import count
 from kanbatsu.torch.layers import put_mask
 from kanbatsu.torch.loading import check_when_loading
-from kanbatsu.torch.pruning import apply_masks, masks, prune
+from kanbatsu.torch.pruning import apply_masks, prune
+from kanbatsu.torch.reading import masks
 
 DEFAULT = 0.8
 """The sparsity of a network that nothing is said about."""
@@ -99,7 +103,7 @@ def prune_policy(
 
     Raises:
         ValueError: for another algorithm, a sparsity outside [0, 1) or for a part that the model
-            does not have, a model that is pruned or has been trained, or whatever
+            does not have, a model that is pruned otherwise or has been trained, or whatever
             `kanbatsu.torch.prune` refuses. The model is then as it was.
 
     Example:
@@ -116,13 +120,18 @@ def prune_policy(
         name: (DEFAULT if name in networks.parts else 0.0) if share is None else share
         for name, share in given.items()
     }
+    wanted = {name: share for name, share in sparsities.items() if share and name in networks.parts}
+    parts = nn.ModuleDict({name: networks.parts[name] for name in wanted})
+    shares = {f"{name}.*": share for name, share in wanted.items()}
+    if wanted and is_pruned_so(parts, shares, seed, Scope(include, exclude)):
+        warnings.warn(MESSAGE, stacklevel=2)
+        return model
     _check(model, networks, sparsities)
-    wanted = {name: share for name, share in sparsities.items() if share}
     if not wanted:
         return model
     prune(
-        nn.ModuleDict({name: networks.parts[name] for name in wanted}),
-        {f"{name}.*": share for name, share in wanted.items()},
+        parts,
+        shares,
         seed=seed,
         distribution=distribution,
         pattern=pattern,
