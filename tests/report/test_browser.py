@@ -118,6 +118,11 @@ def test_the_page_over_all_stages_is_whole_on_a_phone(
         make_study(tmp_path / name, decision=decision, probes=False)
     question = "Running robot: does a wide, thinned network learn faster than a small whole one?"
     (tmp_path / "poc.json").write_text(json.dumps({"question": question}))
+    write_report(tmp_path / "confirm", lang)
+    verdict = json.loads((tmp_path / "confirm" / "summary.json").read_text())["verdict"]
+    order = {"stage": "search-1", "order": ["sparse-256"], "go_on": ["sparse-256"]}
+    end = {"stage": "confirm", "verdict": verdict, "search": [order]}
+    (tmp_path / "verdict.json").write_text(json.dumps(end))
     page = write_report(tmp_path, lang)
     tab = browser.new_page(viewport=PHONE)
     tab.goto(page.as_uri())
