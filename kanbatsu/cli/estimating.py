@@ -14,9 +14,9 @@ from rich.table import Table
 
 from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.saying import (
+    is_plan,
     own_code,
     plan_on_cpu,
-    refuse_plan,
     refuse_settings,
     refusing,
     say,
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EstimateArguments:
-    """Time a few seconds of every arm, and say what the whole study would take."""
+    """Time a few seconds of every arm, and say what the whole study, or plan, would take."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.toml")]
-    """The study file, as for kanbatsu study."""
+    """The study file, as for kanbatsu study, or the plan of a proof of concept."""
     overrides: Annotated[
         tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[KEY=VALUE ...]")
     ] = ()
@@ -77,8 +77,9 @@ def estimate(words: list[str]) -> int:
     plan_on_cpu()
     console = Console()
     timing = console.status("timing a few seconds of every arm ...")
+    if is_plan(given.file):
+        return _estimate_plan(given, console)
     with own_code(given.own_code), refusing():
-        refuse_plan(given.file)
         study = load_study(given.file, given.overrides)
         with contextlib.nullcontext() if given.measured else timing:
             result = forecast(
@@ -103,6 +104,37 @@ def estimate(words: list[str]) -> int:
     most = result.estimate.hours.high
     if given.hours is not None and most > given.hours:
         console.print(f"It should fit into {given.hours:g} hours, but may take up to {most:.2g}.")
+    return 0
+
+
+def _estimate_plan(given: EstimateArguments, console: Console) -> int:
+    """Print what the stages of a proof of concept would take; refuse a plan that does not fit."""
+    from kanbatsu.files.tables import RecordError
+    from kanbatsu.poc.parts import forecast_plan
+    from kanbatsu.poc.plan import load_poc
+
+    unfit = {"overrides": "KEY=VALUE", "alike": "--alike", "measured": "--measured"}
+    unfit |= {"json": "--json", "memory": "--memory", "disk": "--disk"}
+    with own_code(given.own_code), refusing():
+        if named := [option for name, option in unfit.items() if getattr(given, name)]:
+            raise RecordError(f"{named[0]} is for studies; {given.file} is a plan: leave it out")
+        poc = load_poc(given.file)
+        with console.status("timing a few seconds of every arm ..."):
+            found = forecast_plan(poc, given.seconds, given.workers, given.pilots)
+        for name, hours in (*found.stages.items(), ("all", found.hours)):
+            low, likely, high = (lasting(3600 * each) for each in hours)
+            console.print(f"{name:<11} {likely}  ({low} to {high})", highlight=False)
+        console.print(
+            f"{found.runs} runs, {found.workers} at a time; at least where the fastest candidates "
+            "go on, at most where the slowest do",
+            highlight=False,
+        )
+        limit = poc.budget.hours if given.hours is None else given.hours
+        if (expected := found.hours.expected) > limit:
+            raise RecordError(
+                f"the plan does not fit: it needs about {expected:.2g} hours, and there are "
+                f"{limit:g}"
+            )
     return 0
 
 

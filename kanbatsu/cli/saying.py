@@ -70,6 +70,14 @@ def refuse_settings(words: Sequence[str], command: str) -> None:
             raise SystemExit(USAGE)
 
 
+def is_plan(file: Path) -> bool:
+    """Return whether a file is the plan of a proof of concept, as far as it can be read."""
+    keys: set[str] = set()
+    with contextlib.suppress(OSError, ValueError):  # whoever reads the study says it better
+        keys = set(tomllib.loads(file.read_text("utf-8-sig")))
+    return bool(keys & {"search", "confirm", "budget"})
+
+
 def refuse_plan(file: Path) -> None:
     """Refuse the plan of a proof of concept where a study is wanted.
 
@@ -78,10 +86,7 @@ def refuse_plan(file: Path) -> None:
     """
     from kanbatsu.files.tables import RecordError
 
-    keys: set[str] = set()
-    with contextlib.suppress(OSError, ValueError):  # whoever reads the study says it better
-        keys = set(tomllib.loads(file.read_text("utf-8-sig")))
-    if keys & {"search", "confirm", "budget"}:
+    if is_plan(file):
         command = shlex.join(["kanbatsu", "poc", "run", str(file)])
         raise RecordError(
             f"{file} is the plan of a proof of concept, not a study: {command} times it in a "

@@ -14,17 +14,17 @@ from kanbatsu.files.disk import finite, write_json
 from kanbatsu.files.lock import StudyError
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.files.tables import RecordError, to_dict
-from kanbatsu.forecast.estimate import Range, estimate
-from kanbatsu.forecast.pilot import Speeds, pilot, read_speeds
+from kanbatsu.forecast.pilot import pilot, read_speeds
 from kanbatsu.machine import usable_cores
 from kanbatsu.poc.claim import claim
+from kanbatsu.poc.parts import confirm_study, round_study, rounds_of, stage_hours, whole
 from kanbatsu.poc.plan import Poc
-from kanbatsu.poc.search import Round, rank, rounds
+from kanbatsu.poc.search import Round, rank
 from kanbatsu.report.decision import verdict
 from kanbatsu.report.effect import effect
 from kanbatsu.report.judge import interval, number, scores, threshold_of
 from kanbatsu.report.language import LANGUAGES, Language, texts
-from kanbatsu.report.results import INCUMBENT, ArmResults, read_study
+from kanbatsu.report.results import ArmResults, read_study
 from kanbatsu.report.stages import VERDICT, write_stages
 from kanbatsu.study.budget import matches, solve
 from kanbatsu.study.plan import Study, check_study
@@ -108,10 +108,8 @@ def run_poc(
     for line in matches(study):
         say(line)
     progress = Progress(poc, study, shorter, out, command, say, lang)
-    planned = rounds(
-        len(poc.candidates), poc.search.seeds, poc.search.finalists, poc.first_search_seed
-    )
-    _refuse_what_cannot_fit(progress, planned)
+    planned = rounds_of(poc)
+    _refuse_what_cannot_fit(progress)
     finalists, x, y = _search(progress, planned)
     stopped = _hopeless(progress, finalists, x, y)
     end = stopped or _confirm(progress, finalists, planned)
@@ -126,7 +124,7 @@ def _solve(study: Study, out: Path) -> Study:
     return solve(study, old.read_study() if old.holds_study else None)
 
 
-def _refuse_what_cannot_fit(progress: Progress, planned: Sequence[Round]) -> None:
+def _refuse_what_cannot_fit(progress: Progress) -> None:
     """Time every arm, and hold what is planned against the hours that there are.
 
     Raises:
@@ -137,8 +135,8 @@ def _refuse_what_cannot_fit(progress: Progress, planned: Sequence[Round]) -> Non
     short = pilot(first, PILOT_SECONDS, 1)
     out = progress.carry_out("pilot", short)
     speeds = read_speeds(short, out)
-    hours = [sum(each) for each in zip(*_hours(progress, planned, speeds), strict=True)]
-    low, expected, high = hours
+    each = stage_hours(poc, progress.study, progress.shorter, speeds, progress.workers)
+    low, expected, high = whole(each.values())
     progress.say(
         f"search and confirmation: about {expected:.2g} hours ({low:.2g} to {high:.2g}), "
         f"{progress.workers} runs at a time; the budget is {poc.budget.hours:g} hours"
@@ -153,17 +151,6 @@ def _refuse_what_cannot_fit(progress: Progress, planned: Sequence[Round]) -> Non
         )
 
 
-def _hours(progress: Progress, planned: Sequence[Round], speeds: Speeds) -> list[Range]:
-    """Return what each stage takes if the slowest candidates go on: nobody knows which will."""
-    poc, study = progress.poc, progress.study
-    slowest = sorted(
-        poc.candidates, key=lambda name: -sum(speeds[name, task].update for task in study.tasks)
-    )
-    stages = [_round_study(progress, slowest[: each.candidates], each) for each in planned]
-    stages.append(_confirm_study(progress, slowest[: poc.search.finalists]))
-    return [estimate(stage, speeds, progress.workers).hours for stage in stages]
-
-
 def _search(
     progress: Progress, planned: Sequence[Round]
 ) -> tuple[list[str], list[ArmResults], ArmResults | None]:
@@ -173,7 +160,7 @@ def _search(
     runs: dict[str, ArmResults] = {}
     rule = to_dict(poc.rule)
     for index, each in enumerate(planned):
-        study = _round_study(progress, names, each)
+        study = round_study(poc, progress.shorter, names, each)
         results = read_study(progress.carry_out(f"search-{index + 1}", study))
         for arm in results.arms:
             before = runs[arm.name].runs if arm.name in runs else ()
@@ -218,7 +205,7 @@ def _hopeless(
 
 
 def _confirm(progress: Progress, finalists: list[str], planned: Sequence[Round]) -> dict[str, Any]:
-    study = _confirm_study(progress, finalists)
+    study = confirm_study(progress.poc, progress.study, finalists)
     tried, seeds = len(progress.poc.candidates), sum(len(each.seeds) for each in planned)
     if planned:
         study = _say_who_was_chosen(study, finalists, tried, seeds)
@@ -237,31 +224,6 @@ def _say_who_was_chosen(study: Study, finalists: Sequence[str], tried: int, seed
         note = t("list.sentences").join(filter(None, [own.note or study.note, chosen]))
         notes[language] = dataclasses.replace(own, note=note)
     return dataclasses.replace(study, note=notes["en"].note, text=notes)
-
-
-def _round_study(progress: Progress, names: Sequence[str], each: Round) -> Study:
-    poc, study = progress.poc, progress.shorter
-    return dataclasses.replace(
-        study,
-        seeds=each.seeds,
-        control=poc.control,
-        decision=None,
-        arms={name: study.arms[name] for name in (poc.control, *names)},
-    )
-
-
-def _confirm_study(progress: Progress, finalists: Sequence[str]) -> Study:
-    poc, study = progress.poc, progress.study
-    return dataclasses.replace(
-        study,
-        control=poc.control,
-        decision=dataclasses.replace(poc.rule, arms=()),
-        arms={
-            name: study.arms[name]
-            for name in (poc.control, *finalists, INCUMBENT)
-            if name in study.arms
-        },
-    )
 
 
 def _round_down(env_steps: float) -> int:

@@ -83,6 +83,10 @@ def first_page(
         *_time(verdict, timing, t),
     ]
     score = [*_score(verdict, names, t), *_beside_incumbent(verdict, names, t)]
+    # A mean difference stands in the answer already, and a phone has room for one of them.
+    difference, measure = _differs(verdict, names, t), verdict["effect"]["measure"]
+    told = measure.startswith("mean") and bool(difference) and difference in answer
+    brings = [*(score[1:] if told and (score[1:] or service) else score), *service]
     failures = _failures(verdict, names, tasks, t)
     step = next_step(verdict, names, tasks, timing, t, prices)
     return FirstPage(
@@ -90,7 +94,7 @@ def first_page(
         title=title,
         answer=answer,
         lines=(
-            (t("first.brings"), join([*score, *service])),
+            (t("first.brings"), join(brings)),
             (t("first.sure"), join([_range(verdict, names, t), *_behind(verdict, t), *failures])),
             (t("first.next"), step),
             (t("first.change"), join(what_changes(verdict, names, t))),
@@ -134,9 +138,16 @@ def _score(verdict: Mapping[str, Any], names: Mapping[str, str], t: Texts) -> li
     effect = verdict["effect"]
     if effect["value"] is None:
         return []
-    difference = beside(effect["value"], effect["measure"], names["control"], t)
     kind = effect["measure"].partition("_")[0]
-    return [t(f"first.score_{kind}", **names, difference=difference)]
+    return [t(f"first.score_{kind}", **names, difference=_differs(verdict, names, t))]
+
+
+def _differs(verdict: Mapping[str, Any], names: Mapping[str, str], t: Texts) -> str:
+    """Say how far the arm is from the control; nothing where that is not known."""
+    effect = verdict["effect"]
+    if effect["value"] is None:
+        return ""
+    return beside(effect["value"], effect["measure"], names["control"], t)
 
 
 def _beside_incumbent(verdict: Mapping[str, Any], names: Mapping[str, str], t: Texts) -> list[str]:

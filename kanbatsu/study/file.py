@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kanbatsu.agents import AGENTS
-from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge
 from kanbatsu.remedies.reading import read_remedies
 from kanbatsu.report.results import INCUMBENT
 from kanbatsu.study.external import external_arm, is_external
 from kanbatsu.study.incumbent import with_incumbent
-from kanbatsu.study.match import Match, Unknowns, unknowns
 from kanbatsu.study.overrides import lay_over
+from kanbatsu.study.parts import read_match, read_residual
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.problems import study_problems
 from kanbatsu.study.wording import read_wordings
@@ -157,37 +156,15 @@ def _arm(agent: str, defaults: Mapping[str, Any], table: Mapping[str, Any], wher
     wanted = _settings(agent) - ({"remedy"} & table.keys())  # its own are instead of shared ones
     shared = {key: value for key, value in defaults.items() if key in wanted}
     settings = merge(shared, {key: x for key, x in table.items() if key != "agent"})
-    match, solved_for = _match(settings.pop("match", None), table, where)
+    match, solved_for = read_match(settings.pop("match", None), table, where)
     schedule = settings.pop("train", {})
     name = f"{where}.train".lstrip(".")
     refuse_foreign(agent, schedule, name)
     train: Any = from_dict(AGENTS[agent].schedule, schedule, name)
     remedy = read_remedies(settings.pop("remedy", ()), f"{where}.remedy".lstrip("."))
-    residual = _residual(settings.pop("residual", False), f"{where}.residual".lstrip("."))
+    residual = read_residual(settings.pop("residual", False), f"{where}.residual".lstrip("."))
     config: Any = from_dict(AGENTS[agent].config, settings, where)
     return Arm(agent, config, train, match, solved_for, remedy=remedy, residual=residual)
-
-
-def _residual(table: Any, where: str) -> ResidualConfig | None:
-    """Read the rule that an arm corrects; `false` takes away the one that all arms share."""
-    return None if table is False else from_dict(ResidualConfig, table, where)
-
-
-def _match(asked: Any, table: Mapping[str, Any], where: str) -> tuple[Match | None, Unknowns]:
-    """Read what an arm is to have as much of as another.
-
-    Raises:
-        RecordError: It is no match, or leaves nothing, or too much, to solve for.
-    """
-    if asked is None:
-        return None, ()
-    match = from_dict(Match, asked, f"{where}.match".lstrip("."))
-    if match.what != "kept":
-        return match, ()
-    found, problems = unknowns(table)
-    if problems:
-        raise RecordError("\n".join(f"{where}.match: {problem}" for problem in problems))
-    return match, found
 
 
 def refuse_foreign(agent: str, schedule: Any, where: str) -> None:

@@ -327,9 +327,10 @@ def test_a_plan_is_written_once_and_refused_before_anything_runs(
     assert "read it, change it, then: kanbatsu poc run plan.toml" in capsys.readouterr().out
     assert refused("poc", "init", "gym/Pendulum-v1", "--file", "plan.toml") == 2
     assert "plan.toml exists already" in capsys.readouterr().err
-    for command in ("study", "estimate"):
-        assert refused(command, "plan.toml") == 2
-        assert "plan.toml is the plan of a proof of concept" in capsys.readouterr().err
+    assert refused("study", "plan.toml") == 2
+    assert "plan.toml is the plan of a proof of concept" in capsys.readouterr().err
+    assert refused("estimate", "plan.toml", "env_steps=9") == 2
+    assert "KEY=VALUE is for studies; plan.toml is a plan: leave it out" in capsys.readouterr().err
     Path("plan.toml").write_text(Path("plan.toml").read_text().replace("hours = 2.0", "hours = 0"))
     assert refused("poc", "run", "plan.toml", "--out", "out") == 2
     assert "budget.hours: must be greater than 0, not 0" in capsys.readouterr().err

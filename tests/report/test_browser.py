@@ -1,5 +1,6 @@
 """The report in a real browser, headless Chromium: whole, quiet, and readable everywhere."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from kanbatsu.report.language import LANGUAGES, texts
-from kanbatsu.report.page import render
+from kanbatsu.report.page import render, write_report
 from kanbatsu.report.results import read_study
 from kanbatsu.report.summary import summarise, summarise_timing
 
@@ -19,6 +20,16 @@ SHEET: ViewportSize = {"width": 794, "height": 1123}
 """A4 in CSS pixels."""
 INSIDE = {"width": 688, "height": 1001}
 """A4 between the margins of the page's style sheet."""
+
+RULE = {
+    "goal": "better",
+    "minimum_effect": 0.0,
+    "maximal_regression": None,
+    "saves": "kept",
+    "confidence": 0.95,
+    "seeds": 5,
+    "control": None,
+}
 
 # What sticks out on the right, where the reader cannot scroll to it.
 STICKING_OUT = """() => [...document.querySelectorAll("body *")]
@@ -96,6 +107,35 @@ def test_the_verdict_is_on_the_first_screen_and_nothing_sticks_out(
     assert page.locator("#verdict dl > div").count() == 4
     assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
     assert page.evaluate(STICKING_OUT) == []
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_page_over_all_stages_is_whole_on_a_phone(
+    browser: Browser, tmp_path: Path, make_study: Callable, lang: str
+) -> None:
+    rule = {**RULE, "measure": "mean_difference", "arms": ["sparse-256"]}
+    for name, decision in (("pilot", None), ("search-1", None), ("confirm", rule)):
+        make_study(tmp_path / name, decision=decision, probes=False)
+    question = "Running robot: does a wide, thinned network learn faster than a small whole one?"
+    (tmp_path / "poc.json").write_text(json.dumps({"question": question}))
+    write_report(tmp_path / "confirm", lang)
+    verdict = json.loads((tmp_path / "confirm" / "summary.json").read_text())["verdict"]
+    order = {"stage": "search-1", "order": ["sparse-256"], "go_on": ["sparse-256"]}
+    end = {"stage": "confirm", "verdict": verdict, "search": [order]}
+    (tmp_path / "verdict.json").write_text(json.dumps(end))
+    page = write_report(tmp_path, lang)
+    tab = browser.new_page(viewport=PHONE)
+    tab.goto(page.as_uri())
+    box = tab.locator("#verdict").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= PHONE["height"]
+    assert tab.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert tab.evaluate(STICKING_OUT) == []
+    stages = tab.locator("main section").last.locator("a")
+    assert stages.count() == 3
+    for stage in stages.all():
+        assert (tmp_path / str(stage.get_attribute("href"))).exists()
+    tab.close()
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

@@ -47,7 +47,9 @@ RUN = Run(
     "my_shop:make",
     env_steps=20,
     config=SACConfig(NetworkConfig(width=4, blocks=1), CriticConfig(width=4, blocks=1)),
-    train=TrainConfig(4, warmup_interactions=15, evaluation_episodes=2, checkpoint_every=0),
+    train=TrainConfig(
+        batch_size=4, warmup_interactions=15, evaluation_episodes=2, checkpoint_every=0
+    ),
     measures=NAMES,
 )
 
