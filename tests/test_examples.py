@@ -51,6 +51,8 @@ def test_every_example_is_tested():
         "rollout_plant.py",
         "rollout_steps.py",
         "rollout_way.py",
+        "sb3_verdict.py",
+        "sb3_verdict.toml",
     ]
 
 

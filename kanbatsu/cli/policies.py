@@ -60,7 +60,7 @@ class DiffArguments:
 
 def export(words: list[str]) -> int:
     """Write a policy, and say what was written and how far it is from the original."""
-    given = tyro.cli(ExportArguments, args=words, prog="kanbatsu export")
+    given = parse(ExportArguments, words, "kanbatsu export")
     from kanbatsu.deploy.describe import describe
 
     with refusing_policies():

@@ -58,6 +58,10 @@ class TrainArguments(Generic[Config, Schedule]):
     """Seed of every random draw in the run."""
     env_steps: int = 200_000
     """Simulator steps, before action repeat, at which the run ends."""
+    remedy: Annotated[tuple[str, ...], tyro.conf.arg(metavar='["KIND KEY=VALUE ..." ...]')] = ()
+    """Remedies beside or in place of a mask, each in quotes: "reset every=200_000", "redo
+    every=10_000 threshold=0.1". Kinds: reset, shrink_perturb, redo, l2_init, weight_decay,
+    spectral_norm, set, rigl, gradual and revive; docs/remedies.md has their settings."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder for everything that the run writes; out/<run> by default."""
 
@@ -95,6 +99,7 @@ def train(words: list[str]) -> int:
     from kanbatsu.agents import AGENTS
     from kanbatsu.envs.residual import ResidualConfig
     from kanbatsu.files.tables import did_you_mean
+    from kanbatsu.remedies.reading import read_remedies, remedy_in_words
     from kanbatsu.study.plan import Arm, Study
 
     agent = _value_of("--agent", words) or TrainArguments.agent
@@ -107,12 +112,14 @@ def train(words: list[str]) -> int:
     given = parse(form, words, "kanbatsu train")
     share = given.residual_share
     corrects = None if given.residual is None else ResidualConfig(given.residual, share)
+    with refusing():
+        remedies = read_remedies([remedy_in_words(each) for each in given.remedy], "--remedy")
     study = Study(
         question=f"How well does {agent} learn {given.task}?",
         tasks=(given.task,),
         env_steps=given.env_steps,
         seeds=(given.seed,),
-        arms={agent: Arm(agent, given.config, given.train, residual=corrects)},
+        arms={agent: Arm(agent, given.config, given.train, remedy=remedies, residual=corrects)},
         agent=agent,
     )
     (planned,) = study.runs()
@@ -157,7 +164,7 @@ def _carry_out(study: Study, out: Path, command: Sequence[str], **how: Any) -> i
                 out,
                 command=printable(shlex.join(command)),
                 display=make_display(console),
-                on_checked=lambda kept: console.print(_kept_table(kept)),
+                on_checked=lambda kept: _print_kept(console, kept),
                 **how,
             )
     except ReportError as error:
@@ -170,11 +177,17 @@ def _carry_out(study: Study, out: Path, command: Sequence[str], **how: Any) -> i
     return 0 if outcome.complete else FAILED
 
 
+def _print_kept(console: Console, kept: Mapping[str, Mapping[str, Count]]) -> None:
+    """Show what each network keeps, where that is known."""
+    if any(kept.values()):
+        console.print(_kept_table(kept))
+
+
 def _kept_table(counts: Mapping[str, Mapping[str, Count]]) -> Table:
     """Show what pruning leaves of each network of each arm."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("weights kept")
-    for name in next(iter(counts.values())):
+    for name in max(counts.values(), key=len):
         table.add_column(name, justify="right")
     for arm, networks in counts.items():
         cells = [f"{network.kept:,} of {network.total:,}" for network in networks.values()]

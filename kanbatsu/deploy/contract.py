@@ -71,6 +71,8 @@ class Image:
     """Sizes of the three axes, in the order in which the environment gives them."""
     dtype: str = "uint8"
     """Type of a pixel: uint8, in [0, 255], or float32."""
+    channels_first: bool = False
+    """Flag of an image whose first axis is that of the channels, and not its last."""
 
 
 @dataclass(frozen=True)

@@ -187,8 +187,9 @@ def export_policy(
 def _agent_of(run: Run, arrays: Any, acting: Acting, known: Known) -> Original:
     """The greedy action of a run's agent, brought to the bounds, or the number of its choice."""
     agent: Any = AGENTS[run.agent].agent(acting.spec, run.config)
-    if run.remedy:  # its pace plays no part in acting
-        agent = remedied(agent, run.remedy, Pace.of(run.train, 1, run.env_steps))
+    pace: Any = run.train  # plays no part in acting
+    if run.remedy:
+        agent = remedied(agent, run.remedy, Pace.of(pace, 1, run.env_steps))
     state = from_arrays(agent.init(jax.random.key(0)), arrays)
     spec = acting.spec
 

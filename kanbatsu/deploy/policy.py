@@ -52,6 +52,7 @@ class Policy:
         """Lowest value of each entry of an action, or -inf."""
         self.high: np.ndarray = high
         """Highest value of each entry of an action, or inf."""
+        self._turned = bool(seen.get("channels_first"))
         self._parts = seen.get("parts")
         self._act, self._act_one = _functions_of(layers)
         if isinstance(end, Choose):
@@ -64,7 +65,7 @@ class Policy:
             observation: numbers `[obs_dim]` or `[batch, obs_dim]`, as the environment gives them:
                 the policy normalises them itself. Where the contract names `parts`, a dictionary
                 of arrays as well; where its `shape` is that of an image, an image, or
-                `[batch, ...]`.
+                `[batch, ...]`, whether channels come first or last.
 
         Returns:
             float32 `[action_dim]` or `[batch, action_dim]`, between `low` and `high`. Choices are
@@ -78,8 +79,8 @@ class Policy:
         if isinstance(observation, Mapping):
             observation = self._laid_out(observation)
         obs = np.asarray(observation, np.float32, order="C")
-        if len(self._shape) > 1 and obs.shape[-len(self._shape) :] == self._shape:
-            obs = obs.reshape(*obs.shape[: -len(self._shape)], self.obs_dim)
+        if len(self._shape) > 1:
+            obs = self._laid_flat(obs)
         if obs.ndim not in (1, 2) or obs.shape[-1] != self.obs_dim:
             sizes = ", ".join(map(str, self._shape))
             raise ValueError(
@@ -87,6 +88,15 @@ class Policy:
                 f"{list(np.shape(observation))}"
             )
         return self._act(obs) if obs.ndim == 2 else self._act_one(obs)
+
+    def _laid_flat(self, images: np.ndarray) -> np.ndarray:
+        """Lay images flat; those with channels last are turned where channels come first."""
+        axes = len(self._shape)
+        if self._turned and images.shape[-axes:] == (*self._shape[1:], self._shape[0]):
+            images = np.moveaxis(images, -1, -axes)
+        if images.shape[-axes:] != self._shape:
+            return images
+        return images.reshape(*images.shape[:-axes], self.obs_dim)
 
     def _laid_out(self, observation: Mapping[str, Any]) -> np.ndarray:
         """Lay the arrays of a dictionary end to end, as the contract orders them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -37,13 +38,15 @@ def contract_of_task(environment: Mapping[str, Any]) -> Contract:
             # Whatever is missing here is missing in the contract: the policy is whole without it.
             with contextlib.suppress(Exception):
                 known = reader(task, int(repeat or 1))
-    if environment.get("time") and known.observation_names is not None:
-        low, high = known.observation_low, known.observation_high
-        known = Contract(
-            observation_names=(*known.observation_names, "time"),
+    if environment.get("time"):
+        names, low, high = known.observation_names, known.observation_low, known.observation_high
+        known = dataclasses.replace(
+            known,
+            observation_names=None if names is None else (*names, "time"),
             observation_low=None if low is None else (*low, -0.5),
             observation_high=None if high is None else (*high, 0.5),
-            control_period=known.control_period,
+            observation_parts=None,
+            observation_lengths=None,
         )
     return Contract(action_repeat=repeat).over(known)
 

@@ -187,6 +187,7 @@ def _contract(
             "shape": [policy.obs_dim] if image is None else list(image.shape),
             "dtype": "float32" if image is None else image.dtype,
             "parts": parts,
+            "channels_first": image is not None and image.channels_first,
         },
         "action": {**action, **_kind(layers[-1])},
         "control_period_seconds": given.control_period,

@@ -13,6 +13,8 @@ from kanbatsu.engine.supervise import Order, carry_through, is_finished
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import usable_cores
+from kanbatsu.report.gather import EXTERNAL
+from kanbatsu.report.results import INCUMBENT
 from kanbatsu.run.carry import unpruned
 from kanbatsu.study.plan import PlannedRun, Study
 
@@ -42,6 +44,8 @@ def run_populations(
     """
     groups: dict[Hashable, list[PlannedRun]] = defaultdict(list)
     for planned in study.runs():
+        if planned.run.agent in (EXTERNAL, INCUMBENT):
+            continue
         arm = planned.arm if population == "arm" else None
         groups[arm, unpruned(planned.run)].append(planned)
     for group in groups.values():

@@ -141,7 +141,12 @@ class GymEnvironment:
             if terminated or truncated:
                 break
         return Timestep(
-            self._flatten(observation), total, bool(terminated), bool(truncated), _success(info)
+            self._flatten(observation),
+            total,
+            bool(terminated),
+            bool(truncated),
+            _success(info),
+            info,
         )
 
     def _old_api(self, method: str, error: Exception) -> TaskError | None:

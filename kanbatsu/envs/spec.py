@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -32,6 +33,8 @@ class Timestep(NamedTuple):
     terminated: bool
     truncated: bool
     success: bool | None = None
+    info: Mapping[str, Any] = MappingProxyType({})
+    """Whatever else the environment reports of this step; scalars of it may be measures."""
 
 
 @runtime_checkable

@@ -39,6 +39,7 @@ STUDY = {
     "decision": Maybe(dict),
     "command": Maybe(str),
     "cost": Maybe(dict),
+    "measures": Maybe([str]),
     "text": Maybe(
         Each({"question": Maybe(str), "note": Maybe(str), "arm": Maybe(Each(str))}),
     ),
@@ -55,7 +56,11 @@ STUDY = {
 }
 LINE = {"kind": str, "env_steps": int}
 LINES: Mapping[str, Any] = {
-    "evaluation": {"mean_return": NUMBER, "flops": Maybe(NUMBER)},
+    "evaluation": {
+        "mean_return": NUMBER,
+        "flops": Maybe(NUMBER),
+        "measures": Maybe(Each([(int, float)])),
+    },
     "episode": {"return": NUMBER},
     "probe": {"metrics": Each(NUMBER)},
     "update": {"metrics": Each(NUMBER)},

@@ -16,13 +16,19 @@ from kanbatsu.engine.progress import no_display
 from kanbatsu.engine.run_study import run_study
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.files.tables import RecordError
-from kanbatsu.forecast.speed import Speed, speed
+from kanbatsu.forecast.speed import Speed, external_speed, fixed_speed, speed
+from kanbatsu.report.gather import EXTERNAL
 from kanbatsu.report.language import texts
+from kanbatsu.report.results import INCUMBENT
 from kanbatsu.run.check import task_facts
 from kanbatsu.run.operations import operations_of
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.wording import Wording
 
+NOT_OURS = (EXTERNAL, INCUMBENT)
+"""Agents that kanbatsu does not train."""
+EXTERNAL_SHARE = 0.05
+"""Share of the env steps of a training by somebody else's function that its pilot takes."""
 STRETCHES = 8
 """Parts of the pilot's learning that are timed apart."""
 WARM_UP = 64
@@ -45,11 +51,11 @@ def pilot(study: Study, seconds: float, workers: int) -> Study:
         seconds: About as long as a run of the costliest arm is to learn.
         workers: Runs at the same time.
     """
-    cost = max(_operations(arm, study) for arm in study.arms.values())
-    repeat = max(_steps_of_a_turn(arm, study) for arm in study.arms.values())
-    most = min(MOST_TURNS, study.env_steps // repeat)
-    turns = max(FEWEST_TURNS, min(most, int(seconds * PER_SECOND / cost)))
-    env_steps = (WARM_UP + turns) * repeat
+    if _is_external(study):
+        env_steps = math.ceil(EXTERNAL_SHARE * study.env_steps)
+        arms = dict(study.arms)
+    else:
+        env_steps, arms = _short_arms(study, seconds)
     japanese = study.text.get("ja", Wording()).question or study.question
     # As many runs beside each other as in the study itself.
     seeds = math.ceil(workers / (len(study.arms) * len(study.tasks)))
@@ -59,27 +65,52 @@ def pilot(study: Study, seconds: float, workers: int) -> Study:
         text={"ja": Wording(texts("ja")("stages.timed", question=japanese))},
         env_steps=env_steps,
         seeds=study.seeds[:seeds],
-        arms={
-            name: _short(arm, study.tasks[0], turns, env_steps) for name, arm in study.arms.items()
-        },
+        arms=arms,
         decision=None,
     )
 
 
+def _is_external(study: Study) -> bool:
+    """Whether kanbatsu trains none of the arms."""
+    return all(arm.agent in NOT_OURS for arm in study.arms.values())
+
+
+def _short_arms(study: Study, seconds: float) -> tuple[int, dict[str, Arm]]:
+    """Return the env steps of a pilot, and its arms."""
+    cost = max(_operations(arm, study) for arm in study.arms.values())
+    repeat = max(_steps_of_a_turn(arm, study) for arm in study.arms.values())
+    most = min(MOST_TURNS, study.env_steps // repeat)
+    turns = max(FEWEST_TURNS, min(most, int(seconds * PER_SECOND / cost)))
+    env_steps = (WARM_UP + turns) * repeat
+    return env_steps, {
+        name: _short(arm, study.tasks[0], turns, env_steps) for name, arm in study.arms.items()
+    }
+
+
 def _operations(arm: Arm, study: Study) -> float:
     """Return the operations of an arm's updates after one decision, on its costliest task."""
+    if arm.agent in NOT_OURS:
+        return 0.0
     costs = []
     for task in study.tasks:
         config = arm.solved[task].config if task in arm.solved else arm.config
         spec, _ = task_facts(task, arm.agent, config, arm.train)
         each = operations_of(arm.agent, config, arm.train.batch_size, spec).update
-        per_turn = arm.train.updates_per_interaction
-        costs.append(each * per_turn * arm.train.environments)
+        costs.append(each * _updates_per_interaction(arm.train) * arm.train.environments)
     return float(max(costs))
+
+
+def _updates_per_interaction(train: Any) -> int:
+    """Return the rate at which a pilot learns: the late one, where a schedule has two."""
+    late = train.late_updates_per_interaction if isinstance(train, TrainConfig) else None
+    rate: int = late or train.updates_per_interaction
+    return rate
 
 
 def _steps_of_a_turn(arm: Arm, study: Study) -> int:
     """Return the env steps between an arm's updates, on the task where they are most."""
+    if arm.agent in NOT_OURS:
+        return 0  # apart from all others
     repeats = [task_facts(task, arm.agent, arm.config, arm.train)[1] for task in study.tasks]
     return max(repeats) * arm.train.environments
 
@@ -104,6 +135,8 @@ def by_cost(study: Study) -> list[Study]:
 
 def _short(arm: Arm, task: str, turns: int, env_steps: int) -> Arm:
     """Return an arm that evaluates and probes often enough in a short run to be timed."""
+    if arm.agent in NOT_OURS:
+        return arm
     _, repeat = task_facts(task, arm.agent, arm.config, arm.train)
     each = repeat * arm.train.environments
     changes: dict[str, Any] = {
@@ -114,7 +147,13 @@ def _short(arm: Arm, task: str, turns: int, env_steps: int) -> Arm:
         "checkpoint_every": 10 * (WARM_UP + turns) * each,
     }
     if isinstance(arm.train, TrainConfig):
-        changes["warmup_interactions"] = WARM_UP
+        # Programs as in the study, in which an update takes as long; how many there are is counted.
+        primed = min(arm.train.first_updates, turns)
+        changes |= {
+            "warmup_interactions": WARM_UP,
+            "first_updates": primed,
+            "late_from_interaction": 0,
+        }
     return dataclasses.replace(
         arm,
         train=dataclasses.replace(arm.train, **changes),
@@ -187,6 +226,11 @@ def read_speeds(
             raise RecordError(f"arm {planned.arm} cannot be timed on {planned.task}: {error}")
         lines = run.timing()
         took += lines[-1]["seconds"] if planned.run_id in new else 0.0
+        if planned.run.agent in NOT_OURS:
+            evaluated = planned.run.agent == INCUMBENT  # which takes as long whatever the end is
+            read = fixed_speed if evaluated else external_speed
+            speeds.setdefault((planned.arm, planned.task), read(lines))
+            continue
         spec, repeat = task_facts(
             planned.task, planned.run.agent, planned.run.config, planned.run.train
         )

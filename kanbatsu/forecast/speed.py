@@ -14,6 +14,10 @@ from kanbatsu.types import Spec
 LEAST_SPREAD = 0.15
 """Relative uncertainty of a speed, however steady a short run was: longer ones differ."""
 
+EXTERNAL_SPREAD = 0.5
+"""Relative uncertainty of the speed of a training that kanbatsu does not see into: a buffer that
+fills up, or updates that begin late, make it slower than its beginning."""
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -143,4 +147,49 @@ def speed(
         action_repeat=action_repeat,
         short_episode=short,
         long_episode=float(max(spec.episode_length or short, short)),
+    )
+
+
+def external_speed(lines: Sequence[Mapping[str, Any]]) -> Speed:
+    """Read the speed of a training by somebody else's function off a short one of it.
+
+    What it does before its first result counts as start, where it gave several.
+
+    Args:
+        lines: Lines of its `timing.jsonl`.
+    """
+    first, last = lines[0], lines[-1]
+    steps = last["env_steps"] - first["env_steps"]
+    each = (last["seconds"] - first["seconds"]) / steps if steps else 0.0
+    if each <= 0.0:
+        each = last["seconds"] / last["env_steps"]
+    return _speed(lines, max(last["seconds"] - each * last["env_steps"], 0.0), each)
+
+
+def fixed_speed(lines: Sequence[Mapping[str, Any]]) -> Speed:
+    """Read the speed of what takes equally long however many env steps are asked for.
+
+    Args:
+        lines: Lines of its `timing.jsonl`.
+    """
+    return _speed(lines, lines[-1]["seconds"], 0.0)
+
+
+def _speed(lines: Sequence[Mapping[str, Any]], start: float, each: float) -> Speed:
+    """Return a speed of which only the seconds at the start and per env step are known."""
+    return Speed(
+        start=start,
+        interaction=each,
+        update=0.0,
+        decision=0.0,
+        probe=0.0,
+        spread=EXTERNAL_SPREAD,
+        memory=max(line.get("peak_resident_bytes", 0) for line in lines),
+        checkpoint=0,
+        line=0.0,
+        obs_dim=0,
+        action_dim=0,
+        action_repeat=1,
+        short_episode=0.0,
+        long_episode=0.0,
     )

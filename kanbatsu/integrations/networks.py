@@ -13,9 +13,10 @@ from torch.optim import Optimizer
 from kanbatsu.sparsity.config import pruning_of
 from kanbatsu.sparsity.draw import Scope
 from kanbatsu.sparsity.kernel import Paths
-from kanbatsu.torch.find import find_kernels
+from kanbatsu.torch.find import find_kernels, layers_by_path
 from kanbatsu.torch.loading import check_when_loading
-from kanbatsu.torch.pruning import apply_masks, masks, prune_as
+from kanbatsu.torch.pruning import apply_masks, prune_as
+from kanbatsu.torch.reading import masks
 
 DEFAULT = 0.8
 """The sparsity of a network that nothing is said about."""
@@ -130,9 +131,14 @@ class Networks:
             ends = [p.removeprefix(f"{path}.") for p in paths if p.startswith(f"{path}.")]
             if not ends:
                 continue
+            layers = layers_by_path(target)
+            if missing := [end for end in ends if end not in layers]:
+                raise ValueError(
+                    f"the target of {path} is unlike it: it has no {', '.join(missing)}, and "
+                    "nothing was changed"
+                )
             source = self.parts[part][name]
-            globs = [glob.escape(end) for end in ends]
-            for kernel in find_kernels(target, include=globs):
+            for kernel in find_kernels(target, include=[glob.escape(end) for end in ends]):
                 shape = tuple(source.get_parameter(kernel.path).shape)
                 if kernel.stored != shape:
                     raise ValueError(

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kanbatsu.files.tables import RecordError, from_dict, merge, whole
+from kanbatsu.report.results import INCUMBENT
+from kanbatsu.run.external import ExternalConfig
+from kanbatsu.study.external import is_external
 from kanbatsu.study.file import load, study_from_dict
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.rule import DecisionRule
@@ -89,7 +92,8 @@ class Poc:
     def candidates(self) -> list[str]:
         """Names of the arms that may be adopted."""
         names = self.rule.arms or self.study.arms
-        return [name for name in self.study.arms if name in names and name != self.control]
+        others = {self.control, INCUMBENT}
+        return [name for name in self.study.arms if name in names and name not in others]
 
     @property
     def first_search_seed(self) -> int:
@@ -193,10 +197,17 @@ def _arms(header: Mapping[str, Any], search: Search) -> dict[str, Any]:
     name = header.get("control")
     if not isinstance(arms, Mapping) or name not in arms or not isinstance(arms[name], Mapping):
         raise RecordError('control: name one of the arms, such as control = "dense"')
-    shared = {key: header[key] for key in ("actor", "critic") if key in header}
-    base = merge(shared, arms[name])
+    if external := is_external(header, arms[name]):
+        if search.match is not None:
+            raise RecordError(
+                "search.match: cannot be solved for trainings by a function of yours; give "
+                "search.sparsities, which it gets as its parameter sparsity"
+            )
+        shared, own = {}, {**header, **arms[name]}
+    else:
+        shared = {key: header[key] for key in ("actor", "critic") if key in header}
+        own = merge(shared, arms[name]).get(search.network, {})
     candidates = dict(arms)
-    own = base.get(search.network, {})
     width = own.get("width") if isinstance(own, Mapping) else None
     match = {} if search.match is None else {"match": {"to": name, "what": search.match}}
     for each in search.widths or ((width,) if search.sparsities else ()):
@@ -208,12 +219,13 @@ def _arms(header: Mapping[str, Any], search: Search) -> dict[str, Any]:
                 label.append(f"s{100 * sparsity:g}".replace(".", "p"))
             else:
                 label.append(search.match or "")
-            arm = merge(arms[name], {search.network: network})
+            arm = merge(arms[name], network if external else {search.network: network})
             if sparsity is None:
                 arm[search.network] = {
                     key: x for key, x in arm[search.network].items() if key != "sparsity"
                 }
-            candidates.setdefault(f"{search.network}-{'-'.join(label)}", arm | match)
+            prefix = "pruned" if external else search.network
+            candidates.setdefault(f"{prefix}-{'-'.join(label)}", arm | match)
     return candidates
 
 
@@ -234,6 +246,8 @@ def _alike(arm: Arm, control: Arm) -> bool:
     if arm.agent != control.agent:
         return False
     config: Any = arm.config
+    if isinstance(config, ExternalConfig) and isinstance(control.config, ExternalConfig):
+        config = dataclasses.replace(config, arm=control.config.arm)
     for network, unknown in arm.unknowns:
         value = getattr(getattr(control.config, network), unknown)
         changed = dataclasses.replace(getattr(config, network), **{unknown: value})

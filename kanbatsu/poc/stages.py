@@ -24,7 +24,7 @@ from kanbatsu.report.decision import verdict
 from kanbatsu.report.effect import effect
 from kanbatsu.report.judge import interval, number, scores, threshold_of
 from kanbatsu.report.language import LANGUAGES, Language, texts
-from kanbatsu.report.results import ArmResults, read_study
+from kanbatsu.report.results import INCUMBENT, ArmResults, read_study
 from kanbatsu.report.stages import VERDICT, write_stages
 from kanbatsu.study.budget import matches, solve
 from kanbatsu.study.plan import Study, check_study
@@ -256,7 +256,11 @@ def _confirm_study(progress: Progress, finalists: Sequence[str]) -> Study:
         study,
         control=poc.control,
         decision=dataclasses.replace(poc.rule, arms=()),
-        arms={name: study.arms[name] for name in (poc.control, *finalists)},
+        arms={
+            name: study.arms[name]
+            for name in (poc.control, *finalists, INCUMBENT)
+            if name in study.arms
+        },
     )
 
 

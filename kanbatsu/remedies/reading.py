@@ -1,12 +1,11 @@
-"""How a table of a study file becomes remedies, and how a remedy is said in one line."""
+"""How a table of a study file, or words on a command line, become remedies."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
-from kanbatsu.files.tables import RecordError, did_you_mean, from_dict
+from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, parse_override
 from kanbatsu.ranges import check_ranges
 from kanbatsu.remedies.records import KINDS, Remedy
 
@@ -62,16 +61,18 @@ def _read(table: Any, where: str) -> Remedy:
     return remedy
 
 
-def label(remedy: Remedy) -> str:
-    """Return a remedy in one line, with what differs from its defaults.
+def remedy_in_words(words: str) -> dict[str, Any]:
+    """Return the table of a remedy that is written on a command line, for `read_remedies`.
+
+    Args:
+        words: a kind, and settings as `KEY=VALUE`.
+
+    Raises:
+        RecordError: A setting has no `=`.
 
     Example:
-        >>> label(Reset(every=200_000, part="head"))
-        'reset every 200,000, part head'
+        >>> remedy_in_words("reset every=200_000 of=critic")
+        {'kind': 'reset', 'every': 200000, 'of': 'critic'}
     """
-    words = []
-    for item in fields(remedy):
-        value = getattr(remedy, item.name)
-        if item.name != "kind" and value != item.default:
-            words.append(f"{item.name} {value:,}" if type(value) is int else f"{item.name} {value}")
-    return f"{remedy.kind} {', '.join(words)}"
+    kind, *settings = words.split() or [""]
+    return {"kind": kind} | {".".join(key): value for key, value in map(parse_override, settings)}

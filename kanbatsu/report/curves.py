@@ -132,7 +132,7 @@ def by_sparsity(summary: Mapping[str, Any], task: str) -> list[Interval]:
     sized = []
     for arm in summary["arms"]:
         networks = arm["tasks"][task]["networks"].values()
-        if all(network["total"] for network in networks):
+        if networks and all(network["total"] for network in networks):
             total = sum(network["total"] for network in networks)
             kept = sum(network["kept"] for network in networks)
             sized.append((round(1 - kept / total, 2), total, arm))

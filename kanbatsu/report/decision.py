@@ -18,7 +18,15 @@ from kanbatsu.report import effect as effects
 from kanbatsu.report.cost import value_per_year
 from kanbatsu.report.failures import Failures, failures
 from kanbatsu.report.flags import flags
-from kanbatsu.report.judge import Judged, amount, estimate, judge, number, scores
+from kanbatsu.report.judge import (
+    Judged,
+    amount,
+    confidence_of_each,
+    estimate,
+    judge,
+    number,
+    scores,
+)
 from kanbatsu.report.results import ArmResults, StudyResults
 
 ORDER = ("adopt", "extend", "reject")
@@ -44,9 +52,11 @@ def verdict(study: StudyResults) -> dict[str, Any] | None:
         return None
     name = rule["control"] or study.control
     control = next(arm for arm in study.arms if arm.name == name)
-    allowed = rule["arms"] or [arm.name for arm in study.arms]
+    incumbent, beaten = study.incumbent, rule.get("beats") is not None
+    allowed = rule["arms"] or [arm.name for arm in study.arms if arm is not incumbent]
     arms = [arm for arm in study.arms if arm is not control and arm.name in allowed]
-    judged = [judge(arm, control, study.tasks, rule, len(arms)) for arm in arms]
+    rival = incumbent if beaten else None
+    judged = [judge(arm, control, study.tasks, rule, len(arms), rival) for arm in arms]
     best = min(judged, key=lambda each: _place(each, rule))
     x, y = scores(best.arm, study.tasks), scores(control, study.tasks)
     effect = _effect(best, x, y, rule)
@@ -59,6 +69,7 @@ def verdict(study: StudyResults) -> dict[str, Any] | None:
         "effect": effect,
         **({} if worth is None else {"value_per_year": worth}),
         "probability_of_improvement": estimate(best.improvement),
+        **_beside(incumbent, x, study.tasks, rule, len(arms)),
         "failures": {
             "arm": _failures(best.failures),
             "control": _failures(failures(control, control, study.tasks, rule["confidence"])),
@@ -93,6 +104,26 @@ def _place(judged: Judged, rule: Mapping[str, Any]) -> tuple[Any, ...]:
     highest = -value if math.isfinite(value) else math.inf
     kept = amount(judged.arm, rule["saves"]) if rule["goal"] == "no_worse" else None
     return ORDER.index(judged.decision), math.inf if kept is None else kept, highest
+
+
+def _beside(
+    incumbent: ArmResults | None,
+    x: list[np.ndarray],
+    tasks: tuple[str, ...],
+    rule: Mapping[str, Any],
+    comparisons: int,
+) -> dict[str, Any]:
+    """Return the effect over the rule in use today; nothing where there is none."""
+    if incumbent is None:
+        return {}
+    z = scores(incumbent, tasks)
+    if min(task.size for task in [*x, *z]) == 0:
+        return {
+            "incumbent": {"policy": incumbent.config["policy"], "value": None, "interval": None}
+        }
+    level = confidence_of_each(rule["confidence"], comparisons)
+    found = effects.effect(x, z, rule["measure"], level)
+    return {"incumbent": {"policy": incumbent.config["policy"], **estimate(found)}}
 
 
 def _failures(counted: Failures | None) -> dict[str, Any] | None:

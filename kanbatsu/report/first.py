@@ -20,6 +20,16 @@ from kanbatsu.report.reasons import percent, size
 MANY = 4
 """More tasks than this are counted, not named."""
 
+FIRST = (
+    "missing_runs",
+    "saves_nothing",
+    "task_worse",
+    "fails_too_often",
+    "loses_to_incumbent",
+    "requirement_broken",
+)
+"""Reasons that are the answer themselves, where they keep an arm from being adopted."""
+
 WORTH_SAYING = 0.05
 """Share by which the time of a run must differ to be named on the first page."""
 
@@ -72,7 +82,7 @@ def first_page(
         *_networks(verdict, summary, names, t),
         *_time(verdict, timing, t),
     ]
-    score = _score(verdict, names, t)
+    score = [*_score(verdict, names, t), *_beside_incumbent(verdict, names, t)]
     failures = _failures(verdict, names, tasks, t)
     step = next_step(verdict, names, tasks, timing, t, prices)
     return FirstPage(
@@ -98,11 +108,21 @@ def first_page(
 def _answer(verdict: Mapping[str, Any], names: Mapping[str, str], t: Texts) -> str:
     rule, effect, decision = verdict["rule"], verdict["effect"], verdict["decision"]
     kinds = [reason["kind"] for reason in verdict["overturned_by"]]
-    for kind in ("missing_runs", "saves_nothing", "task_worse", "fails_too_often"):
+    for kind in (
+        "missing_runs",
+        "saves_nothing",
+        "task_worse",
+        "fails_too_often",
+        "loses_to_incumbent",
+    ):
         if decision != "adopt" and kind in kinds:
             return t(f"answer.{kind}", **names)
     if effect["value"] is None or effect["interval"] is None:
         return t("answer.nothing", **names)
+    beats_control = effect["interval"][0] > threshold_of(rule)
+    for kind in ("incumbent_not_beaten", "requirement_open"):
+        if decision == "extend" and beats_control and kind in kinds:
+            return t(f"answer.{kind}", **names)
     margin = size(abs(threshold_of(rule)), effect["measure"], t)
     key = rule["goal"] if threshold_of(rule) else f"{rule['goal']}_at_all"
     difference = beside(effect["value"], effect["measure"], names["control"], t)
@@ -117,6 +137,19 @@ def _score(verdict: Mapping[str, Any], names: Mapping[str, str], t: Texts) -> li
     difference = beside(effect["value"], effect["measure"], names["control"], t)
     kind = effect["measure"].partition("_")[0]
     return [t(f"first.score_{kind}", **names, difference=difference)]
+
+
+def _beside_incumbent(verdict: Mapping[str, Any], names: Mapping[str, str], t: Texts) -> list[str]:
+    """Say how the arm stands beside the rule in use today, if there is one."""
+    beside_it = verdict.get("incumbent")
+    if beside_it is None or beside_it["value"] is None:
+        return []
+    measure = verdict["effect"]["measure"]
+    difference = apart(beside_it["value"], measure, t)
+    if beside_it["interval"] is None:
+        return [t("incumbent.beside", **names, difference=difference)]
+    low, high = (apart(end, measure, t) for end in beside_it["interval"])
+    return [t("incumbent.between", **names, difference=difference, low=low, high=high)]
 
 
 def _worth(verdict: Mapping[str, Any], prices: Prices, t: Texts) -> list[str]:
@@ -226,5 +259,10 @@ def _asked(
         **names,
         tasks=_tasks(summary, t),
         count=t.count("repetitions", len(summary["seeds"])),
-        rule=t(f"asked.{key}", margin=size(abs(threshold), measure, t)),
+        rule=t("list.sentences").join(
+            [
+                t(f"asked.{key}", margin=size(abs(threshold), measure, t)),
+                *([t("incumbent.asked")] if verdict["rule"].get("beats") else []),
+            ]
+        ),
     )

@@ -12,10 +12,25 @@ import numpy as np
 
 from kanbatsu.report import effect as effects
 from kanbatsu.report import power, stats
-from kanbatsu.report.failures import Failures, clean_seeds, failures, rate_bounds
+from kanbatsu.report.conditions import (
+    failure_obstacles,
+    incumbent_obstacles,
+    seeds_for_failures,
+    seeds_to_beat,
+)
+from kanbatsu.report.failures import Failures, failures
+from kanbatsu.report.measures import requirement_obstacles
 from kanbatsu.report.results import ArmResults
 
 Decision = Literal["adopt", "extend", "reject"]
+REJECTING = {
+    "saves_nothing",
+    "task_worse",
+    "fails_too_often",
+    "loses_to_incumbent",
+    "requirement_broken",
+}
+"""Obstacles that reject an arm, whatever its effect over the control is."""
 FEWEST = 3
 """Runs per task up to which nothing is reported about what one run less would change."""
 
@@ -43,6 +58,7 @@ def judge(
     tasks: Iterable[str],
     rule: Mapping[str, Any],
     comparisons: int = 1,
+    incumbent: ArmResults | None = None,
 ) -> Judged:
     """Hold one arm against the rule.
 
@@ -52,6 +68,7 @@ def judge(
         tasks: Tasks of the study.
         rule: A `kanbatsu.study.rule.DecisionRule` as a table.
         comparisons: Arms that are compared with the control in the same study.
+        incumbent: The rule in use today, where it is to be beaten too.
     """
     tasks = list(tasks)
     x, y = scores(arm, tasks), scores(control, tasks)
@@ -68,7 +85,11 @@ def judge(
     effect = between(x, y)
     collapsed = failures(arm, control, tasks, rule["confidence"])
     obstacles = list(_obstacles(arm, control, tasks, x, y, rule, seeds))
-    obstacles += _failure_obstacles(collapsed, rule)
+    obstacles += failure_obstacles(collapsed, rule)
+    z = None if incumbent is None else scores(incumbent, tasks)
+    if z is not None:
+        obstacles += incumbent_obstacles(x, z, between)
+    obstacles += requirement_obstacles(arm, tasks, rule)
     kinds = {reason["kind"] for reason in obstacles}
     decision = decide(effect, threshold, kinds)
     further = None
@@ -81,7 +102,10 @@ def judge(
             level,
             at_least=max(rule["seeds"], seeds),
         )
-        clean = _seeds_for_failures(collapsed, rule)
+        if z is not None and "incumbent_not_beaten" in kinds:
+            beaten = seeds_to_beat(x, z, rule["measure"], level, max(rule["seeds"], seeds))
+            needed = None if needed is None or beaten is None else max(needed, beaten)
+        clean = seeds_for_failures(collapsed, rule)
         if needed is not None and clean is not None:
             further = max(needed, clean) - seeds or None
     reasons = obstacles + list(_overturns(decision, kinds, between, rule, x, y))
@@ -106,7 +130,7 @@ def decide(effect: effects.Effect, threshold: float, obstacles: Iterable[str] = 
     kinds = set(obstacles)
     if kinds & {"too_few_seeds", "missing_runs"}:
         return "extend"
-    if kinds & {"saves_nothing", "task_worse", "fails_too_often"} or effect.high < threshold:
+    if kinds & REJECTING or effect.high < threshold:
         return "reject"
     return "adopt" if effect.low > threshold and not kinds else "extend"
 
@@ -169,32 +193,6 @@ def _obstacles(
             if effect.value < -margin:
                 value = float(effect.value)
                 yield {"kind": kind, "task": task, "value": value, "threshold": -margin}
-
-
-def _failure_obstacles(collapsed: Failures | None, rule: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Say whether the runs exclude a failure rate above the one that the rule allows."""
-    allowed = rule.get("max_failure_rate")
-    if allowed is None or collapsed is None or collapsed.high <= allowed:
-        return []
-    kind = "fails_too_often" if collapsed.low > allowed else "failure_rate"
-    bounds = {"low": collapsed.low, "high": collapsed.high, "threshold": allowed}
-    return [{"kind": kind, "failed": collapsed.failed, "runs": collapsed.runs, **bounds}]
-
-
-def _seeds_for_failures(collapsed: Failures | None, rule: Mapping[str, Any]) -> int | None:
-    """Return the seeds that exclude the rule's failure rate if no further one collapses."""
-    allowed, confidence = rule.get("max_failure_rate"), rule["confidence"]
-    if allowed is None or collapsed is None:
-        return 0
-    least = clean_seeds(allowed, confidence)
-    return next(
-        (
-            seeds
-            for seeds in range(max(least, collapsed.runs), power.MOST_SEEDS + 1)
-            if rate_bounds(collapsed.failed, seeds, confidence)[1] <= allowed
-        ),
-        None,
-    )
 
 
 def _overturns(

@@ -11,7 +11,17 @@ from kanbatsu.report.language import Texts
 from kanbatsu.report.plain import apart, lasting
 from kanbatsu.report.reasons import size
 
-OBSTACLES = ("saves_nothing", "task_worse", "fails_too_often", "task_regression", "failure_rate")
+OBSTACLES = (
+    "saves_nothing",
+    "task_worse",
+    "fails_too_often",
+    "loses_to_incumbent",
+    "incumbent_not_beaten",
+    "requirement_broken",
+    "requirement_open",
+    "task_regression",
+    "failure_rate",
+)
 """Reasons that keep an arm from being adopted whatever its score is on average."""
 
 
@@ -84,7 +94,12 @@ def what_changes(verdict: Mapping[str, Any], names: Mapping[str, str], t: Texts)
     if (reason := reasons.get("one_run")) is not None:
         said.append(t("change.one_run", runs=reason["runs"], of=reason["of"]))
     said += [
-        t(f"change.{kind}", **names, task=reasons[kind].get("task", ""))
+        t(
+            f"change.{kind}",
+            **names,
+            task=reasons[kind].get("task", ""),
+            measure=reasons[kind].get("measure", ""),
+        )
         for kind in OBSTACLES
         if kind in reasons
     ]

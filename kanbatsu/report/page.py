@@ -11,10 +11,12 @@ from typing import Any
 from kanbatsu.files.disk import finite
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.report import agree, curves, figures, panels, replaced, words
+from kanbatsu.report.configuration import configuration
 from kanbatsu.report.first import first_page
 from kanbatsu.report.glossary import WORDS
-from kanbatsu.report.language import Language, Texts, flatten, texts
-from kanbatsu.report.results import ArmResults, StudyResults, read_study
+from kanbatsu.report.language import Language, Texts, texts
+from kanbatsu.report.measures import measure_rows
+from kanbatsu.report.results import StudyResults, read_study
 from kanbatsu.report.shell import environment, visible
 from kanbatsu.report.stages import PLAN, stages_in, write_stages
 from kanbatsu.report.summary import shared_unit, summarise, summarise_timing
@@ -104,7 +106,8 @@ def render(
         budgets_for_team=verdict_words is not None and len(study.tasks) <= ONE_PAGE,
         final_rows=panels.final_rows(study, summary, t) if shown else [],
         probe_rows=panels.probe_rows(study, t),
-        configuration=_configuration(study, t),
+        measures=measure_rows(summary),
+        configuration=configuration(study, t),
         machines=[_machine(machine, t) for machine in timing["machines"]],
         versions=_versions(timing["machines"]),
         glossary=[
@@ -118,7 +121,8 @@ def render(
 
 def _opening(study: StudyResults, finished: int, t: Texts) -> str:
     """Say in two plain sentences what was compared."""
-    names = [arm.name for arm in study.arms]
+    learning = [arm for arm in study.arms if arm is not study.incumbent] or list(study.arms)
+    names = [arm.name for arm in learning]
     if len(names) > MANY:
         known = study.control in names
         arms = t(
@@ -134,10 +138,10 @@ def _opening(study: StudyResults, finished: int, t: Texts) -> str:
         else t("opening.many_tasks", count=len(study.tasks))
     )
     each = "each_arm_and_task" if len(study.tasks) > 1 else "each" if len(names) > 1 else ""
-    return t(
+    sentence = t(
         "opening.sentence",
         arms=arms,
-        agents=t.listed(sorted({words.agent_name(arm.agent) for arm in study.arms})),
+        agents=t.listed(sorted({_agent(arm.agent, t) for arm in learning})),
         tasks=tasks,
         seeds=t.count("seeds", len(study.seeds)),
         each=t(f"opening.{each}") if each else "",
@@ -145,6 +149,14 @@ def _opening(study: StudyResults, finished: int, t: Texts) -> str:
         finished=finished,
         runs=t.count("runs", len(study.runs)),
     )
+    if study.incumbent is None:
+        return sentence
+    policy = study.incumbent.config["policy"]
+    return t("list.sentences").join([sentence, t("incumbent.opening", policy=policy)])
+
+
+def _agent(agent: str, t: Texts) -> str:
+    return t(f"agent.{agent}") if t.has(f"agent.{agent}") else words.agent_name(agent)
 
 
 def _state(state: str, t: Texts) -> str:
@@ -242,36 +254,6 @@ def _improvement(comparison: Mapping[str, Any] | None) -> str:
     return words.with_interval(comparison["probability_of_improvement"], comparison["interval"])
 
 
-def _configuration(study: StudyResults, t: Texts) -> list[dict[str, Any]]:
-    """Return one row per setting: its value in each arm, and whether it differs from control's."""
-    flat = {
-        arm.name: dict(
-            flatten({"agent": arm.agent, **arm.config, "train": arm.train, **_remedies(arm)})
-        )
-        for arm in study.arms
-    }
-    reference = next(iter(flat.values()), {})
-    names = sorted({name for settings in flat.values() for name in settings})
-    return [
-        {
-            "name": name,
-            "values": [
-                (
-                    _setting(settings.get(name), t),
-                    settings.get(name) != reference.get(name),
-                )
-                for settings in flat.values()
-            ],
-        }
-        for name in names
-    ]
-
-
-def _remedies(arm: ArmResults) -> dict[str, Any]:
-    """Return the settings of an arm's remedies by their kinds."""
-    return {"remedy": {remedy["kind"]: remedy for remedy in arm.remedy}} if arm.remedy else {}
-
-
 def _versions(machines: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return each package with every version that a run of the study used."""
     used: dict[str, set[str]] = {}
@@ -279,14 +261,6 @@ def _versions(machines: list[dict[str, Any]]) -> list[tuple[str, str]]:
         for package, version in machine.get("versions", {}).items():
             used.setdefault(package, set()).add(str(version))
     return [(package, ", ".join(sorted(used[package]))) for package in sorted(used)]
-
-
-def _setting(value: Any, t: Texts) -> str:
-    if value is None:
-        return t("configuration.not_set")
-    if isinstance(value, bool):
-        return t("configuration.yes" if value else "configuration.no")
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _count(value: int | None) -> str:

@@ -61,6 +61,10 @@ def beside_the_point(reason: Mapping[str, Any]) -> bool:
     return not low <= reason["threshold"] <= high
 
 
+def _known(value: float | None) -> str:
+    return words.DASH if value is None else words.round_to(value)
+
+
 def overturn_text(reason: Mapping[str, Any], verdict: Mapping[str, Any], t: Texts) -> str:
     """Write one of the reasons of a verdict's `overturned_by`."""
     kind, measure = reason["kind"], verdict["effect"]["measure"]
@@ -68,6 +72,9 @@ def overturn_text(reason: Mapping[str, Any], verdict: Mapping[str, Any], t: Text
         bounds = {name: percent(reason[name]) for name in ("low", "high", "threshold")}
         runs = t.count("runs", reason["runs"])
         return t(f"overturn.{kind}", failed=reason["failed"], runs=runs, **bounds)
+    if kind in ("requirement_open", "requirement_broken"):
+        ends = {name: _known(reason[name]) for name in ("low", "high", "threshold")}
+        return t(f"overturn.{kind}", measure=reason["measure"], task=reason["task"], **ends)
     sizes = {
         name: size(reason[name], measure, t)
         for name in ("low", "high", "threshold", "value")

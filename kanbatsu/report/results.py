@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,13 @@ RULE = {
     "seeds": int,
     "control": Maybe(str),
     "arms": [str],
+    "beats": Maybe(str),
+    "requires": Maybe([{"measure": str, "at_least": Maybe(NUMBER), "at_most": Maybe(NUMBER)}]),
 }
 """Shape of a decision rule in study.json."""
+
+INCUMBENT = "incumbent"
+"""Name of the arm, and of its algorithm, that is the rule in use today: evaluated, not trained."""
 
 Series = Mapping[int, float]
 """Values by env steps, in rising order; NaN where a measurement was not finite."""
@@ -61,6 +66,8 @@ class RunResults:
     """Operations up to each evaluation, as the layers really compute; empty where not counted."""
     timing: tuple[Mapping[str, Any], ...]
     machine: Mapping[str, Any] | None
+    measures: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Numbers of each measure in the episodes of the last evaluation."""
 
     @property
     def final_return(self) -> float | None:
@@ -117,6 +124,8 @@ class StudyResults:
     decision: Mapping[str, Any] | None
     """The decision rule, as the study file has it; None where nothing is to be decided."""
     arms: tuple[ArmResults, ...]
+    measures: tuple[str, ...] = ()
+    """Measures of evaluation episodes beside the return."""
     cost: Mapping[str, Any] | None = None
     """Prices, as the study file has them; None where nothing is said of money."""
     text: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -126,6 +135,11 @@ class StudyResults:
     def control_arm(self) -> ArmResults | None:
         """The arm that the others are compared with; None where the study compares nothing."""
         return next((arm for arm in self.arms if arm.name == self.control), None)
+
+    @property
+    def incumbent(self) -> ArmResults | None:
+        """The rule in use today; None where there is none in the study."""
+        return next((arm for arm in self.arms if arm.agent == INCUMBENT), None)
 
     @property
     def runs(self) -> tuple[RunResults, ...]:
@@ -163,6 +177,7 @@ def read_study(out: Path) -> StudyResults:
         command=study.get("command") or "",
         decision=study.get("decision"),
         arms=tuple(_read_arm(folder, name, study) for name in names),
+        measures=tuple(study.get("measures") or ()),
         cost=study.get("cost"),
         text=study.get("text") or {},
     )
@@ -248,7 +263,20 @@ def _read_run(
         },
         timing=timing,
         machine=machine,
+        measures=_measures(metrics),
     )
+
+
+def _measures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
+    """Return the measures of the last evaluation, success among them."""
+    evaluations = [x for x in metrics if x["kind"] == "evaluation"]
+    last: Mapping[str, Any] = evaluations[-1] if evaluations else {}
+    found = {name: tuple(values) for name, values in (last.get("measures") or {}).items()}
+    if (rate := last.get("success_rate")) is not None and last.get("returns"):
+        episodes = len(last["returns"])
+        hits = round(rate * episodes)
+        found["success_rate"] = (1.0,) * hits + (0.0,) * (episodes - hits)
+    return found
 
 
 def _number(value: float | int | None) -> float:

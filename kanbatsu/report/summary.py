@@ -14,6 +14,8 @@ import numpy as np
 
 from kanbatsu.report import stats
 from kanbatsu.report.decision import verdict
+from kanbatsu.report.gather import EXTERNAL
+from kanbatsu.report.measures import summary_of
 from kanbatsu.report.results import ArmResults, RunResults, StudyResults
 from kanbatsu.report.rivals import rivals
 
@@ -46,6 +48,7 @@ def summarise(study: StudyResults) -> dict[str, Any]:
         "arms": [_arm(arm, study.tasks) for arm in study.arms],
         "comparisons": _comparisons(study),
         "verdict": verdict(study),
+        **summary_of(study),
         "probes": {arm.name: _final_probes(arm) for arm in study.arms},
         "missing": [
             {
@@ -129,7 +132,8 @@ def _arm(arm: ArmResults, tasks: Sequence[str]) -> dict[str, Any]:
 
 def _network_names(arm: ArmResults) -> list[str]:
     """Return the networks that were counted and those that are configured, counted or not."""
-    configured = {name for name, value in arm.config.items() if isinstance(value, Mapping)}
+    own = {} if arm.agent == EXTERNAL else arm.config  # of others' trainings settings may be tables
+    configured = {name for name, value in own.items() if isinstance(value, Mapping)}
     return sorted(configured.union(*(run.networks for run in arm.runs)))
 
 

@@ -155,6 +155,8 @@ def _rule(verdict: Mapping[str, Any], t: Texts) -> tuple[str, ...]:
         ),
         t("rule.seeds", seeds=t.count("seeds", rule["seeds"])),
     ]
+    if rule.get("beats"):
+        sentences.append(t("rule.beats"))
     if rule.get("maximal_regression") is not None:
         margin = size(rule["maximal_regression"], measure, t)
         sentences.append(t("rule.regression", threshold=margin))
@@ -181,6 +183,12 @@ def _evidence(verdict: Mapping[str, Any], t: Texts) -> tuple[str, ...]:
         if effect.get("relative") is not None and not effect["measure"].endswith("relative"):
             share = f"{100 * effect['relative']:+.1f}"
             sentences.append(t("team.relative", percent=share, control=verdict["control"]))
+    beside = verdict.get("incumbent")
+    if beside is not None and beside["interval"] is not None:
+        ends = (size(end, effect["measure"], t) for end in beside["interval"])
+        value = size(beside["value"], effect["measure"], t)
+        policy, (low, high) = beside["policy"], ends
+        sentences.append(t("incumbent.team", policy=policy, value=value, low=low, high=high))
     if improvement["value"] is not None and improvement["interval"] is not None:
         low, high = (words.round_to(end) for end in improvement["interval"])
         value = words.round_to(improvement["value"])

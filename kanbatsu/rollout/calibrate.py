@@ -27,7 +27,7 @@ ALLOWANCE = 0.5
 LARGEST = 4.0
 """Units that one window can add at most, so that no single outlier raises an alarm."""
 
-LEAST = 200
+LEAST = 100
 """Windows that a held-out log must hold: with fewer, its mean, spread and tails are not known well
 enough for any stated rate."""
 

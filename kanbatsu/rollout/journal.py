@@ -235,9 +235,12 @@ class Journal:
         return "events" if count <= RARE_PER_SECOND else "actions"
 
     def _sync(self) -> None:
-        for stream in self._streams.values():
-            stream.sync()
         self._synced, self._unsynced = time.monotonic(), False
+        for stream in self._streams.values():
+            try:
+                stream.sync()
+            except OSError as error:
+                log.warning("%s cannot be forced to disk (%s)", stream.path, error)
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         for listener in self._listeners:

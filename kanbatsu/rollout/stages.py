@@ -14,6 +14,7 @@ from kanbatsu.files.disk import digest, finite, read_json, sealed, write_json
 from kanbatsu.files.lock import take
 from kanbatsu.files.shape import NUMBER, Each, Maybe
 from kanbatsu.files.tables import RecordError, from_dict
+from kanbatsu.rollout.bundle import check_bundle
 from kanbatsu.rollout.canary import Canary
 from kanbatsu.rollout.config import RolloutError, RolloutSettings
 from kanbatsu.rollout.events import STAGES
@@ -78,11 +79,13 @@ class Rollout:
         """Begin in shadow, from the settings in the folder.
 
         Raises:
-            RolloutError: A rollout is there already, or nobody is named.
+            RolloutError: A rollout is there already, nobody is named, or the candidate's contract
+                or golden pairs do not fit.
         """
         _named(by, reason)
         settings = read_settings(folder / "rollout.toml")
         refuse_alone(settings.candidate.policy, settings.candidate.residual)
+        check_bundle(settings)
         with _locked(folder):
             if (folder / "state.json").exists():
                 raise RolloutError(
@@ -121,7 +124,7 @@ class Rollout:
 
         Raises:
             RolloutError: The gate is not passed, no stage follows, the candidate is not the one
-                that this rollout began with, or nobody is named.
+                that this rollout began with or does not fit it, or nobody is named.
         """
         _named(by, reason)
         state = self.read()
@@ -132,6 +135,7 @@ class Rollout:
                 "begins with `kanbatsu rollout init` in another folder"
             )
         self.check_candidate()
+        check_bundle(self.settings)
         gate = self.gate()
         if gate is not None and not gate.passed:
             why = [*gate.missing, *filter(None, [gate.harm])]

@@ -21,7 +21,10 @@ from kanbatsu.envs.spec import TaskError
 from kanbatsu.files.store import RunFolder
 from kanbatsu.files.tables import to_dict
 from kanbatsu.machine import machine_facts
+from kanbatsu.run.carry_external import carry_external
+from kanbatsu.run.external import ExternalConfig
 from kanbatsu.run.in_progress import RunInProgress
+from kanbatsu.run.incumbent import IncumbentConfig, carry_incumbent
 from kanbatsu.run.record import Run
 from kanbatsu.run.resolve import record_of
 from kanbatsu.sparsity.config import Pruning
@@ -111,7 +114,15 @@ def run_side_by_side(
     groups: dict[Hashable, dict[int, RunInProgress]] = defaultdict(dict)
     for index, (run, folder) in enumerate(zip(runs, files, strict=True)):
         try:
-            if not folder.finished:
+            if folder.finished:
+                continue
+            if isinstance(run.config, ExternalConfig):
+                _write_down(run, folder)
+                carry_external(run, folder, on_progress)
+            elif isinstance(run.config, IncumbentConfig):
+                _write_down(run, folder)
+                carry_incumbent(run, folder, on_progress)
+            else:
                 work = _begin(run, folder)
                 groups[work.member.position, work.member.shape()][index] = work
         except (Exception, SystemExit) as error:
@@ -127,10 +138,15 @@ def run_side_by_side(
 def _begin(run: Run, folder: RunFolder) -> RunInProgress:
     """Write down what a run is, and bring it to where it goes on from."""
     record = record_of(run, folder)
-    folder.write_config(to_dict(record))
+    _write_down(record, folder)
+    return RunInProgress(record, folder)
+
+
+def _write_down(run: Run, folder: RunFolder) -> None:
+    """Write down what a run is, and where it goes on."""
+    folder.write_config(to_dict(run))
     folder.write_status("running")
     folder.write_machine(machine_facts())
-    return RunInProgress(record, folder)
 
 
 def _train(

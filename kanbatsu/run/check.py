@@ -21,6 +21,8 @@ from kanbatsu.kernels.constants import GROUP_SIZES
 from kanbatsu.ranges import check_ranges
 from kanbatsu.remedies.check import check_remedies
 from kanbatsu.remedies.records import Gradual
+from kanbatsu.run.external import ExternalConfig, check_external
+from kanbatsu.run.incumbent import IncumbentConfig, IncumbentSchedule, check_incumbent
 from kanbatsu.run.mechanism import refuse_probes
 from kanbatsu.run.record import Run, refuse_seed
 from kanbatsu.run.trial import build, try_apart
@@ -34,12 +36,22 @@ def check(run: Run) -> dict[str, Count]:
     """Refuse a run that cannot work, before anything trains.
 
     Returns:
-        What each network will keep, by layer.
+        What each network will keep, by layer; nothing of a training by somebody else's function.
 
     Raises:
         ValueError: for an unknown task or agent, spaces that the agent cannot use, a sparsity
             that cannot be met, or a schedule that makes no sense; the message says what to do.
     """
+    if isinstance(run.config, ExternalConfig):
+        if run.env_steps < 1:
+            raise ValueError(f"env_steps must be at least 1, not {run.env_steps}")
+        refuse_seed(run.seed)
+        check_external(run.config)
+        return {}
+    if isinstance(run.config, IncumbentConfig) and isinstance(run.train, IncumbentSchedule):
+        refuse_seed(run.seed)
+        check_incumbent(run.task, run.config, run.train)
+        return {}
     if run.agent not in AGENTS:
         raise ValueError(f"unknown agent {run.agent!r}: choose from {', '.join(AGENTS)}")
     if not isinstance(run.config, AGENTS[run.agent].config):
@@ -77,6 +89,8 @@ def check(run: Run) -> dict[str, Count]:
     if run.residual is not None:
         check_ranges(run.residual, "residual.")
     spec, _ = task_facts(run.task, run.agent, run.config, run.train, run.residual)
+    if run.measures and run.task.startswith(FUNCTIONAL) and run.residual is None:
+        raise ValueError(f"measures: {run.task} compiles, and reports nothing in info")
     templates = _dense_templates(run, spec)
     for remedy in run.remedy:
         check_ranges(remedy, f"remedy {remedy.kind}.")

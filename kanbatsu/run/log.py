@@ -14,6 +14,8 @@ from kanbatsu.envs.spec import Environment
 from kanbatsu.envs.vector import Episode
 from kanbatsu.files.store import METRICS, RunFolder
 from kanbatsu.machine import peak_resident_bytes
+from kanbatsu.run.incumbent import evaluation_seed
+from kanbatsu.run.measures import MeasuredEnvironment
 from kanbatsu.run.mechanism import MechanismProbes
 from kanbatsu.run.operations import Operations, operations
 from kanbatsu.run.record import Run
@@ -21,8 +23,8 @@ from kanbatsu.sparsity.count import count, parameters
 from kanbatsu.train import checkpoint
 from kanbatsu.train.evaluate import evaluate
 
-EVALUATION, PROBE = 0xE7A1, 0x9806E
-"""Mixed into the seeds of evaluation episodes and probe batches, apart from all others."""
+PROBE = 0x9806E
+"""Mixed into the seeds of probe batches, apart from all others."""
 
 ACTIONS = 30
 """Timed after each evaluation; their median is what one action takes."""
@@ -44,7 +46,9 @@ class Log:
     """
 
     def __init__(self, files: RunFolder, run: Run, member: Any, arena: Environment) -> None:
-        self.files, self._run, self._member, self._arena = files, run, member, arena
+        self.files, self._run, self._member = files, run, member
+        self._measured = MeasuredEnvironment(arena, run.measures) if run.measures else None
+        self._arena = arena if self._measured is None else self._measured
         self._agent, self._watch = member.agent, member.watch
         self._samples = run.train.batch_size
         self._act_milliseconds: float | None = None
@@ -130,14 +134,15 @@ class Log:
         """Play greedily, on an environment that training does not touch."""
         started = time.perf_counter()
         position = self._member.position
-        seed = np.random.SeedSequence([self._run.seed, env_steps, EVALUATION]).generate_state(1)
+        episodes = self._run.train.evaluation_episodes
         result = evaluate(
             self._act_greedy,
             self._member.state,
             self._arena,
-            seed=int(seed[0]),
-            episodes=self._run.train.evaluation_episodes,
+            seed=evaluation_seed(self._run.seed, env_steps),
+            episodes=episodes,
         )
+        measured = self._measured.take(episodes) if self._measured is not None else {}
         self.networks(env_steps)
         self.files.append(
             {
@@ -151,6 +156,7 @@ class Log:
                 "lengths": result.lengths,
                 "success_rate": result.success_rate,
             }
+            | ({"measures": measured} if measured else {})
         )
         self._time_an_action()
         self._watch.add("evaluation", started)

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kanbatsu.agents import AGENTS, AgentConfig
+from kanbatsu.agents import AGENTS
 from kanbatsu.agents.sac import SACConfig
-from kanbatsu.agents.schedule import Schedule, TrainConfig
+from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.files.tables import ADDED, from_dict
 from kanbatsu.remedies.reading import read_remedies
 from kanbatsu.remedies.records import Remedy
+from kanbatsu.report.gather import EXTERNAL
+from kanbatsu.report.results import INCUMBENT
+from kanbatsu.run.external import ExternalConfig, ExternalSchedule, RunConfig, RunSchedule
+from kanbatsu.run.incumbent import IncumbentConfig, IncumbentSchedule
 
 SEEDS = 2**32
 """Number of seeds that there are: random draws take 32 bits of one, and no more."""
@@ -25,19 +29,22 @@ class Run:
     task: str
     """Task: `dmc/<domain>-<task>`, `gym/<id>`, `brax/<name>` or another of docs/environments.md."""
     agent: str = "sac"
-    """Name of the algorithm: sac, ddpg, pqn, stream_ac or stream_q."""
+    """Name of the algorithm: sac, ddpg, pqn, stream_ac or stream_q; external where a function of
+    the user's trains, incumbent where a rule is evaluated."""
     seed: int = 0
     """Seed of every random draw in the run, below 2**32."""
     env_steps: int = 200_000
     """Simulator steps, before action repeat, at which the run ends."""
-    config: AgentConfig = field(default_factory=SACConfig)
+    config: RunConfig = field(default_factory=SACConfig)
     """The algorithm's own configuration."""
-    train: Schedule = field(default_factory=TrainConfig)
+    train: RunSchedule = field(default_factory=TrainConfig)
     """Schedule of the run, of the kind that `kanbatsu.agents.AGENTS` names for the agent."""
     remedy: tuple[Remedy, ...] = field(default=(), metadata=ADDED)
     """Remedies of the run; none by default."""
     residual: ResidualConfig | None = field(default=None, metadata=ADDED)
     """Rule that the agent corrects; none by default, where the agent's action is its own."""
+    measures: tuple[str, ...] = field(default=(), metadata=ADDED)
+    """Measures of evaluation episodes beside the return; none by default."""
 
 
 def refuse_seed(seed: int, name: str = "seed") -> None:
@@ -68,10 +75,29 @@ def run_from_dict(table: Mapping[str, Any]) -> Run:
         >>> run_from_dict(to_dict(run)) == run
         True
     """
-    config: Any = from_dict(AGENTS[table["agent"]].config, table["config"], "config")
-    train: Any = from_dict(AGENTS[table["agent"]].schedule, table["train"], "train")
+    config: Any
+    train: Any
+    if table["agent"] == EXTERNAL:
+        config, train = ExternalConfig(**table["config"]), ExternalSchedule()
+    elif table["agent"] == INCUMBENT:
+        config = from_dict(IncumbentConfig, table["config"], "config")
+        train = from_dict(IncumbentSchedule, table["train"], "train")
+    else:
+        entry = AGENTS[table["agent"]]
+        config = from_dict(entry.config, table["config"], "config")
+        train = from_dict(entry.schedule, table["train"], "train")
     remedy = read_remedies(table.get("remedy", ()))
     corrects = table.get("residual")
     residual = None if corrects is None else from_dict(ResidualConfig, corrects, "residual")
     task, agent, seed, env_steps = (table[x] for x in ("task", "agent", "seed", "env_steps"))
-    return Run(task, agent, seed, env_steps, config, train, remedy, residual)
+    return Run(
+        task,
+        agent,
+        seed,
+        env_steps,
+        config,
+        train,
+        remedy,
+        residual,
+        tuple(table.get("measures", ())),
+    )

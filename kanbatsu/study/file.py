@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import difflib
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +12,13 @@ from typing import Any, TypeVar
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.envs.residual import ResidualConfig
-from kanbatsu.files.tables import (
-    RecordError,
-    did_you_mean,
-    from_dict,
-    merge,
-    parse_override,
-    whole,
-)
+from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, whole
 from kanbatsu.remedies.reading import read_remedies
+from kanbatsu.report.results import INCUMBENT
+from kanbatsu.study.external import external_arm, is_external
+from kanbatsu.study.incumbent import with_incumbent
 from kanbatsu.study.match import Match, Unknowns, unknowns
+from kanbatsu.study.overrides import lay_over
 from kanbatsu.study.plan import Arm, Study
 from kanbatsu.study.problems import study_problems
 from kanbatsu.study.wording import read_wordings
@@ -50,7 +47,7 @@ def load_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     """
 
     def build(table: Mapping[str, Any]) -> Study:
-        return study_from_dict(functools.reduce(_override, overrides, table))
+        return study_from_dict(lay_over(table, overrides, _reserved()))
 
     return load(path, build)
 
@@ -68,7 +65,9 @@ def load(path: Path | str, build: Callable[[Mapping[str, Any]], Loaded]) -> Load
     """
     try:
         table = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path} is not in UTF-8; save it in that encoding ({error})") from None
+    except tomllib.TOMLDecodeError as error:
         raise RecordError(f"{path} is not valid TOML: {error}") from None
     try:
         return build(table)
@@ -100,12 +99,18 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
     arms, seeds = named.pop("arm", {}), whole(named.get("seeds"))
     text = named.pop("text", {})
     problems = _arm_problems(arms, defaults, named.get("agent", "sac"))
+    if "seeds" in named and type(seeds) not in (int, list, tuple):
+        problems.append(
+            f"seeds: must be how many there are, such as 5, or a list of them, not {seeds!r}"
+        )
+        named["seeds"] = [0]
     if type(seeds) is int:
         named["seeds"] = list(range(min(seeds, MOST_SEEDS)))
         if seeds > MOST_SEEDS:
             problems.append(f"seeds: {seeds} of them are too many; one seed is seeds = [{seeds}]")
     try:
-        wordings = read_wordings(text, arms if isinstance(arms, Mapping) else ())
+        names = [*arms, INCUMBENT] if "incumbent" in table else arms
+        wordings = read_wordings(text, names if isinstance(arms, Mapping) else ())
     except RecordError as error:
         problems.append(str(error))
     try:
@@ -114,12 +119,24 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
         problems.append(str(error))
     if problems:
         raise RecordError("\n".join(problems))
-    read = {name: _arm(study.agent, defaults, arm, f"arm.{name}") for name, arm in arms.items()}
-    study = dataclasses.replace(study, arms=read, text=wordings)
+    alone = all(is_external(defaults, arm) for arm in arms.values())
+    shared = defaults if alone else {key: x for key, x in defaults.items() if key == "train"}
+    read = {
+        name: external_arm(name, shared, arm)
+        if is_external(defaults, arm)
+        else _arm(study.agent, _ours(defaults), arm, f"arm.{name}")
+        for name, arm in arms.items()
+    }
+    study = with_incumbent(dataclasses.replace(study, arms=read, text=wordings))
     problems = list(study_problems(study))
     if problems:
         raise RecordError("\n".join(problems))
     return study
+
+
+def _ours(defaults: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the shared settings without the name of a training function."""
+    return {key: x for key, x in defaults.items() if not (key == "train" and isinstance(x, str))}
 
 
 def _names(record: Any) -> set[str]:
@@ -212,21 +229,42 @@ def _arm_problems(arms: Any, defaults: Mapping[str, Any], agent: Any) -> list[st
         if not isinstance(arm, Mapping):
             problems.append(f"{where}: must be a table of settings, not {arm!r}")
             continue
-        if name in _reserved():
+        if name in _reserved() | {INCUMBENT}:
             problems.append(f"{where}: an arm cannot have the name of a setting; rename it")
         if not ARM_NAME.fullmatch(name):
             problems.append(
                 f"arm.{name!r}: arms name files; use at most 64 letters, digits, '-' and '_'"
             )
+        if is_external(defaults, arm):
+            try:
+                external_arm(name, {"train": defaults.get("train")}, arm)
+            except RecordError as error:
+                problems += str(error).splitlines()
+            continue
         agents[f"{where}.agent"] = arm.get("agent", agent)
+    is_unreadable = bool(problems)
     problems += [
         f"{where}: unknown agent {name!r}. {did_you_mean(str(name), AGENTS)}"
         for where, name in agents.items()
-        if name not in AGENTS and (where == "agent" or name != agent)
+        if str(name) not in AGENTS and (where == "agent" or name != agent)
     ]
-    if problems:
+    # The rest is read as that of the agent that is probably meant: all mistakes are told at once.
+    likely = {str(name): _nearest(str(name)) for name in agents.values()}
+    external = {
+        name
+        for name, arm in arms.items()
+        if isinstance(arm, Mapping) and is_external(defaults, arm)
+    }
+    if is_unreadable or "" in likely.values() or len(external) == len(arms):
         return problems
-    used = {arm.get("agent", agent) for arm in arms.values()}
+    arms = {
+        name: {**arm, "agent": likely[str(arm.get("agent", agent))]}
+        for name, arm in arms.items()
+        if name not in external
+    }
+    agent = likely[str(agent)]
+    defaults = _ours(defaults)
+    used = {arm["agent"] for arm in arms.values()}
     shared = set().union(*map(_settings, used)) - {"agent"}
     problems += [
         f"{key}: unknown setting. {did_you_mean(key, shared.union(_STUDY_KEYS))}"
@@ -239,6 +277,11 @@ def _arm_problems(arms: Any, defaults: Mapping[str, Any], agent: Any) -> list[st
     for name, arm in arms.items():
         problems += _problems_of(agent, {}, arm, f"arm.{name}")
     return list(dict.fromkeys(problems))
+
+
+def _nearest(name: str) -> str:
+    """Return the agent of a name, or the one that it is nearly the name of; empty if none is."""
+    return name if name in AGENTS else "".join(difflib.get_close_matches(name, AGENTS, 1))
 
 
 def _problems_of(
@@ -254,28 +297,3 @@ def _problems_of(
 def _reserved() -> set[str]:
     """Names that begin a setting's path, which an arm therefore cannot have."""
     return set().union(*map(_settings, AGENTS)).union(_STUDY_KEYS)
-
-
-def _override(table: Mapping[str, Any], override: str) -> dict[str, Any]:
-    """Lay one override of the command line over a study's table."""
-    path, value = parse_override(override)
-    arms = table.get("arm")
-    arms = arms if isinstance(arms, Mapping) else {}
-    every_arm = len(path) > 1 and path[0] == "arm" and path[1] not in arms
-    if path[0] in arms:
-        path = ("arm", *path)
-    first = path[1] if every_arm else path[0]
-    if first not in _reserved() and first not in arms:
-        raise RecordError(
-            f"{override}: {first!r} is neither a setting nor an arm. "
-            f"{did_you_mean(first, _reserved().union(arms))}"
-        )
-    if every_arm:
-        return merge(table, {"arm": {name: _nest(path[1:], value) for name in arms}})
-    return merge(table, _nest(path, value))
-
-
-def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
-    for key in reversed(path):
-        value = {key: value}
-    return value

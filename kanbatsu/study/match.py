@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kanbatsu.agents import AgentConfig
 from kanbatsu.files.tables import did_you_mean
+from kanbatsu.report.gather import EXTERNAL
+from kanbatsu.report.results import INCUMBENT
+from kanbatsu.run.external import RunConfig
 
 What = Literal["kept", "flops", "time", "env_steps"]
 
@@ -27,7 +29,7 @@ class Match:
 class Solved:
     """What a match comes to on one task."""
 
-    config: AgentConfig
+    config: RunConfig
     """The arm's configuration, with the sparsity or width that was solved for."""
     env_steps: int
     """Env steps at which the arm's runs end."""
@@ -92,5 +94,7 @@ def match_problems(arms: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}: no arm is called {to!r}. {did_you_mean(to, arms)}"
         elif to == name:
             yield f"{where}: an arm cannot be matched to itself"
+        elif arms[to].agent in (EXTERNAL, INCUMBENT):
+            yield f"{where}: {to!r} is no network of kanbatsu's, and cannot be measured"
         elif arms[to].match is not None:
             yield f"{where}: {to!r} is matched itself; match both to the same arm"

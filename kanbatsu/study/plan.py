@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from kanbatsu.agents import AgentConfig
-from kanbatsu.agents.schedule import Schedule
 from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
 from kanbatsu.remedies.records import Remedy
+from kanbatsu.report.gather import EXTERNAL
+from kanbatsu.report.measures import SUCCESS
 from kanbatsu.run.check import check
+from kanbatsu.run.external import RunConfig, RunSchedule
 from kanbatsu.run.record import Run
 from kanbatsu.sparsity.count import Count
 from kanbatsu.study.cost import Cost
@@ -28,9 +29,9 @@ class Arm:
 
     agent: str
     """Name of the algorithm."""
-    config: AgentConfig
+    config: RunConfig
     """The algorithm's own configuration."""
-    train: Schedule
+    train: RunSchedule
     """The schedule."""
     match: Match | None = None
     """The match to another arm, if there is one."""
@@ -77,6 +78,12 @@ class Study:
     """A note to readers of the report."""
     decision: DecisionRule | None = None
     """The rule by which an arm is adopted; None where nothing is to be decided."""
+    measures: tuple[str, ...] = ()
+    """Measures of evaluation episodes beside the return: scalars of info, such as service_level or
+    any:violation."""
+    incumbent: str | None = None
+    """The rule in use today, as package.module:factory or the folder of an exported policy; it is
+    evaluated on the same episodes, as the arm `incumbent`."""
     cost: Cost | None = None
     """Prices, where the study is to speak of money."""
     text: Mapping[str, Wording] = field(default_factory=dict)
@@ -91,6 +98,11 @@ class Study:
             for name in self.arms
         ]
 
+    def _measures(self, arm: Arm) -> tuple[str, ...]:
+        """Return the measures that an arm's runs take; success is recorded by all."""
+        names = (name for name in self.measures if name != SUCCESS)
+        return () if arm.agent == EXTERNAL else tuple(names)
+
     def _plan(self, name: str, task: str, seed: int) -> PlannedRun:
         arm = self.arms[name]
         config, env_steps = arm.config, self.env_steps
@@ -98,7 +110,17 @@ class Study:
             if task not in arm.solved:
                 raise ValueError(f"arm {name} is matched to another: call budget.solve first")
             config, env_steps = arm.solved[task].config, arm.solved[task].env_steps
-        run = Run(task, arm.agent, seed, env_steps, config, arm.train, arm.remedy, arm.residual)
+        run = Run(
+            task,
+            arm.agent,
+            seed,
+            env_steps,
+            config,
+            arm.train,
+            arm.remedy,
+            arm.residual,
+            self._measures(arm),
+        )
         readable = f"{name}_{re.sub(r'[^A-Za-z0-9._-]', '-', task)}_s{seed}"
         run_id = f"{readable}-{canonical_hash(to_dict(run))[:8]}"
         return PlannedRun(name, task, seed, run, run_id)
@@ -156,7 +178,9 @@ def study_record(study: Study, command: str) -> dict[str, Any]:
         "arms": arms,
     }
     words = {language: wording.table() for language, wording in study.text.items()}
-    given = {"text": words} if words else {}
+    given: dict[str, Any] = {"text": words} if words else {}
+    if study.measures:
+        given["measures"] = list(study.measures)
     if study.cost is not None:
         given["cost"] = to_dict(study.cost)
     return (

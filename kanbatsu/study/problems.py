@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kanbatsu.files.tables import did_you_mean
+from kanbatsu.report.measures import SUCCESS
+from kanbatsu.run.measures import read_measure
 from kanbatsu.run.record import refuse_seed
 from kanbatsu.study.cost import cost_problems
 from kanbatsu.study.match import match_problems
@@ -31,6 +33,17 @@ def study_problems(study: Study) -> Iterable[str]:
             refuse_seed(seed, "seeds: each")
         except ValueError as error:
             yield str(error)
+    for name in study.measures:
+        try:
+            read_measure(name)
+        except ValueError as error:
+            yield f"measures: {error}"
+    for asked in () if study.decision is None else study.decision.requires:
+        if asked.measure not in (*study.measures, SUCCESS):
+            hint = did_you_mean(asked.measure, [*study.measures, SUCCESS])
+            yield f"decision.requires: {asked.measure!r} is not among measures. {hint}"
+        if asked.at_least is None and asked.at_most is None:
+            yield f"decision.requires: {asked.measure!r} needs at_least, at_most or both"
     if study.cost is not None:
         yield from cost_problems(study.cost)
     if study.decision is not None:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from kanbatsu.files.tables import did_you_mean
+from kanbatsu.files.tables import ADDED, did_you_mean
 from kanbatsu.report.failures import clean_seeds
+from kanbatsu.report.results import INCUMBENT
 
 Measure = Literal["mean_difference", "mean_relative", "iqm_difference", "iqm_relative"]
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A limit of one measure of the evaluation episodes."""
+
+    measure: str
+    """The measure, as the study's `measures` name it, or success_rate."""
+    at_least: float | None = None
+    """Lowest value: the measure's whole interval must lie above it."""
+    at_most: float | None = None
+    """Highest value: the measure's whole interval must lie below it."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,11 @@ class DecisionRule:
     """The arm to beat; the study's control by default."""
     arms: tuple[str, ...] = ()
     """The arms that may be adopted; all but the control by default."""
+    requires: tuple[Requirement, ...] = field(default=(), metadata=ADDED)
+    """Limits that an arm's measures must be shown to keep on every task, with the confidence."""
+    beats: Literal["incumbent"] | None = field(default=None, metadata=ADDED)
+    """What an arm must beat beside the control: `incumbent`, the rule in use today, by an effect
+    whose whole interval is above 0."""
 
 
 def rule_problems(
@@ -77,8 +95,14 @@ def rule_problems(
         problems.append('decision: needs a control to compare with: set control = "<arm>"')
     elif against in rule.arms:
         problems.append(f"decision.arms: {against!r} is the control; name the arms that may win")
-    elif not set(known) - {against}:
+    elif not set(known) - {against, INCUMBENT}:
         problems.append("decision: needs an arm beside the control")
+    if rule.beats is not None and INCUMBENT not in known:
+        problems.append(
+            'decision.beats: there is no rule to beat: set incumbent = "package.module:factory"'
+        )
+    if INCUMBENT in rule.arms:
+        problems.append("decision.arms: the incumbent is in use already, and cannot be adopted")
     if rule.minimum_effect < 0:
         problems.append(
             f"decision.minimum_effect: must be at least 0, not {rule.minimum_effect}; to accept a "

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from kanbatsu.deploy.contract import Contract, Moments
+from kanbatsu.deploy.contract import Contract, Image, Moments
 from kanbatsu.deploy.entry import GREATEST
 from kanbatsu.deploy.golden import TOLERANCE
-from kanbatsu.deploy.layers import Choose, Clip, End, Layer, Linear, Normalise, Squash
+from kanbatsu.deploy.layers import ChannelsLast, Choose, Clip, End, Layer, Linear, Normalise, Squash
 from kanbatsu.deploy.seal import Key
 from kanbatsu.deploy.write import Bound, Export, Original, write_policy
-from kanbatsu.torch.graph import CannotExport, is_activation, layers_of
+from kanbatsu.torch.graph import is_activation, layers_of
+from kanbatsu.torch.kernels import CannotExport
 
 Actions = Literal["squash", "clip", "argmax"]
 
@@ -27,6 +29,8 @@ def export_policy(
     actions: Actions = "squash",
     low: Bound = -1.0,
     high: Bound = 1.0,
+    image: tuple[int, int, int] | None = None,
+    choices: Sequence[int] | None = None,
     observations: np.ndarray | None = None,
     contract: Contract | None = None,
     key: Key | None = None,
@@ -36,7 +40,9 @@ def export_policy(
 ) -> None:
     """Write a deterministic policy for `kanbatsu.deploy.load`; of pruned layers, what they keep.
 
-    Nothing is normalised; a module that normalises must do it by a linear layer.
+    A normaliser at the start of its forward, such as `(x - self.mean) / (self.std + 1e-2)` and a
+    clip, becomes that of the policy: of rsl_rl's actors pass `nn.Sequential(actor.obs_normalizer,
+    actor.mlp)`.
 
     Args:
         actor: linear layers, pruned or dense, LayerNorm, activations and residual sums, in an
@@ -49,6 +55,10 @@ def export_policy(
             `actor(obs)`, clipped to the bounds. `argmax`: the number of the largest output.
         low: lowest value of each entry of an action, `[action_dim]` or one for all.
         high: highest value likewise.
+        image: channels, height and width of observations that are images: they are given as uint8,
+            and the actor takes them divided by 255.
+        choices: for `argmax`, the number of options of each choice, where there are several: their
+            scores lie end to end.
         observations: some that the actor was trained on, `[count, obs_dim]`: their moments go into
             the contract, and golden pairs lie among them.
         contract: names, units, ranges, licence, and whatever else you know.
@@ -75,27 +85,35 @@ def export_policy(
     """
     if actions not in ("squash", "clip", "argmax"):
         raise ValueError(f"actions must be 'squash', 'clip' or 'argmax': got {actions!r}")
-    layers = layers_of(actor)
+    layers = layers_of(actor, image)
     inputs, outputs = sizes_of(layers)
+    begin = as_it_comes(inputs, 1.0 if image is None else 255.0)
+    if isinstance(layers[0], Normalise):
+        begin, *layers = layers  # type: ignore[assignment]
     squashed = actions == "squash" and is_activation(layers[-1], "tanh")
     layers = layers[:-1] if squashed else layers
     end: End
     if actions == "argmax":
-        end = choice(outputs)
+        end = choice(outputs) if choices is None else choice(*choices, scalar=False)
     else:
         bounds = _bounds(low, high, outputs)  # without a bound, an entry is not clipped
         end = Squash(*bounds) if actions == "squash" else Clip(*bounds)
+
+    def seen(obs: np.ndarray) -> np.ndarray:
+        return obs if image is None else obs.reshape(-1, *image) / np.float32(255)
+
     write_policy(
-        [as_it_comes(inputs), *layers, end],
+        [begin, *layers, end],
         out_dir,
-        Original(lambda obs: _act(actor, end, squashed, obs), type(actor).__name__),
+        Original(lambda obs: _act(actor, end, squashed, seen(obs)), type(actor).__name__),
         Export(contract or Contract(), key, tolerance, onnx, c),
         moments=None if observations is None else Moments.of("observations", observations),
+        image=None if image is None else Image(image, channels_first=True),
     )
 
 
 def sizes_of(layers: list[Layer]) -> tuple[int, int]:
-    """Return how many numbers the first linear layer takes, and how many the last gives.
+    """Return how many numbers the first layer takes, and how many the last linear one gives.
 
     Raises:
         CannotExport: there is none.
@@ -103,12 +121,16 @@ def sizes_of(layers: list[Layer]) -> tuple[int, int]:
     linear = [layer for layer in layers if isinstance(layer, Linear)]
     if not linear:
         raise CannotExport("it has no linear layer")
-    return linear[0].inputs, linear[-1].outputs
+    first = layers[0]
+    inputs = linear[0].inputs
+    if isinstance(first, ChannelsLast):
+        inputs = first.channels * first.pixels
+    return inputs, linear[-1].outputs
 
 
-def as_it_comes(obs_dim: int) -> Normalise:
-    """Return the layer that leaves observations as they are."""
-    return Normalise(np.zeros(obs_dim, np.float32), np.ones(obs_dim, np.float32))
+def as_it_comes(obs_dim: int, scale: float = 1.0) -> Normalise:
+    """Return the layer that leaves observations as they are, or divides them by a scale."""
+    return Normalise(np.zeros(obs_dim, np.float32), np.full(obs_dim, scale, np.float32))
 
 
 def choice(*sizes: int, scalar: bool = True) -> Choose:
@@ -136,7 +158,8 @@ def _act(actor: nn.Module, end: End, squashed: bool, obs: np.ndarray) -> np.ndar
         for module, was in training.items():
             module.training = was
     if isinstance(end, Choose):
-        return out.argmax(axis=-1)
+        rows = np.split(out, np.cumsum(end.sizes)[:-1], axis=-1)
+        return np.stack([row.argmax(axis=-1) for row in rows], axis=-1)
     if isinstance(end, Clip):
         return np.clip(out, end.low, end.high)
     unit = out if squashed else np.tanh(out)

@@ -8,17 +8,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn import functional
 
-from kanbatsu.deploy.layers import Activate, Add, Clip, Layer, LayerNorm, Linear, Remember
-from kanbatsu.deploy.network import smallest
-from kanbatsu.torch.pruned import Pruned
-
-KNOWN = (
-    "nn.Linear (pruned or not), nn.LayerNorm, nn.ReLU, LeakyReLU, ELU, GELU, SiLU, Tanh, Sigmoid, "
-    "Softplus, Hardtanh, Identity, Dropout and Flatten, and sums of a branch with what went into it"
+from kanbatsu.deploy.layers import (
+    Activate,
+    Add,
+    ChannelsLast,
+    Clip,
+    Conv,
+    Layer,
+    LayerNorm,
+    Linear,
+    Normalise,
+    Product,
+    Remember,
 )
+from kanbatsu.torch.constants import CLAMPS, STEPS, clip_of, constants_of, moved
+from kanbatsu.torch.kernels import CannotExport, conv_of, linear_of, to_numpy
+
 PASSED = (nn.Identity, nn.Dropout, nn.Flatten)
 """Modules that change nothing of a vector when nothing is trained."""
 FUNCTIONS: Mapping[Any, str] = {
@@ -42,13 +50,6 @@ SUMS = (operator.add, operator.iadd, torch.add, "add")
 PARAMETERS = {"leaky_relu": ("negative_slope", 0.01), "elu": ("alpha", 1.0)}
 
 
-class CannotExport(ValueError):
-    """A module that the small runtime cannot compute."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"this actor cannot be exported: {what}. What can be: {KNOWN}")
-
-
 def is_activation(layer: Layer, function: str) -> bool:
     """Return whether a layer is one activation.
 
@@ -62,17 +63,20 @@ def is_activation(layer: Layer, function: str) -> bool:
 class _Tracer(fx.Tracer):
     """Looks into sequences and modules of the user's, and not into layers."""
 
+    proxy_buffer_attributes = True  # what is computed of buffers is written down, as all else
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, nn.Sequential):
             return False
-        return isinstance(m, nn.Linear) or m.__module__.startswith("torch.nn")
+        return isinstance(m, nn.Linear | nn.Conv2d) or m.__module__.startswith("torch.nn")
 
 
-def layers_of(module: nn.Module) -> list[Layer]:
+def layers_of(module: nn.Module, image: tuple[int, int, int] | None = None) -> list[Layer]:
     """Read the layers of a module, in order.
 
     Args:
-        module: a module of one tensor `[batch, inputs]`.
+        module: a module of one tensor `[batch, inputs]`, or `[batch, channels, height, width]`.
+        image: channels, height and width, where it takes images.
 
     Raises:
         CannotExport: it computes something else than the layers of a policy can.
@@ -85,24 +89,52 @@ def layers_of(module: nn.Module) -> list[Layer]:
         graph = _Tracer().trace(module)
     except Exception as error:  # whatever a forward of the user's does with what is no tensor
         raise CannotExport(f"its forward cannot be traced ({error})") from error
-    walk = _Walk(dict(module.named_modules()))
+    walk = _Walk(dict(module.named_modules()), constants_of(graph, module), image)
     for node in graph.nodes:
         walk.step(node)
-    return walk.layers
+    return _spread(walk.layers)
+
+
+def _spread(layers: list[Layer]) -> list[Layer]:
+    """Give what comes before the first weight its width, where one number stands for all."""
+    first = next((i for i, layer in enumerate(layers) if isinstance(layer, Product)), 0)
+    width = getattr(layers[first], "inputs", 1) if layers else 1
+    wide: list[Layer] = []
+    for layer in layers[:first]:
+        if isinstance(layer, Normalise | Clip):
+            try:
+                ends = (np.broadcast_to(np.float32(x), width).copy() for x in layer)
+                layer = type(layer)(*ends)
+            except ValueError:
+                raise CannotExport(f"it takes {width} numbers and normalises others") from None
+        wide.append(layer)
+    return [*wide, *layers[first:]]
 
 
 class _Walk:
     """Goes along a graph that is a chain with branches that are added again, one at a time."""
 
-    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        constants: Mapping[Any, Any],
+        image: tuple[int, int, int] | None,
+    ) -> None:
         self.layers: list[Layer] = []
         self._modules = modules
+        self._constants = constants
+        self._image = image
+        """Channels, height and width of what was computed last; None of a vector."""
+        if image is not None:
+            self.layers.append(ChannelsLast(image[0], image[1] * image[2]))
         self._now: fx.Node | None = None
         self._kept: fx.Node | None = None
         self._same: dict[fx.Node, fx.Node] = {}
 
     def step(self, node: fx.Node) -> None:
         """Take one node in."""
+        if node in self._constants:
+            return
         if node.op == "output":
             if self._named(node.args[0]) is not self._now:
                 raise CannotExport("its output is not one tensor, the last that is computed")
@@ -125,7 +157,8 @@ class _Walk:
         return self._same.get(value, value) if isinstance(value, fx.Node) else value
 
     def _compute(self, node: fx.Node) -> None:
-        inputs = [self._named(value) for value in node.args if isinstance(value, fx.Node)]
+        nodes = [value for value in node.args if isinstance(value, fx.Node)]
+        inputs = [self._named(value) for value in nodes if value not in self._constants]
         adds = node.target in SUMS and not node.kwargs
         if adds and len(inputs) == 2 and set(inputs) == {self._now, self._kept}:
             self.layers.append(Add())
@@ -135,6 +168,8 @@ class _Walk:
             raise CannotExport(f"{node.target} reads something else than what came before it")
         if node.op == "call_module":
             added = self._module(self._modules[str(node.target)])
+        elif node.target in STEPS or node.target in CLAMPS:
+            added = self._with_constants(node)
         else:
             added = self._function(node)
         if added is None:
@@ -142,22 +177,51 @@ class _Walk:
         else:
             self._append(added)
 
+    def _with_constants(self, node: fx.Node) -> Layer | None:
+        """A step of a normaliser, which comes before all layers, or a clip."""
+        settings = {name: self._constants.get(x, x) for name, x in node.kwargs.items()}
+        values = [self._constants.get(x, x) for x in node.args]
+        if node.target in CLAMPS:
+            low, high = [*values[1:], None, None][:2]
+            return self._clip(settings.get("min", low), settings.get("max", high))
+        step, first = STEPS[node.target], isinstance(values[0], fx.Node)
+        begin = self.layers[-1] if self.layers else Normalise(np.zeros(1), np.ones(1))
+        known = first or step in ("plus", "times")
+        if settings or not known or len(self.layers) > 1 or not isinstance(begin, Normalise):
+            raise CannotExport(f"its forward computes {step} a number elsewhere than at its start")
+        self.layers.clear()
+        return moved(begin, step, values[1 if first else 0])
+
+    def _clip(self, low: Any, high: Any) -> Layer:
+        """A clip as wide as what it clips; before the first layer, nobody knows yet how wide."""
+        clip = clip_of(low, high)
+        widths = [layer.outputs for layer in self.layers if isinstance(layer, Linear)]
+        if not widths:
+            return clip
+        try:
+            return Clip(*(np.broadcast_to(end, widths[-1]).copy() for end in clip))
+        except ValueError:
+            raise CannotExport(f"it clips {widths[-1]} numbers to bounds of others") from None
+
     def _append(self, layer: Layer) -> None:
         last = self.layers[-1] if self.layers else None
-        if isinstance(last, Linear) and not last.relu and is_activation(layer, "relu"):
+        if isinstance(last, Linear | Conv) and not last.relu and is_activation(layer, "relu"):
             self.layers[-1] = last._replace(relu=True)
         else:
             self.layers.append(layer)
 
     def _module(self, module: nn.Module) -> Layer | None:
         if isinstance(module, nn.Linear):
-            return _linear(module)
-        if isinstance(module, nn.LayerNorm):
+            image, self._image = self._image, None
+            return linear_of(module, image)
+        if isinstance(module, nn.Conv2d) and self._image is not None:
+            layer = conv_of(module, self._image)
+            self._image = (layer.outputs, layer.rows, layer.columns)
+            return layer
+        if isinstance(module, nn.LayerNorm) and self._image is None:
             return _norm(module)
         if isinstance(module, nn.Hardtanh):
-            width = self._width()
-            ends = (np.full(width, end, np.float32) for end in (module.min_val, module.max_val))
-            return Clip(*ends)
+            return self._clip(module.min_val, module.max_val)
         for kind, make in ACTIVATIONS.items():
             if type(module) is kind:
                 return make(module)
@@ -185,12 +249,6 @@ class _Walk:
             raise CannotExport(f"its forward calls {name} with {settings or node.args[1:]}")
         return Activate(name, alpha)
 
-    def _width(self) -> int:
-        widths = [layer.outputs for layer in self.layers if isinstance(layer, Linear)]
-        if not widths:
-            raise CannotExport("it clips before its first linear layer")
-        return widths[-1]
-
 
 def _softplus(module: Any) -> Layer:
     if module.beta != 1:
@@ -210,15 +268,6 @@ ACTIVATIONS: Mapping[type, Callable[[Any], Layer]] = {
 }
 
 
-def _linear(layer: nn.Linear) -> Linear:
-    """Store a layer in the fewest bytes; a weight of zero need not be stored, pruned or not."""
-    weight = layer.masked_weight() if isinstance(layer, Pruned) else layer.weight
-    value = to_numpy(weight).T
-    bias = np.zeros(layer.out_features, np.float32) if layer.bias is None else to_numpy(layer.bias)
-    stored = smallest(value, value != 0)
-    return Linear(stored, bias, int(layer.in_features), int(layer.out_features), relu=False)
-
-
 def _norm(layer: nn.LayerNorm) -> LayerNorm:
     if len(layer.normalized_shape) != 1:
         raise CannotExport("it holds LayerNorm over more than the features")
@@ -226,8 +275,3 @@ def _norm(layer: nn.LayerNorm) -> LayerNorm:
     scale = np.ones(width, np.float32) if layer.weight is None else to_numpy(layer.weight)
     shift = np.zeros(width, np.float32) if layer.bias is None else to_numpy(layer.bias)
     return LayerNorm(scale, shift, float(layer.eps))
-
-
-def to_numpy(tensor: Tensor) -> np.ndarray:
-    """Return a tensor as float32 on the host."""
-    return np.ascontiguousarray(tensor.detach().float().cpu().numpy())

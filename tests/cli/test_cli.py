@@ -75,6 +75,7 @@ def test_the_help_of_train_has_the_options_of_its_agent(capsys: pytest.CaptureFi
         assert "--critic.sparsity FLOAT" in text
         assert "--train.batch-size INT" in text
         assert "--env-steps INT" in text
+        assert "--remedy" in text
     assert "--temperature FLOAT" in sac
     assert "--temperature FLOAT" not in ddpg
     assert "--exploration-std FLOAT" in ddpg

@@ -1,5 +1,8 @@
 """Every agent of ours as a policy: the action of `act_greedy`, by the runtime, ONNX and C."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import equinox as eqx
@@ -45,7 +48,7 @@ def agent_of(name):
     """An agent of a kind, and a state whose senses have seen something."""
     agent, config, spec = KINDS[name]
     made = AGENTS[agent].agent(spec, config)
-    state = made.init(jax.random.key(0))
+    state = made.init(jax.random.key(3))
     if hasattr(state, "senses"):
         senses = state.senses
         for row in np.random.default_rng(1).normal(3, 2, (9, 5)).astype(np.float32):
@@ -88,6 +91,43 @@ def test_every_form_acts_as_act_greedy_does(name, tmp_path):
     errors = [golden[f"{form}parity_error"] for form in ("", "onnx_", "c_")]
     assert max(error or 0.0 for error in errors) < 1e-5
     assert policy.contract["observation"]["shape"] == list(spec.obs_shape)
+
+
+NUMPY_ALONE = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"jax", "jaxlib", "jaxtyping", "equinox", "optax", "torch",
+                                      "safetensors", "gymnasium", "onnx", "onnxruntime"}:
+            raise ImportError(f"{name} was imported")
+
+sys.meta_path.insert(0, Blocker())
+import numpy as np
+from kanbatsu.deploy import load
+for folder in sys.argv[1:]:
+    policy = load(folder)
+    print(policy(np.ones(policy.obs_dim)).tolist())
+"""
+
+
+def test_every_policy_runs_with_numpy_alone(tmp_path):
+    for name, (agent, config, spec) in KINDS.items():
+        _, state = agent_of(name)
+        shape = {"obs_shape": spec.obs_shape, "obs_dtype": spec.obs_dtype}
+        acting = acting_of(agent, to_arrays(state), Known(config, shape, LOW, HIGH))
+        nothing = np.zeros((4 if acting.image else 16, 1 if spec.discrete else 3))
+        original = Original(lambda obs, nothing=nothing: nothing, "nothing")
+        how = Export(tolerance=99.0, onnx=False)
+        write_policy(acting.layers, tmp_path / name, original, how, image=acting.image)
+    folders = [str(tmp_path / name) for name in KINDS]
+    words = [sys.executable, "-c", NUMPY_ALONE, *folders]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    actions = [json.loads(line) for line in done.stdout.splitlines()]
+    policies = [load(folder) for folder in folders]
+    wanted = [policy(np.ones(policy.obs_dim)).tolist() for policy in policies]
+    assert actions == wanted
 
 
 def test_the_time_is_left_as_it_is():

@@ -129,6 +129,18 @@ def test_a_pilot_is_short_and_as_crowded_as_the_study():
     assert wide.env_steps < short.env_steps
 
 
+def test_a_pilot_learns_at_the_late_rate_and_is_not_primed_as_long_as_the_study():
+    late = {"late_updates_per_interaction": 64, "late_from_interaction": 4_000}
+    train = {"warmup_interactions": 10, "batch_size": 4, "first_updates": 9_000}
+    plain = pilot(planned(train=train), seconds=0.1, workers=1)
+    often = pilot(planned(train=train | late), seconds=0.1, workers=1)
+    assert often.env_steps < plain.env_steps
+    for short in (plain, often):
+        own = short.arms["a"].train
+        assert 0 < own.first_updates < short.env_steps
+    assert (own.late_updates_per_interaction, own.late_from_interaction) == (64, 0)
+
+
 def test_cheap_arms_are_not_timed_as_briefly_as_dear_ones():
     arms = {name: {"critic": {"width": width}} for name, width in (("a", 8), ("b", 512), ("c", 9))}
     dear, cheap = by_cost(planned(arm=arms))

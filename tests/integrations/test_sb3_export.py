@@ -58,10 +58,12 @@ def model_of(algorithm, actions, observations=BOX, normalise=False, **settings):
         for statistics in env.obs_rms.values() if isinstance(observations, Dict) else [env.obs_rms]:
             statistics.update(np.random.default_rng(1).normal(1, 2, (9, *statistics.mean.shape)))
     policy = "MultiInputPolicy" if isinstance(observations, Dict) else "MlpPolicy"
+    policy = "CnnPolicy" if len(observations.shape or ()) == 3 else policy
     torch = {"net_arch": [32, 32], **settings.pop("policy_kwargs", {})}
     return algorithm(policy, env, seed=0, device="cpu", policy_kwargs=torch, **settings)
 
 
+WITH_IMAGE = Dict({"eye": Box(0, 255, (36, 36, 1), np.uint8), "speed": Box(-1, 1, (1,))})
 WIDE = Box(np.array([-9, -9], np.float32), np.array([0.002, 9], np.float32))
 BOUNDED = Box(np.array([-2, 0], np.float32), np.array([2, 10], np.float32))
 MODELS = {
@@ -108,6 +110,44 @@ def test_every_kind_acts_as_predict_does(name, tmp_path):
     assert golden["drawn_from"] == ("standard Gaussian" if normaliser is None else "normaliser")
 
 
+PIXELS = Box(0, 255, (36, 40, 2), np.uint8)
+BRIGHT = Box(0, 1, (2, 36, 40), np.float32)
+IMAGES = {
+    "PPO": lambda: prune_policy(
+        model_of(PPO, Discrete(4), PIXELS, policy_kwargs={"features_extractor_kwargs": NARROW}),
+        features=0.9,
+    ),
+    "SAC": lambda: model_of(SAC, BOUNDED, PIXELS, buffer_size=10),
+    "DQN, floats": lambda: model_of(
+        DQN, Discrete(3), BRIGHT, buffer_size=10,
+        policy_kwargs={"normalize_images": False, "features_extractor_kwargs": FLOATS},
+    ),
+}  # fmt: skip
+NARROW = {"features_dim": 32}
+FLOATS = NARROW | {"normalized_image": True}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_pass_the_convolutions(name, tmp_path):
+    model = IMAGES[name]()
+    export_policy(model, tmp_path, c=name == "PPO")
+    loaded = load(tmp_path)
+    observations = np.stack([model.observation_space.sample() for _ in range(5)])
+    wanted, _ = model.predict(observations, deterministic=True)
+    np.testing.assert_allclose(loaded(observations), wanted, atol=1e-5)
+    last = np.moveaxis(observations, 1, -1)  # as the environment gives them
+    np.testing.assert_allclose(loaded(last), wanted, atol=1e-5)
+    np.testing.assert_allclose(loaded(last[0]), wanted[0], atol=1e-5)
+    contract = loaded.contract
+    dtype = "float32" if "floats" in name else "uint8"
+    assert contract["observation"]["shape"] == [2, 36, 40]
+    assert contract["observation"]["dtype"] == dtype
+    golden = contract["golden"]
+    assert len(golden["observations"]) == 4
+    assert max(golden[f"{form}parity_error"] or 0.0 for form in ("", "onnx_", "c_")) < 1e-5
+    assert (golden["c_parity_error"] is None) == (name != "PPO")
+
+
 def test_a_normaliser_that_was_saved_is_named(tmp_path):
     model = MODELS["TD3, normalised"]()
     normaliser = model.get_vec_normalize_env()
@@ -146,6 +186,7 @@ def test_tqc_of_sb3_contrib(tmp_path):
         (lambda: model_of(PPO, MultiBinary(3)), "its actions are drawn from a Bernoulli"),
         (lambda: model_of(PPO, WIDE, Discrete(4)), "the observation is Discrete.4.: a policy for"),
         (lambda: model_of(PPO, WIDE, policy_kwargs={"activation_fn": nn.PReLU}), "it holds PReLU"),
+        (lambda: model_of(PPO, WIDE, WITH_IMAGE), "'eye' is an image, and one in a dictionary"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(model, message, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
-from kanbatsu.remedies.reading import label, read_remedies
+from kanbatsu.remedies.reading import read_remedies, remedy_in_words
 from kanbatsu.remedies.records import KINDS, Gradual, Reset, Revive, RigL
 from kanbatsu.remedies.treat import Clock, is_due
 from kanbatsu.run.record import Run, run_from_dict
@@ -173,8 +173,15 @@ def test_moments_are_env_steps_and_none_is_at_the_end():
     assert due(Revive(at=7, share=0.1), 40, 5) == [10]
 
 
-def test_every_remedy_has_a_label():
-    assert label(Revive(at=7_000, share=0.1)) == "revive at 7,000, share 0.1"
+def test_a_remedy_can_be_written_in_words():
+    (remedy,) = read_remedies(remedy_in_words("revive at=7_000 share=0.1"))
+    assert remedy == Revive(at=7_000, share=0.1)
+    for words, says in (("rest every=5", "Did you mean 'reset'"), ("reset every", "KEY=VALUE")):
+        with pytest.raises(RecordError, match=says):
+            read_remedies(remedy_in_words(words), "--remedy")
+
+
+def test_all_kinds_are_known_by_name():
     assert set(KINDS) == {
         *("reset", "shrink_perturb", "redo", "l2_init", "weight_decay"),
         *("set", "rigl", "gradual", "revive", "spectral_norm"),

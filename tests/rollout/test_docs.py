@@ -8,16 +8,26 @@ import pytest
 from kanbatsu.rollout.config import (
     CanaryRule,
     CandidateSettings,
+    DriftSettings,
     GuardSettings,
     RolloutSettings,
     ShadowRule,
 )
 
-PAGE = (Path(__file__).parents[2] / "docs" / "rollout.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "rollout.md").read_text() + (DOCS / "rollout-monitoring.md").read_text()
 
 
 @pytest.mark.parametrize(
-    "config", [GuardSettings, CandidateSettings, ShadowRule, CanaryRule, RolloutSettings]
+    "config",
+    [
+        GuardSettings,
+        CandidateSettings,
+        ShadowRule,
+        CanaryRule,
+        DriftSettings,
+        RolloutSettings,
+    ],
 )
 def test_every_setting_stands_in_the_page_with_its_default(config):
     for item in dataclasses.fields(config):

@@ -1,12 +1,10 @@
 """The drift watch: what must be found is found in time, and nothing else at the stated rate."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from kanbatsu.rollout.adwin import LASTING, AdwinWatch
 from kanbatsu.rollout.autocorrelation import autocorrelation_times
 from kanbatsu.rollout.calibrate import LEAST, Calibration, advance, calibrate
 from kanbatsu.rollout.drift import Watch
@@ -99,18 +97,22 @@ def test_a_slow_log_gets_longer_windows_and_its_shift_is_found(windows):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("rho", "length", "within"),
-    [(0.0, 20_000, 300), (0.9, 20_000, 400), (0.98, 60_000, 3_000), (0.995, 240_000, 12_000)],
+    [(0.0, 10_000, 300), (0.9, 10_000, 400), (0.98, 40_000, 4_000), (0.995, 160_000, 10_000)],
 )
 def test_false_alarms_are_no_more_than_stated_and_shifts_are_found(windows, rho, length, within):
     """In 100 horizons, five to a calibration, at most 10 alarms at a rate of 5 %.
 
     P(more than 10 | 100 horizons at 5 %) = 1.1 %. Each calibration is of a log of its own. The
-    windows' moments come from another log. A shift of +3 sd is put into every feature in turn.
+    windows' moments come from another log; one whose memory seems too long for it is passed over,
+    as calibrate refuses it. A shift of +3 sd is put into every feature in turn.
     """
-    false, slowest = 0, 0
+    false, slowest, refused = 0, 0, 0
     for seed in range(20):
         held_out = correlated(1000 + seed, length, rho)
         fitted = windows.fitted(held_out, acted(held_out))
+        if LEAST * fitted.size > length:
+            refused += 1
+            continue
         made = calibrate(fitted, held_out, acted(held_out), seed=seed)
         for horizon in range(5):
             x = correlated(10_000 + 5 * seed + horizon, 100_000, rho)
@@ -124,6 +126,7 @@ def test_false_alarms_are_no_more_than_stated_and_shifts_are_found(windows, rho,
             slowest = max(slowest, min(named, default=10**9) - 5_000)
     assert false <= 10, f"{false} false alarms, shifts found within {slowest} samples"
     assert slowest <= within, f"{false} false alarms"
+    assert refused <= 2
 
 
 def watched_whole(windows: Windows, calibration: Calibration, x: np.ndarray) -> list[dict]:
@@ -243,28 +246,3 @@ def test_how_long_a_log_remembers():
     assert never > 0.1 * len(x)
     assert still == 1.0
     assert TIMES * slow < 50  # so that the windows of these tests may be 50 samples long
-
-
-def test_adwin_finds_a_change_during_service():
-    pytest.importorskip("river", reason="river is not installed: pip install 'kanbatsu[rollout]'")
-    rng = np.random.default_rng(0)
-    events: list[dict] = []
-    watch = AdwinWatch(["a", "b"], events.append)
-    for _ in range(1000):
-        watch.add(rng.normal(size=2))
-    assert events == []
-    for _ in range(60):
-        watch.add(rng.normal(size=2) + np.array([0.0, 3.0]))
-    assert {event["feature"] for event in events} == {"b"}
-    assert events[0]["direction"] == "up"
-    assert events[0]["samples"] <= 1000 + 50
-    for _ in range(2 * LASTING):
-        watch.add(rng.normal(size=2) + np.array([0.0, 3.0]))
-    assert [event["on"] for event in events] == [True, False]
-
-
-def test_without_river_adwin_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "river", None)
-    monkeypatch.setitem(sys.modules, "river.drift", None)
-    with pytest.raises(DriftError, match=r"pip install 'kanbatsu\[rollout\]'"):
-        AdwinWatch(["a"], print)

@@ -173,7 +173,9 @@ def test_a_kilohertz_loop_is_not_held_up(tmp_path):
             took[number] = time.perf_counter() - start
             time.sleep(0.001)
     assert (journal.written, sink.lost) == (1000, 0)
-    assert np.quantile(took, 0.9) < 1e-4
+    assert (
+        np.quantile(took, 0.9) < 5e-4
+    )  # half of the control period, on a machine that may be busy
 
 
 def test_a_kill_leaves_whole_lines_that_go_on(tmp_path):

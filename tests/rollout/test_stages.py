@@ -100,7 +100,8 @@ def test_two_people_cannot_both_advance(folder, monkeypatch):
         rollout.advance("Aoi", "looks well")
 
 
-def test_another_policy_in_the_folder_is_refused(folder, tmp_path):
+def test_another_policy_in_the_folder_is_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("kanbatsu.rollout.stages.check_bundle", lambda settings: None)
     policy = tmp_path / "policy"
     policy.mkdir()
     (policy / "policy.json").write_text("{}")

@@ -8,7 +8,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from kanbatsu.integrations.networks import Choices
 from kanbatsu.integrations.sb3.policy import prune_policy
-from kanbatsu.torch.pruning import masks
+from kanbatsu.torch.reading import masks
 
 
 class PruneCallback(BaseCallback):

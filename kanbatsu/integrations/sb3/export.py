@@ -17,7 +17,14 @@ from kanbatsu.deploy.golden import TOLERANCE
 from kanbatsu.deploy.seal import Key
 from kanbatsu.deploy.task import of_spaces, seconds_of
 from kanbatsu.deploy.write import Export, Original, write_policy
-from kanbatsu.integrations.sb3.reading import begin_of, body_of, boxes_of, moments_of
+from kanbatsu.integrations.sb3.reading import (
+    begin_of,
+    body_of,
+    boxes_of,
+    image_of,
+    is_divided,
+    moments_of,
+)
 
 
 def export_policy(
@@ -70,15 +77,19 @@ def export_policy(
     layers, end = body_of(model)
     environments = getattr(getattr(model.get_env(), "unwrapped", None), "envs", None)
     seconds = seconds_of(environments[0]) if environments else None
-    moments = moments_of(model, boxes, normaliser)
+    image = image_of(model, boxes)
+    divided = is_divided(model, image)
+    moments = None if image else moments_of(model, boxes, normaliser)
+    said = of_spaces(space, seconds) if image is None else Contract(control_period=seconds)
     frozen = normaliser is not None and normaliser.norm_obs
     write_policy(
-        [*begin_of(boxes, normaliser), *layers, end],
+        [*begin_of(boxes, normaliser, divided), *layers, end],
         out_dir,
         Original(lambda obs: _predict(model, space, boxes, normaliser, obs), "model.predict"),
-        Export((contract or Contract()).over(of_spaces(space, seconds)), key, tolerance, onnx, c),
+        Export((contract or Contract()).over(said), key, tolerance, onnx, c),
         moments=moments,
         seen=_count(normaliser) if frozen else None,
+        image=image,
     )
 
 
@@ -94,7 +105,7 @@ def _predict(
     """The model's own greedy actions for observations that are laid out flat."""
     edges = np.cumsum([math.prod(box.shape) for box in boxes.values()])[:-1]
     arrays: dict[str, np.ndarray] = {
-        name: part.reshape(len(obs), *box.shape)
+        name: part.reshape(len(obs), *box.shape).astype(box.dtype)
         for (name, box), part in zip(boxes.items(), np.split(obs, edges, axis=1), strict=True)
     }
     given: Any = arrays if isinstance(space, Dict) else arrays[""]

@@ -15,10 +15,10 @@ from stable_baselines3.common.distributions import (
     StateDependentNoiseDistribution,
 )
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from torch import nn
 
-from kanbatsu.deploy.contract import Moments
+from kanbatsu.deploy.contract import Image, Moments
 from kanbatsu.deploy.entry import GREATEST
 from kanbatsu.deploy.layers import Clip, End, Layer, Normalise, Squash
 from kanbatsu.torch.deploy import as_it_comes, choice
@@ -49,21 +49,52 @@ def boxes_of(space: Space) -> Mapping[str, Box]:
                 f"{where} is {box}: a policy for the small runtime observes boxes of numbers, or a "
                 "dictionary of them"
             )
-        if is_image_space(box):
-            raise ValueError(f"{where} is an image: policies with convolutions cannot be exported")
+        if name and is_image_space(box):
+            raise ValueError(
+                f"{where} is an image, and one in a dictionary cannot be exported: a policy for "
+                "the small runtime observes one image, or boxes of numbers"
+            )
     return boxes
 
 
-def begin_of(boxes: Mapping[str, Box], normaliser: Any) -> list[Layer]:
+def image_of(model: Any, boxes: Mapping[str, Box]) -> Image | None:
+    """Return what an observation is, if it is an image; None if it is something else.
+
+    Args:
+        model: the model.
+        boxes: observations by name.
+    """
+    box = boxes.get("")
+    if box is None or len(box.shape) != 3:
+        return None
+    dtype = "uint8" if is_image_space(box, normalized_image=False) else "float32"
+    return Image(box.shape, dtype, channels_first=True)
+
+
+def is_divided(model: Any, image: Image | None) -> bool:
+    """Return whether a model divides what it sees by 255."""
+    return image is not None and image.dtype == "uint8" and model.policy.normalize_images
+
+
+def begin_of(boxes: Mapping[str, Box], normaliser: Any, divided: bool) -> list[Layer]:
     """Return the layers that normalise, as a `VecNormalize` does; its statistics are frozen.
 
     Args:
         boxes: observations by name.
         normaliser: the `VecNormalize`, or None.
+        divided: flag of images that the model divides by 255.
+
+    Raises:
+        ValueError: images are normalised twice.
     """
     sizes = {name: math.prod(box.shape) for name, box in boxes.items()}
     if normaliser is None or not normaliser.norm_obs:
-        return [as_it_comes(sum(sizes.values()))]
+        return [as_it_comes(sum(sizes.values()), 255.0 if divided else 1.0)]
+    if divided:
+        raise ValueError(
+            "the observation is an image, which is divided by 255, and VecNormalize takes it as "
+            "well: train with norm_obs=False"
+        )
     means, scales, ends = [], [], []
     for name, size in sizes.items():
         statistics: Any = (
@@ -93,17 +124,16 @@ def body_of(model: Any) -> tuple[list[Layer], End]:
         raise _refused(model, "it remembers, and a policy of the small runtime holds no state")
     if hasattr(policy, "actor") and policy.actor is not None:
         actor = policy.actor
-        _refuse_extractor(model, actor.features_extractor)
         both = (actor.latent_pi, actor.mu) if hasattr(actor, "latent_pi") else (actor.mu,)
-        layers = layers_of(nn.Sequential(*both))
+        layers = _read(model, actor.features_extractor, *both)
         layers = layers[:-1] if is_activation(layers[-1], "tanh") else layers
         return layers, Squash(*_bounds(space))
     if hasattr(policy, "q_net"):
-        _refuse_extractor(model, policy.q_net.features_extractor)
-        return layers_of(policy.q_net.q_net), choice(int(space.n))
+        q_net = policy.q_net
+        return _read(model, q_net.features_extractor, q_net.q_net), choice(int(space.n))
     if hasattr(policy, "action_net") and hasattr(policy, "mlp_extractor"):
-        _refuse_extractor(model, policy.pi_features_extractor)
-        layers = layers_of(nn.Sequential(policy.mlp_extractor.policy_net, policy.action_net))
+        rest = (policy.mlp_extractor.policy_net, policy.action_net)
+        layers = _read(model, policy.pi_features_extractor, *rest)
         return layers, _end_of(model)
     raise _refused(model, "it has neither an actor nor action values that are understood")
 
@@ -132,21 +162,25 @@ def _bounds(space: Any) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _refuse_extractor(model: Any, extractor: Any) -> None:
+def _read(model: Any, extractor: Any, *rest: nn.Module) -> list[Layer]:
+    """The layers of what extracts features, and of what comes after it."""
     inner = extractor.extractors.values() if isinstance(extractor, CombinedExtractor) else ()
     plain = isinstance(extractor, FlattenExtractor) or (
         isinstance(extractor, CombinedExtractor) and all(isinstance(x, nn.Flatten) for x in inner)
     )
-    if not plain:
-        raise _refused(
-            model, f"its observations pass a feature extractor, {type(extractor).__name__}"
-        )
+    if plain:
+        return layers_of(nn.Sequential(*rest))
+    if type(extractor) is NatureCNN:
+        shape: Any = model.observation_space.shape
+        return layers_of(nn.Sequential(extractor.cnn, extractor.linear, *rest), shape)
+    raise _refused(model, f"its observations pass a feature extractor, {type(extractor).__name__}")
 
 
 def _refused(model: Any, why: str) -> ValueError:
     return ValueError(
         f"{type(model).__name__} cannot be exported: {why}. PPO, A2C, DQN, SAC, TD3, DDPG and TQC "
-        "with MlpPolicy or MultiInputPolicy can; kanbatsu.torch.deploy.export_policy takes modules"
+        "with MlpPolicy, CnnPolicy or MultiInputPolicy can; kanbatsu.torch.deploy.export_policy "
+        "takes modules"
     )
 
 

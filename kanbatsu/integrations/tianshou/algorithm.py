@@ -9,7 +9,7 @@ from torch import nn
 
 from kanbatsu.integrations.networks import Choices, Networks
 from kanbatsu.torch.loading import check_when_loading
-from kanbatsu.torch.pruning import masks
+from kanbatsu.torch.reading import masks
 
 ACTORS, CRITICS = ("actor",), ("critic", "critic2", "model")
 """Attributes of an algorithm and of its policy that are networks; `model` is a DQN's."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
 from kanbatsu.rollout.evaluation.candidates import Candidate, Choices, Features
-from kanbatsu.rollout.evaluation.fitted_q import Rows, default_features
+from kanbatsu.rollout.evaluation.fitted_q import Rows, Sums, default_features
 from kanbatsu.rollout.evaluation.log import Log, LogError
 from kanbatsu.rollout.evaluation.weighing import cumulative, effective_episodes, weigh
 
@@ -76,7 +78,7 @@ def evaluate(
         log: whole episodes.
         candidate: policy that says how probable its actions are.
         discount: of rewards, from step to step.
-        level: of the intervals, which are percentiles of a bootstrap over episodes.
+        level: of the intervals, from a bootstrap over episodes.
         draws: resamples of the bootstrap.
         seed: seed of resamples and folds.
         features: basis of the fitted values; `default_features` by default.
@@ -107,11 +109,13 @@ def evaluate(
     rng = np.random.default_rng(seed)
     ratios = candidate.probability(log.observations, log.actions) / log.probabilities
     products = cumulative(log, ratios)
-    counts = rng.multinomial(log.episodes, np.full(log.episodes, 1 / log.episodes), draws)
-    counts = np.vstack([np.ones(log.episodes), counts])
+    groups = rng.permutation(log.episodes) % min(GROUPS, log.episodes)
+    without = (groups != np.arange(groups.max() + 1)[:, None]).astype(float)
+    counts = _resamples(log.episodes, without, draws, rng)
+    estimate = functools.partial(_estimate, left_out=len(without), level=level)
     own = weigh(log, np.ones_like(products), counts, discount, weighted=False)
     effective, covered = effective_episodes(products), float(ratios.mean())
-    known = (_estimate("logged", own, level), log.episodes, effective, covered)
+    known = (estimate("logged", own), log.episodes, effective, covered)
     refused = _refusal(log, ratios, effective)
     if refused:
         return Evaluation(refused, (), *known)
@@ -121,7 +125,7 @@ def evaluate(
     rows = Rows.of(log, candidate, basis)
     try:
         q, v = _crossed(log, rows, discount, rng)
-        fitted = _fitted(log, rows, discount, draws, rng)
+        fitted = _fitted(rows.sums(log, groups), discount, draws, rng)
     except LogError as error:
         return Evaluation(str(error), (), *known)
     values = {
@@ -131,7 +135,7 @@ def evaluate(
         "weighted doubly robust": weigh(log, products, counts, discount, weighted=True, q=q, v=v),
         "fitted Q": fitted,
     }
-    estimates = tuple(_estimate(name, value, level) for name, value in values.items())
+    estimates = tuple(estimate(name, value) for name, value in values.items())
     return Evaluation("", estimates, *known)
 
 
@@ -181,21 +185,38 @@ def _crossed(
     return q, v
 
 
-def _fitted(
-    log: Log, rows: Rows, discount: float, draws: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Return the fitted value of the whole log, and of each resample of its groups."""
-    count = min(GROUPS, log.episodes)
-    sums = rows.sums(log, rng.permutation(log.episodes) % count)
-    counts = rng.multinomial(count, np.full(count, 1 / count), draws)
+def _fitted(sums: Sums, discount: float, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the fitted value of the whole log, without each group, and of each resample."""
+    count = len(sums.episodes)
     values = []
-    for drawn in np.vstack([np.ones(count), counts]):
+    for drawn in _resamples(count, 1.0 - np.eye(count), draws, rng):
         resample = sums.of(drawn)
         values.append(resample.value(resample.fit(discount)))
     return np.array(values)
 
 
-def _estimate(name: str, values: np.ndarray, level: float) -> Estimate:
-    """Return the first value, with percentiles of the others."""
-    low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(name, float(values[0]), float(low), float(high))
+def _resamples(count: int, without: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Return how often each of `count` stands in the whole, in each part, and in each resample."""
+    drawn = rng.multinomial(count, np.full(count, 1 / count), draws)
+    return np.vstack([np.ones(count), without, drawn])
+
+
+def _estimate(name: str, values: np.ndarray, left_out: int, level: float) -> Estimate:
+    """Return the first value with its interval, corrected for bias and skewness (BCa).
+
+    The next `left_out` values are those without a group each, the others those of resamples.
+    Source: Efron, "Better bootstrap confidence intervals", JASA 1987.
+    """
+    value, parts, drawn = values[0], values[1 : 1 + left_out], values[1 + left_out :]
+    normal = NormalDist()
+    below = ((drawn < value).sum() + 0.5 * (drawn == value).sum() + 0.5) / (len(drawn) + 1)
+    bias = normal.inv_cdf(float(below))
+    off = parts.mean() - parts
+    spread = float(np.square(off).sum()) ** 1.5
+    skewness = float((off**3).sum()) / (6 * spread) if spread else 0.0
+    ends = []
+    for share in ((1 - level) / 2, (1 + level) / 2):
+        moved = bias + normal.inv_cdf(share)
+        ends.append(normal.cdf(bias + moved / (1 - skewness * moved)))
+    low, high = np.quantile(drawn, ends)
+    return Estimate(name, float(value), float(low), float(high))
