@@ -28,7 +28,9 @@ RUN = Run(
     "inventory/seasonal",
     env_steps=120,
     config=SACConfig(NetworkConfig(width=8, blocks=1), CriticConfig(width=8, blocks=1)),
-    train=TrainConfig(8, warmup_interactions=100, evaluation_episodes=2, checkpoint_every=120),
+    train=TrainConfig(
+        batch_size=8, warmup_interactions=100, evaluation_episodes=2, checkpoint_every=120
+    ),
     residual=ResidualConfig(POLICY, share=0.1),
 )
 TABLE = {"question": "?", "tasks": [RUN.task], "env_steps": 100, "seeds": 1}
