@@ -13,7 +13,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from kanbatsu.sparsity.kernel import Kernel, Paths, check_globs, choose
 from kanbatsu.torch.layers import KINDS, PRUNED
-from kanbatsu.torch.pruned import MASK, Pruned
+from kanbatsu.torch.pruned import MASK, SHARDED, Pruned, is_sharded
 from kanbatsu.torch.tensors import Part, parts_by_path
 
 
@@ -47,6 +47,8 @@ def find_kernels(
         >>> [(kernel.path, kernel.shape) for kernel in find_kernels(network, exclude="2")]
         [('0.weight', (3, 8))]
     """
+    if any(is_sharded(type(part)) for part in module.modules()):
+        raise ValueError(f"nothing was pruned: {SHARDED}, and prune before that")
     check_globs(also, [_named(path) for path in parts_by_path(module)])
     layers = layers_by_path(module, also)
     if not layers:

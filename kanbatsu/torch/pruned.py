@@ -19,6 +19,23 @@ _NOT_COPIED = ("_known", "calls", "has_warned")
 """What a pruned layer has found out, and a copy of it, or a plain layer, does not know."""
 
 
+SHARDED = (
+    "FSDP shards the parameters of a pruned layer, and masks do not follow shards: train with "
+    "torch.nn.parallel.DistributedDataParallel"
+)
+"""What is said where parameters are no longer whole."""
+
+
+def is_sharded(kind: type) -> bool:
+    """Tell whether FSDP made a class: wrapped around a module, or in the place of its own.
+
+    Example:
+        >>> is_sharded(nn.Linear)
+        False
+    """
+    return any(base.__module__.startswith("torch.distributed.fsdp") for base in kind.__mro__)
+
+
 def is_computed(layer: Any) -> bool:
     """Tell whether a layer's weight is computed from other parameters, as by `weight_norm`."""
     return "weight" not in layer._parameters
@@ -70,6 +87,12 @@ class Pruned(nn.Module, metaclass=EqualToDense):
     has_warned: bool = False
     """True once it has found one."""
 
+    def __init_subclass__(cls, **how: Any) -> None:
+        """Refuse the class that FSDP would put in the place of this one."""
+        if is_sharded(cls):
+            raise ValueError(SHARDED)
+        super().__init_subclass__(**how)
+
     def masked_weight(self) -> Tensor:
         """Return the weight that the layer computes with; its gradient is zero where pruned."""
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
@@ -89,6 +112,8 @@ class Pruned(nn.Module, metaclass=EqualToDense):
         weight = self._parameters.get("weight")
         # `data`, because backward may wait for a weight, and does not read what is pruned.
         if weight is not None:
+            if hasattr(weight, "device_mesh"):
+                raise ValueError(SHARDED)
             weight.data.masked_fill_(gone, 0)
             return
         for value in self._computed_from():

@@ -255,7 +255,7 @@ def tied_over_kinds():
         (lambda: kanbatsu.torch.prune(mlp(), 0.5), {"sparsity": 0.75}, "already pruned"),
         (lambda: kanbatsu.torch.prune(mlp(), 0.5, 1), {"sparsity": 0.5}, "already pruned"),
         (lambda: nn.LazyLinear(3), {"sparsity": 0.5}, "call it once"),
-        (lambda: nn.MultiheadAttention(4, 2), {"sparsity": 0.5}, r"out_proj.weight \(NonDynam"),
+        (lambda: nn.MultiheadAttention(4, 2), {"sparsity": 0.5}, "its attention reads it"),
         (lambda: nn.Sequential(mlp(), Noisy(16, 2)), {"sparsity": 0.5}, r"1.weight \(Noisy may"),
         (patched, {"sparsity": 0.5}, r"2.weight \(Linear may use its weight"),
         (normed, {"sparsity": 0.5}, r"1.weight \(its weight is computed"),
