@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from kanbatsu.sparsity.kernel import Kernel, Paths, check_globs, choose
+from kanbatsu.sparsity.kernel import Kernel, Paths, check_globs, choose, globs
 from kanbatsu.torch.layers import KINDS, PRUNED
 from kanbatsu.torch.pruned import MASK, SHARDED, Pruned, is_sharded
 from kanbatsu.torch.tensors import Part, parts_by_path
@@ -49,7 +49,7 @@ def find_kernels(
     """
     if any(is_sharded(type(part)) for part in module.modules()):
         raise ValueError(f"nothing was pruned: {SHARDED}, and prune before that")
-    check_globs(also, [_named(path) for path in parts_by_path(module)])
+    _check_named(module, also, [_named(path) for path in parts_by_path(module)])
     layers = layers_by_path(module, also)
     if not layers:
         raise ValueError(
@@ -58,8 +58,8 @@ def find_kernels(
             "Parameter of its own never is"
         )
     every = [_named(path) for path in layers]
-    for paths in (include, exclude):
-        check_globs(paths, every)
+    _check_named(module, include, every)
+    check_globs(exclude, every)
     meant = [kernel.path for kernel in choose(every, include, exclude)]
     if not meant:
         raise ValueError("there is nothing to prune: exclude takes out all that include names")
@@ -90,6 +90,22 @@ def find_kernels(
         replace(kernel_of(paths[0], layers[paths[0]]), paths=tuple(paths))
         for paths in by_weight.values()
     ]
+
+
+def _check_named(module: nn.Module, paths: Paths | None, kernels: Sequence[Kernel]) -> None:
+    """Refuse globs that name no weight that can be pruned, and say why where they name another."""
+    for wanted in globs(paths):
+        if any(kernel.matches(wanted) for kernel in kernels):
+            continue
+        for path, _ in module.named_parameters():
+            owner = type(module.get_submodule(path.rpartition(".")[0])).__name__
+            if _named(path).matches(wanted):
+                raise ValueError(
+                    f"{path} cannot be pruned: {owner} uses it in a way of its own. Linear and "
+                    "convolution layers can be and, where `also` names them, recurrent layers, "
+                    "attention and embeddings"
+                )
+    check_globs(paths, kernels)
 
 
 def copies(weights: Mapping[str, Tensor]) -> dict[str, str]:

@@ -134,6 +134,19 @@ class Network(nn.Module):
         return self.head(self.encoder(self.core(self.embed(tokens))[0]))
 
 
+class NoisyLinear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight_mu = nn.Parameter(torch.ones(4, 8))
+        self.weight_sigma = nn.Parameter(torch.ones(4, 8))
+
+
+class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.noisy = nn.Linear(8, 8), NoisyLinear()
+
+
 def test_by_default_they_stay_dense():
     network = kanbatsu.torch.prune(Network(), 0.5, exclude="*out_proj")
     assert all("linear" in path or "head" in path for path in kanbatsu.torch.masks(network))
@@ -166,6 +179,10 @@ def test_compiled_ones_compute_the_same():
         (Network, {}, "out_proj.weight .its attention reads it: prune them together"),
         (lambda: nn.LSTM(8, 8), {}, r"recurrent layers, attention and .* `also` names them"),
         (Network, {"also": "cor"}, r"'cor' matches no prunable weight; .*core.weight_ih_l0"),
+        (Noisy, {"include": "noisy"}, "noisy.weight_mu cannot be pruned: NoisyLinear uses it"),
+        (Noisy, {"also": "*.weight_sigma"}, "noisy.weight_sigma cannot be pruned: NoisyLinear"),
+        (Network, {"include": "core"}, "core.weight_ih_l0 cannot be pruned: .* where `also` names"),
+        (lambda: nn.Sequential(nn.LazyLinear(4)), {}, "call it once"),
         (lambda: nn.Embedding(4, 4, sparse=True), {"also": "*"}, "sparse=True or max_norm"),
         (lambda: pruned("GRU"), {"also": "*", "seed": 1}, "already pruned"),
     ],
