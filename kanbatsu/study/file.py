@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -11,13 +12,7 @@ from typing import Any, TypeVar
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.envs.residual import ResidualConfig
-from kanbatsu.files.tables import (
-    RecordError,
-    did_you_mean,
-    from_dict,
-    merge,
-    whole,
-)
+from kanbatsu.files.tables import RecordError, did_you_mean, from_dict, merge, whole
 from kanbatsu.remedies.reading import read_remedies
 from kanbatsu.report.results import INCUMBENT
 from kanbatsu.study.external import external_arm, is_external
@@ -70,7 +65,9 @@ def load(path: Path | str, build: Callable[[Mapping[str, Any]], Loaded]) -> Load
     """
     try:
         table = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path} is not in UTF-8; save it in that encoding ({error})") from None
+    except tomllib.TOMLDecodeError as error:
         raise RecordError(f"{path} is not valid TOML: {error}") from None
     try:
         return build(table)
@@ -102,6 +99,11 @@ def study_from_dict(table: Mapping[str, Any]) -> Study:
     arms, seeds = named.pop("arm", {}), whole(named.get("seeds"))
     text = named.pop("text", {})
     problems = _arm_problems(arms, defaults, named.get("agent", "sac"))
+    if "seeds" in named and type(seeds) not in (int, list, tuple):
+        problems.append(
+            f"seeds: must be how many there are, such as 5, or a list of them, not {seeds!r}"
+        )
+        named["seeds"] = [0]
     if type(seeds) is int:
         named["seeds"] = list(range(min(seeds, MOST_SEEDS)))
         if seeds > MOST_SEEDS:
@@ -240,21 +242,29 @@ def _arm_problems(arms: Any, defaults: Mapping[str, Any], agent: Any) -> list[st
                 problems += str(error).splitlines()
             continue
         agents[f"{where}.agent"] = arm.get("agent", agent)
+    is_unreadable = bool(problems)
     problems += [
         f"{where}: unknown agent {name!r}. {did_you_mean(str(name), AGENTS)}"
         for where, name in agents.items()
-        if name not in AGENTS and (where == "agent" or name != agent)
+        if str(name) not in AGENTS and (where == "agent" or name != agent)
     ]
+    # The rest is read as that of the agent that is probably meant: all mistakes are told at once.
+    likely = {str(name): _nearest(str(name)) for name in agents.values()}
     external = {
         name
         for name, arm in arms.items()
         if isinstance(arm, Mapping) and is_external(defaults, arm)
     }
-    if problems or len(external) == len(arms):
+    if is_unreadable or "" in likely.values() or len(external) == len(arms):
         return problems
-    arms = {name: arm for name, arm in arms.items() if name not in external}
+    arms = {
+        name: {**arm, "agent": likely[str(arm.get("agent", agent))]}
+        for name, arm in arms.items()
+        if name not in external
+    }
+    agent = likely[str(agent)]
     defaults = _ours(defaults)
-    used = {arm.get("agent", agent) for arm in arms.values()}
+    used = {arm["agent"] for arm in arms.values()}
     shared = set().union(*map(_settings, used)) - {"agent"}
     problems += [
         f"{key}: unknown setting. {did_you_mean(key, shared.union(_STUDY_KEYS))}"
@@ -267,6 +277,11 @@ def _arm_problems(arms: Any, defaults: Mapping[str, Any], agent: Any) -> list[st
     for name, arm in arms.items():
         problems += _problems_of(agent, {}, arm, f"arm.{name}")
     return list(dict.fromkeys(problems))
+
+
+def _nearest(name: str) -> str:
+    """Return the agent of a name, or the one that it is nearly the name of; empty if none is."""
+    return name if name in AGENTS else "".join(difflib.get_close_matches(name, AGENTS, 1))
 
 
 def _problems_of(

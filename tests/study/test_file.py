@@ -162,7 +162,10 @@ def test_a_wrong_override_says_what_to_do(file: Path, override: str, message: st
         (HEADER.replace("seeds = 2", "seeds = [-1]") + ARMS, "seeds: each must lie in 0 to"),
         (HEADER.replace("seeds = 2", f"seeds = [{2**32}]") + ARMS, "not 4294967296"),
         (HEADER.replace("seeds = 2", "seeds = 20260101123456") + ARMS, "[20260101123456]"),
-        (HEADER.replace("seeds = 2", "seeds = true") + ARMS, "seeds: must be a list such as [...]"),
+        (
+            HEADER.replace("seeds = 2", "seeds = true") + ARMS,
+            "seeds: must be how many there are, such as",
+        ),
         (
             HEADER.replace('["gym/Pendulum-v1"]', "[]") + ARMS,
             "tasks: must hold at least one",
@@ -185,6 +188,25 @@ def test_every_mistake_is_told_at_once_and_none_twice(file: Path) -> None:
         "env_steps: must be given",
         "seeds: must be given",
     ]
+
+
+def test_a_mistyped_agent_hides_no_other_mistake(file: Path) -> None:
+    text = (
+        HEADER + "agent = 'sca'\n[arm.a]\ncritic = { widht = 3 }\n[arm.b]\nagent = 'dpg'\ntau = 'x'"
+    )
+    assert mistakes(file, text) == [
+        "agent: unknown agent 'sca'. Did you mean 'sac'?",
+        "arm.b.agent: unknown agent 'dpg'. Did you mean 'ddpg'?",
+        "arm.a.critic.widht: unknown setting. Did you mean 'width'?",
+        "arm.b.tau: must be a number, not 'x'",
+    ]
+    assert "agent: unknown agent ['sac']" in mistakes(file, HEADER + "agent = ['sac']\n[arm.a]")[0]
+
+
+def test_a_file_in_another_encoding_says_which_is_wanted(file: Path) -> None:
+    file.write_bytes((HEADER + ARMS).encode("utf-16"))
+    with pytest.raises(RecordError, match="is not in UTF-8; save it in that encoding"):
+        load_study(file)
 
 
 def test_a_missing_file_is_no_mistake_of_its_content(tmp_path: Path) -> None:
