@@ -66,6 +66,26 @@ class PrunedTensors(nn.Module, metaclass=EqualToDense):
             read[name] = value * mask
         return read[name]
 
+    def __delattr__(self, name: str) -> None:
+        """Delete what is not pruned: a parametrization would take the parameter from its mask."""
+        self._refuse(name)
+        super().__delattr__(name)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Take another parameter, unless it stands for a pruned one that is to be computed."""
+        base, _, ending = name.rpartition("_")
+        if ending in ("orig", "g", "v"):
+            self._refuse(base)
+        super().register_parameter(name, param)
+
+    def _refuse(self, name: str) -> None:
+        if f"{name}_mask" in self._buffers:
+            raise ValueError(
+                f"{name} is pruned, and in a {self.dense.__name__} it cannot be computed too, by "
+                "weight_norm, spectral_norm or torch.nn.utils.prune. Take the masks off first, by "
+                "kanbatsu.torch.unprune(module), which leaves zeros"
+            )
+
     def take_mask(self) -> None:
         """Become a plain module again, which holds zeros."""
         for name in self.pruned_names():

@@ -2,10 +2,12 @@
 
 import copy
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import kanbatsu.torch
 
@@ -111,6 +113,32 @@ def test_copies_compute_the_same_and_go_on_alike(kind):
         masks = kanbatsu.torch.masks(other)
         assert masks.keys() == given.keys()
         assert all(torch.equal(mask, given[path]) for path, mask in masks.items())
+
+
+@pytest.mark.parametrize(
+    "put_on",
+    [
+        lambda module: nn.utils.parametrizations.weight_norm(module, "weight_hh_l0"),
+        lambda module: nn.utils.parametrizations.spectral_norm(module, "weight_ih_l0"),
+        lambda module: prune.l1_unstructured(module, "weight_hh_l0", 0.5),
+    ],
+)
+def test_what_would_take_a_parameter_from_its_mask_is_refused(put_on):
+    module = pruned("GRU")
+    before = output(module, "GRU")
+    with pytest.raises(ValueError, match="is pruned, and in a GRU it cannot be computed too"):
+        put_on(module)
+    assert torch.equal(output(module, "GRU"), before)
+    assert kanbatsu.torch.count(module).sparsity == 0.5
+
+
+def test_threads_that_share_a_module_compute_the_same():
+    module = pruned("GRU")
+    with torch.no_grad():
+        before = output(module, "GRU")
+        with ThreadPoolExecutor(4) as pool:
+            outputs = list(pool.map(lambda _: output(module, "GRU"), range(40)))
+    assert all(torch.equal(each, before) for each in outputs)
 
 
 def test_each_gate_loses_the_same_share():
