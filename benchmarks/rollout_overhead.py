@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from kanbatsu.deploy import load
-from kanbatsu.rollout.ask import Inline, Threaded
 from kanbatsu.rollout.config import CandidateSettings, GuardSettings
 from kanbatsu.rollout.guard import Guard
-from kanbatsu.rollout.remote import Remote, RemoteAsked
+from kanbatsu.rollout.policy.ask import Inline, Threaded
+from kanbatsu.rollout.policy.remote import Remote, RemoteAsked
 from kanbatsu.rollout.shadow import Shadow
 from kanbatsu.rollout.sinks import Background
 

@@ -15,10 +15,10 @@ from kanbatsu.envs.incumbent import load_incumbent
 from kanbatsu.envs.make import make
 from kanbatsu.envs.residual import ResidualConfig, correct, unscale
 from kanbatsu.rollout import Rollout, Service
-from kanbatsu.rollout.held_out import calibrate_rollout
 from kanbatsu.rollout.journal import Journal
-from kanbatsu.rollout.stored_watch import StoredWatch
 from kanbatsu.rollout.template import write_template
+from kanbatsu.rollout.watch.held_out import calibrate_rollout
+from kanbatsu.rollout.watch.stored_watch import StoredWatch
 
 Tamper = Callable[[int, np.ndarray], np.ndarray]
 """What happens to an observation on its way to the policy, by the number of the action."""

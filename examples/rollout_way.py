@@ -11,7 +11,7 @@ from rollout_steps import Plant, Way, advance, begin, play, simulate, train, unt
 
 from kanbatsu.deploy import export, load
 from kanbatsu.rollout import Rollout, Service
-from kanbatsu.rollout.stored_watch import FILE, StoredWatch
+from kanbatsu.rollout.watch.stored_watch import FILE, StoredWatch
 
 
 class Caught(NamedTuple):
@@ -33,7 +33,7 @@ def candidate_process() -> int:
             command = (stat.parent / "cmdline").read_text()
         except OSError:
             continue
-        if int(words[1]) == os.getpid() and "kanbatsu.rollout.worker" in command:
+        if int(words[1]) == os.getpid() and "kanbatsu.rollout.policy.worker" in command:
             return int(stat.parent.name)
     raise RuntimeError("the candidate has no process")
 

@@ -50,8 +50,8 @@ class EvaluateArguments:
 
 def calibrate(given: CalibrateArguments) -> None:
     """Calibrate the watch over drift."""
-    from kanbatsu.rollout.held_out import calibrate_rollout
-    from kanbatsu.rollout.stored_watch import FILE
+    from kanbatsu.rollout.watch.held_out import calibrate_rollout
+    from kanbatsu.rollout.watch.stored_watch import FILE
 
     made, notes = calibrate_rollout(given.folder, given.logs)
     say(f"{given.folder / FILE}: {made.claim()}")

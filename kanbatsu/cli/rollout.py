@@ -169,8 +169,8 @@ def rollback(given: ChangeArguments) -> None:
 
 def report(given: ReportArguments) -> None:
     """Write the page, or serve it until Ctrl-C."""
-    from kanbatsu.rollout.page import write_page
-    from kanbatsu.rollout.serve import Live
+    from kanbatsu.rollout.pages.page import write_page
+    from kanbatsu.rollout.pages.serve import Live
 
     if not given.serve:
         say(f"report: {write_page(given.folder, given.lang)}")
@@ -194,7 +194,7 @@ COMMANDS: dict[str, tuple[Any, Any]] = {
 
 def watched(folder: Path, settings: RolloutSettings) -> str:
     """Return a sentence on whether there is a watch over drift, and what it promises."""
-    from kanbatsu.rollout.stored_watch import FILE, StoredWatch
+    from kanbatsu.rollout.watch.stored_watch import FILE, StoredWatch
 
     stored = StoredWatch.stored(folder / FILE)
     stages = ", ".join(settings.drift.stages)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kanbatsu.deploy.golden import TOLERANCE
 from kanbatsu.rollout.config import RolloutError, RolloutSettings
-from kanbatsu.rollout.load import load_policy
+from kanbatsu.rollout.policy.load import load_policy
 
 SHARED = (
     ("observation", ("size", "names", "units", "parts")),

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kanbatsu.rollout.ask import Answer, Asked, Inline
 from kanbatsu.rollout.config import GuardSettings
 from kanbatsu.rollout.events import TRIGGERS, Sink, Source, event, silent
 from kanbatsu.rollout.limits import Finding, Limits
+from kanbatsu.rollout.policy.ask import Answer, Asked, Inline
 
 POLICY_FAULTS = frozenset(TRIGGERS) - {
     "observation_shape",

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.envs.correction import corrected
-from kanbatsu.rollout.ask import Answer, Asked
 from kanbatsu.rollout.config import RolloutError
 from kanbatsu.rollout.limits import Finding
+from kanbatsu.rollout.policy.ask import Answer, Asked
 
 
 class Once:

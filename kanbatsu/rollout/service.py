@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from kanbatsu.rollout.ask import Asked, Inline
 from kanbatsu.rollout.canary import Canary
-from kanbatsu.rollout.candidate import start_candidate
 from kanbatsu.rollout.events import Arm, Sink, event, silent
 from kanbatsu.rollout.gate import Gate
 from kanbatsu.rollout.guard import Guard, Taken
 from kanbatsu.rollout.journal import Journal
 from kanbatsu.rollout.limits import Finding
-from kanbatsu.rollout.load import load_policy
-from kanbatsu.rollout.lookout import Lookout
+from kanbatsu.rollout.policy.ask import Asked, Inline
+from kanbatsu.rollout.policy.candidate import start_candidate
+from kanbatsu.rollout.policy.load import load_policy
 from kanbatsu.rollout.residual import Once
 from kanbatsu.rollout.shadow import Shadow
 from kanbatsu.rollout.sinks import Background
 from kanbatsu.rollout.stages import RULE, Rollout
 from kanbatsu.rollout.tally import Tally
+from kanbatsu.rollout.watch.lookout import Lookout
 
 LOOK_SECONDS = 1.0
 """Seconds between two looks, within an episode, at whether a person has rolled back."""

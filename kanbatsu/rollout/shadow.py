@@ -9,10 +9,10 @@ import numpy as np
 from kanbatsu.rollout.config import CandidateSettings, GuardSettings
 from kanbatsu.rollout.events import Sink, event, silent
 from kanbatsu.rollout.limits import Finding, Limits
-from kanbatsu.rollout.remote import Remote
+from kanbatsu.rollout.policy.remote import Remote
+from kanbatsu.rollout.policy.wire import ANSWERED, RAISED, Reply
 from kanbatsu.rollout.residual import Add
 from kanbatsu.rollout.tally import Tally
-from kanbatsu.rollout.wire import ANSWERED, RAISED, Reply
 
 
 class Shadow:

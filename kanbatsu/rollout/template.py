@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kanbatsu.rollout.config import RolloutError
-from kanbatsu.rollout.load import load_policy
+from kanbatsu.rollout.policy.load import load_policy
 from kanbatsu.rollout.residual import trained_residual
 
 TEMPLATE = """\

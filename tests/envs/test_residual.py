@@ -98,7 +98,7 @@ def test_a_study_names_it_as_an_own_task(tmp_path, monkeypatch):
 
 
 def test_training_and_service_add_alike():
-    from kanbatsu.rollout.ask import Inline
+    from kanbatsu.rollout.policy.ask import Inline
     from kanbatsu.rollout.residual import Add, Once, Residual
 
     bound, correction = (0.2, 0.2, 0.2, 0.2), np.array([0.1, -0.3, 0.05, 0.2])

@@ -6,8 +6,8 @@ import types
 import numpy as np
 import pytest
 
-from kanbatsu.rollout.adwin import LASTING, AdwinWatch
-from kanbatsu.rollout.moments import DriftError
+from kanbatsu.rollout.watch.adwin import LASTING, AdwinWatch
+from kanbatsu.rollout.watch.moments import DriftError
 
 
 class Detector:

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from kanbatsu.rollout.autocorrelation import autocorrelation_times
-from kanbatsu.rollout.calibrate import LEAST, Calibration, advance, calibrate
-from kanbatsu.rollout.drift import Watch
-from kanbatsu.rollout.moments import FURTHEST, DriftError, Moments
-from kanbatsu.rollout.windows import TIMES, Windows
+from kanbatsu.rollout.watch.autocorrelation import autocorrelation_times
+from kanbatsu.rollout.watch.calibrate import LEAST, Calibration, advance, calibrate
+from kanbatsu.rollout.watch.drift import Watch
+from kanbatsu.rollout.watch.moments import FURTHEST, DriftError, Moments
+from kanbatsu.rollout.watch.windows import TIMES, Windows
 
 FEATURES = 4
 RHO = 0.9

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import kanbatsu.rollout
-from kanbatsu.rollout.ask import Inline, Threaded
 from kanbatsu.rollout.events import TRIGGERS
 from kanbatsu.rollout.guard import Guard
-from kanbatsu.rollout.remote import Remote, RemoteAsked
+from kanbatsu.rollout.policy.ask import Inline, Threaded
+from kanbatsu.rollout.policy.remote import Remote, RemoteAsked
 
 OBS = np.array([2.0, 0.0])
 

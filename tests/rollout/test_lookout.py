@@ -9,16 +9,16 @@ import pytest
 from kanbatsu.cli import main
 from kanbatsu.files.disk import DamagedFile
 from kanbatsu.rollout.config import RolloutError
-from kanbatsu.rollout.held_out import calibrate_rollout
 from kanbatsu.rollout.journal import Journal
-from kanbatsu.rollout.lookout import BLOCK, Samples
 from kanbatsu.rollout.metrics import Metrics
-from kanbatsu.rollout.moments import DriftError
-from kanbatsu.rollout.page import write_page
+from kanbatsu.rollout.pages.page import write_page
 from kanbatsu.rollout.reading import read
 from kanbatsu.rollout.service import Service
 from kanbatsu.rollout.stages import Rollout
-from kanbatsu.rollout.stored_watch import FILE, StoredWatch
+from kanbatsu.rollout.watch.held_out import calibrate_rollout
+from kanbatsu.rollout.watch.lookout import BLOCK, Samples
+from kanbatsu.rollout.watch.moments import DriftError
+from kanbatsu.rollout.watch.stored_watch import FILE, StoredWatch
 
 LONG = 2_800
 """Samples of a log that is long enough."""

@@ -14,9 +14,9 @@ from playwright.sync_api import sync_playwright
 from kanbatsu.report.language import LANGUAGES
 from kanbatsu.rollout.events import FAILURES, STAGES, TRIGGERS
 from kanbatsu.rollout.journal import Journal
-from kanbatsu.rollout.overview import Overview
-from kanbatsu.rollout.page import deadline_in, render, texts, write_page
-from kanbatsu.rollout.serve import Live, ServeError
+from kanbatsu.rollout.pages.overview import Overview
+from kanbatsu.rollout.pages.page import deadline_in, render, texts, write_page
+from kanbatsu.rollout.pages.serve import Live, ServeError
 
 ROLLOUT = Path(__file__).parents[2] / "kanbatsu" / "rollout"
 START = 1_790_000_000.0

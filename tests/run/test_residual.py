@@ -143,7 +143,7 @@ def trained(tmp_path_factory):
 
 
 def test_from_training_to_service_the_sum_is_the_same(trained, tmp_path):
-    from kanbatsu.rollout.load import load_policy
+    from kanbatsu.rollout.policy.load import load_policy
     from kanbatsu.rollout.service import Service
 
     export(trained, tmp_path / "policy")

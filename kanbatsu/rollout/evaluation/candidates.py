@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from kanbatsu.rollout.evaluation.log import LogError
-from kanbatsu.rollout.load import load_policy
+from kanbatsu.rollout.policy.load import load_policy
 
 Features = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Function of observations `[n, features]`, steps `[n]` and actions, to `[n, basis]`."""

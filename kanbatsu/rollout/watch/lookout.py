@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.rollout.config import RolloutSettings
-from kanbatsu.rollout.drift import Watch
 from kanbatsu.rollout.events import Arm, event
-from kanbatsu.rollout.moments import DriftError
 from kanbatsu.rollout.sinks import Background
-from kanbatsu.rollout.stored_watch import AGAIN, FILE, StoredWatch
+from kanbatsu.rollout.watch.drift import Watch
+from kanbatsu.rollout.watch.moments import DriftError
+from kanbatsu.rollout.watch.stored_watch import AGAIN, FILE, StoredWatch
 
 BLOCK = 16
 """Samples that are handed over together: few, so that the thread is soon done with them."""

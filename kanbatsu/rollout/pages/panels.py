@@ -9,7 +9,7 @@ import numpy as np
 
 from kanbatsu.report.figures import STYLES, Line, Style, key, lines
 from kanbatsu.report.language import Texts
-from kanbatsu.rollout.overview import Overview, binned
+from kanbatsu.rollout.pages.overview import Overview, binned
 
 GREY, BLUE, RED, GREEN = STYLES[:4]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from kanbatsu.report.language import Texts
 from kanbatsu.report.words import DASH
-from kanbatsu.rollout.overview import Incident, Overview, quantiles
+from kanbatsu.rollout.pages.overview import Incident, Overview, quantiles
 
 
 @dataclass(frozen=True)

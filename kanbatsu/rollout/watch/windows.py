@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kanbatsu.rollout.autocorrelation import autocorrelation_times
-from kanbatsu.rollout.moments import Moments
+from kanbatsu.rollout.watch.autocorrelation import autocorrelation_times
+from kanbatsu.rollout.watch.moments import Moments
 
 EDGE = 0.01
 """Share of an action's range, at either end, in which it counts as saturated."""
@@ -19,7 +19,7 @@ STATISTICS = ("shift", "mahalanobis", "saturation")
 
 TIMES = 2.0
 """Autocorrelation times that a window holds at least, so that windows hardly depend on each other;
-what is left of their dependence is in the unit (`kanbatsu.rollout.calibrate`)."""
+what is left of their dependence is in the unit (`kanbatsu.rollout.watch.calibrate`)."""
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import numpy as np
 
 from kanbatsu.files.disk import read_json, sealed, write_json
 from kanbatsu.files.shape import NUMBER, Each, Maybe
-from kanbatsu.rollout.adwin import AdwinWatch
-from kanbatsu.rollout.calibrate import Calibration, calibrate
 from kanbatsu.rollout.config import RolloutSettings
-from kanbatsu.rollout.drift import Watch
 from kanbatsu.rollout.events import Sink
-from kanbatsu.rollout.moments import DriftError, Moments
-from kanbatsu.rollout.windows import Windows
+from kanbatsu.rollout.watch.adwin import AdwinWatch
+from kanbatsu.rollout.watch.calibrate import Calibration, calibrate
+from kanbatsu.rollout.watch.drift import Watch
+from kanbatsu.rollout.watch.moments import DriftError, Moments
+from kanbatsu.rollout.watch.windows import Windows
 
 FILE = "drift.json"
 """Name of the file in the folder of a rollout."""

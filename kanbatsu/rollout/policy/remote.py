@@ -13,10 +13,10 @@ from collections import deque
 
 import numpy as np
 
-from kanbatsu.rollout.ask import Answer, busy, late
 from kanbatsu.rollout.config import CandidateSettings
 from kanbatsu.rollout.limits import Finding
-from kanbatsu.rollout.wire import (
+from kanbatsu.rollout.policy.ask import Answer, busy, late
+from kanbatsu.rollout.policy.wire import (
     ANSWERED,
     LONGEST,
     NOT_STARTED,
@@ -52,7 +52,7 @@ class Remote:
 
     def _start(self) -> None:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        module = "kanbatsu.rollout.worker"
+        module = "kanbatsu.rollout.policy.worker"
         how = (str(theirs.fileno()), self._settings.policy, str(self._nice))
         with theirs:
             self._process = subprocess.Popen(

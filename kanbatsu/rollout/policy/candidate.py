@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kanbatsu.rollout.ask import Asked, Inline, Threaded
 from kanbatsu.rollout.config import RolloutSettings
-from kanbatsu.rollout.load import load_policy
-from kanbatsu.rollout.remote import Remote, RemoteAsked
+from kanbatsu.rollout.policy.ask import Asked, Inline, Threaded
+from kanbatsu.rollout.policy.load import load_policy
+from kanbatsu.rollout.policy.remote import Remote, RemoteAsked
 from kanbatsu.rollout.residual import Add, Once, Residual
 
 

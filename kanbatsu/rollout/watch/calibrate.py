@@ -1,8 +1,8 @@
 """Thresholds for drift, from held-out logs, to a stated probability of a false alarm.
 
 What is watched are means over windows that are longer than the log's memory
-(`kanbatsu.rollout.windows`). Their spread in a held-out log is the unit, raised by what dependence
-is left between neighbours and by the standard error of that estimate. A cumulative sum (Page,
+(`kanbatsu.rollout.watch.windows`). Their spread in a held-out log is the unit, raised by what
+dependence is left between neighbours and by the standard error of that estimate. A cumulative sum (Page,
 "Continuous inspection schemes", Biometrika 1954) of what exceeds half a unit is compared with a
 threshold: a quantile of the largest sum over a horizon, drawn from the log by a bootstrap. It is
 done twice over: first a world that the log could have come from, then a horizon in it, so that it
@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from kanbatsu.rollout.moments import DriftError
-from kanbatsu.rollout.windows import STATISTICS, TIMES, Windows
+from kanbatsu.rollout.watch.moments import DriftError
+from kanbatsu.rollout.watch.windows import STATISTICS, TIMES, Windows
 
 ALLOWANCE = 0.5
 """Units that a window may be off without adding to the sum: half of the smallest shift sought."""

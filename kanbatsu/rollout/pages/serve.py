@@ -10,7 +10,7 @@ from typing import get_args
 
 from kanbatsu.report.language import Language
 from kanbatsu.rollout.config import RolloutError
-from kanbatsu.rollout.page import deadline_in, open_journal, render
+from kanbatsu.rollout.pages.page import deadline_in, open_journal, render
 
 ADDRESS = "127.0.0.1"
 """Where the page is served: nobody but this machine can reach it."""

@@ -14,9 +14,9 @@ from kanbatsu.files.disk import replace
 from kanbatsu.report.language import Language, Texts, flatten
 from kanbatsu.report.shell import environment, visible
 from kanbatsu.report.words import DASH
-from kanbatsu.rollout import sections
-from kanbatsu.rollout.overview import Overview
-from kanbatsu.rollout.panels import panels
+from kanbatsu.rollout.pages import sections
+from kanbatsu.rollout.pages.overview import Overview
+from kanbatsu.rollout.pages.panels import panels
 from kanbatsu.rollout.reading import JOURNAL, Reader
 
 LOOKS = {"full": "adopt", "rolled_back": "reject"}

@@ -11,11 +11,11 @@ import numpy as np
 
 from kanbatsu.rollout.config import RolloutSettings
 from kanbatsu.rollout.events import Arm
-from kanbatsu.rollout.load import load_policy
-from kanbatsu.rollout.moments import DriftError, Moments
+from kanbatsu.rollout.policy.load import load_policy
 from kanbatsu.rollout.reading import JOURNAL, Reader, read
 from kanbatsu.rollout.stages import read_settings
-from kanbatsu.rollout.stored_watch import FILE, StoredWatch
+from kanbatsu.rollout.watch.moments import DriftError, Moments
+from kanbatsu.rollout.watch.stored_watch import FILE, StoredWatch
 
 SHARE = 0.25
 """Share of a log that its moments are taken over, where the training data's are not known."""

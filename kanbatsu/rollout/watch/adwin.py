@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.rollout.events import Sink, event
-from kanbatsu.rollout.moments import DriftError
+from kanbatsu.rollout.watch.moments import DriftError
 
 LASTING = 50
 """Rows without a further change after which an alarm ends: what is new has become what is usual."""
@@ -21,9 +21,9 @@ class AdwinWatch:
     2007) compares what is recent with what came before, so it finds a change during service, and
     not a shift that was there from the start. Its bound holds for independent samples and is not
     calibrated on logs: give it rows that hardly depend on one another, such as the means of
-    `kanbatsu.rollout.windows`, and rely on `Watch` for a stated rate. An event of kind "alarm" has
-    statistic "adwin"; it comes when a feature has changed, with `on` true, and with `on` false once
-    `LASTING` rows have shown no further change.
+    `kanbatsu.rollout.watch.windows`, and rely on `Watch` for a stated rate. An event of kind "alarm"
+    has statistic "adwin"; it comes when a feature has changed, with `on` true, and with `on` false
+    once `LASTING` rows have shown no further change.
     """
 
     def __init__(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kanbatsu.rollout.adwin import AdwinWatch
-from kanbatsu.rollout.calibrate import LARGEST, Calibration, advance
 from kanbatsu.rollout.events import Sink, event
-from kanbatsu.rollout.moments import DriftError
-from kanbatsu.rollout.windows import STATISTICS, Windows
+from kanbatsu.rollout.watch.adwin import AdwinWatch
+from kanbatsu.rollout.watch.calibrate import LARGEST, Calibration, advance
+from kanbatsu.rollout.watch.moments import DriftError
+from kanbatsu.rollout.watch.windows import STATISTICS, Windows
 
 
 class Watch:
@@ -21,8 +21,8 @@ class Watch:
     `threshold` and `samples`.
 
     Example:
-        >>> from kanbatsu.rollout.calibrate import calibrate
-        >>> from kanbatsu.rollout.moments import Moments
+        >>> from kanbatsu.rollout.watch.calibrate import calibrate
+        >>> from kanbatsu.rollout.watch.moments import Moments
         >>> rng = np.random.default_rng(0)
         >>> draw = lambda count, off: (rng.normal(off, 1, (count, 1)), np.zeros((count, 1)))
         >>> moments = Moments.of(draw(10_000, 0)[0], names=["level"])

@@ -1,9 +1,9 @@
 """The process of a candidate: it loads one policy and answers one observation after the other.
 
-    python -m kanbatsu.rollout.worker SOCKET POLICY NICE HANG_SECONDS
+    python -m kanbatsu.rollout.policy.worker SOCKET POLICY NICE HANG_SECONDS
 
-`kanbatsu.rollout.remote` starts it. Whoever started it may die at any moment, even while the policy
-hangs: an alarm of the system, which needs no Python, then ends the process.
+`kanbatsu.rollout.policy.remote` starts it. Whoever started it may die at any moment, even while the
+policy hangs: an alarm of the system, which needs no Python, then ends the process.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.rollout.config import RolloutError
-from kanbatsu.rollout.load import load_policy
-from kanbatsu.rollout.wire import (
+from kanbatsu.rollout.policy.load import load_policy
+from kanbatsu.rollout.policy.wire import (
     ANSWERED,
     LONGEST,
     NOT_STARTED,
@@ -56,7 +56,7 @@ def answer(policy: Callable[[Any], Any], packet: bytes) -> bytes:
     """Return the reply to an observation.
 
     Example:
-        >>> from kanbatsu.rollout.wire import pack_observation, unpack_reply
+        >>> from kanbatsu.rollout.policy.wire import pack_observation, unpack_reply
         >>> question = pack_observation(1, np.ones(2, np.float32))
         >>> unpack_reply(answer(lambda obs: 2 * obs, question)).action.tolist()
         [2.0, 2.0]

@@ -1,0 +1,1 @@
+"""A policy as the control loop asks it: here, in a thread, or in a process of its own."""
