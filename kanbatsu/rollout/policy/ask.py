@@ -79,7 +79,8 @@ class Threaded:
     It returns in time where the policy is slow Python (then within `sys.getswitchinterval()` of the
     deadline) or compiled code that lets other threads run, as an exported policy's kernels, numpy's
     large products and waiting for input do. It does not where compiled code keeps Python's lock,
-    nor does the loop survive a crash: both need a process (`kanbatsu.rollout.policy.remote.Remote`).
+    nor does the loop survive a crash: both need a process of its own
+    (`kanbatsu.rollout.policy.remote.Remote`).
 
     Args:
         policy: function of an observation.

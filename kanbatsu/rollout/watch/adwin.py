@@ -22,8 +22,8 @@ class AdwinWatch:
     not a shift that was there from the start. Its bound holds for independent samples and is not
     calibrated on logs: give it rows that hardly depend on one another, such as the means of
     `kanbatsu.rollout.watch.windows`, and rely on `Watch` for a stated rate. An event of kind
-    "alarm" has statistic "adwin"; it comes when a feature has changed, with `on` true, and with `on` false
-    once `LASTING` rows have shown no further change.
+    "alarm" has statistic "adwin"; it comes when a feature has changed, with `on` true, and with
+    `on` false once `LASTING` rows have shown no further change.
     """
 
     def __init__(

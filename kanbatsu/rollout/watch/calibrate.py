@@ -3,10 +3,10 @@
 What is watched are means over windows that are longer than the log's memory
 (`kanbatsu.rollout.watch.windows`). Their spread in a held-out log is the unit, raised by what
 dependence is left between neighbours and by the standard error of that estimate. A cumulative sum
-(Page, "Continuous inspection schemes", Biometrika 1954) of what exceeds half a unit is compared with
-a threshold: a quantile of the largest sum over a horizon, drawn from the log by a bootstrap. It is
-done twice over: first a world that the log could have come from, then a horizon in it, so that it
-counts that a log of finite length tells its mean, spread and tails with an error.
+(Page, "Continuous inspection schemes", Biometrika 1954) of what exceeds half a unit is compared
+with a threshold: a quantile of the largest sum over a horizon, drawn from the log by a bootstrap.
+It is done twice over: first a world that the log could have come from, then a horizon in it, so
+that it counts that a log of finite length tells its mean, spread and tails with an error.
 """
 
 from __future__ import annotations
