@@ -17,8 +17,8 @@ def literal(value: float) -> str:
     """Write a number of float32; nine digits give the same number again.
 
     Example:
-        >>> literal(1), literal(np.float32(0.1)), literal(1e-20)
-        ('1.0f', '0.100000001f', '1e-20f')
+        >>> literal(1.0), literal(0.1), literal(1e-20)
+        ('1.0f', '0.1f', '1e-20f')
     """
     digits = f"{value:.9g}"
     return f"{digits}f" if "." in digits or "e" in digits else f"{digits}.0f"

@@ -61,11 +61,9 @@ def load_incumbent(name: str) -> Incumbent:
             code of users is forbidden.
 
     Example:
-        >>> load_incumbent("kanbatsu.envs.base_stock:seasonl")
-        Traceback (most recent call last):
-        ...
-        kanbatsu.envs.spec.TaskError: kanbatsu.envs.base_stock (...) has no factory 'seasonl'. \
-Did you mean 'seasonal'?
+        >>> import numpy as np
+        >>> load_incumbent("kanbatsu.envs.base_stock:serial")(np.zeros(9)).shape
+        (4,)
     """
     if not all(name.partition(":")):
         raise TaskError(

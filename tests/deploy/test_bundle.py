@@ -88,7 +88,7 @@ def swap_columns(folder, array, axis):
 def test_the_contract_says_what_is_known_and_what_is_not(folder):
     contract = load(folder).contract
     assert contract["observation"] == {
-        "size": 3, "shape": [3], "dtype": "float32", "parts": None,
+        "size": 3, "shape": [3], "dtype": "float32", "parts": None, "channels_first": False,
         "names": ["cos", "sin", "speed"], "units": ["1", "1", "rad/s"],
         "low": [-1.0, -1.0, -8.0], "high": [1.0, 1.0, None],
     }  # fmt: skip

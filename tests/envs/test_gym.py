@@ -53,8 +53,8 @@ def test_pendulum_truncates_at_200_and_never_terminates() -> None:
 def test_an_environment_that_ends_by_itself_terminates() -> None:
     environment = GymEnvironment(Scripted(length=2), "scripted")
     environment.reset(0)
-    assert environment.step(np.zeros(1))[1:] == (1.0, False, False, None)
-    assert environment.step(np.zeros(1))[1:] == (2.0, True, False, None)
+    assert environment.step(np.zeros(1))[1:] == (1.0, False, False, None, {})
+    assert environment.step(np.zeros(1))[1:] == (2.0, True, False, None, {})
 
 
 def test_action_repeat_adds_rewards_up_and_stops_with_the_episode() -> None:

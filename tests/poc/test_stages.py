@@ -121,7 +121,7 @@ def test_the_best_candidate_is_adopted_on_fresh_seeds(carry_out, tmp_path):
         assert (tmp_path / "out" / stage / "report.ja.html").exists()
     assert "critic-8-s50 を採用する" in page.read_text()
     assert "Adopt critic-8-s50" in (tmp_path / "out" / "report.html").read_text()
-    assert any("there are 1" in line for line in said)
+    assert any("the budget is 1" in line for line in said)
 
 
 def test_wherever_it_is_stopped_it_ends_alike(carry_out, tmp_path):

@@ -40,7 +40,7 @@ def test_a_row_holds_what_the_runs_hold(make_study: Callable, tmp_path: Path) ->
     assert text.count("#### dmc/walker-walk") == 2  # its twin in size, its twin in weights
     assert text.count("Of 1 comparison, the sparse network returned more in 1 and less in 0;") == 2
     assert "| SAC, actor SimBa 32 × 1, dense; critic SimBa 256 × 2, dense |" in text
-    assert "| critic SimBa 256 × 2, 94 % removed | 5 and 5 | 112 | 122 |" in text
+    assert "| critic SimBa 256 × 2, 94% removed | 5 and 5 | 112 | 122 |" in text
     assert "| 5 and 5 | 112 | 122 | +10.0 [+7.25, +12.8] | higher | 0.12, 0.12 |" in text
 
 

@@ -241,7 +241,7 @@ def test_both_languages_have_the_same_texts_and_every_text_is_used():
     english, japanese = texts("en").table, texts("ja").table
     assert list(english) == list(japanese)
     code = "\n".join(
-        path.read_text("utf-8") for path in (*ROLLOUT.glob("*.py"), *ROLLOUT.glob("templates/*"))
+        path.read_text("utf-8") for path in (*ROLLOUT.rglob("*.py"), *ROLLOUT.rglob("templates/*"))
     )
     built = {"stage", "short", "source", "trigger", "failure", "kind", "list", "figure"}
     for key, text in english.items():

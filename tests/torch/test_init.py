@@ -1,4 +1,4 @@
-"""PyTorch is an extra: only this room and the adapter of SB3 need it; it says how to install it."""
+"""PyTorch is an extra: only this room and adapters of its libraries need it, which says how to get it."""
 
 import importlib.util
 import re
@@ -29,4 +29,8 @@ def test_no_other_room_imports_pytorch_when_it_loads():
         for path in PACKAGE.rglob("*.py")
         if re.search(r"^(import|from) torch\b", path.read_text(), re.MULTILINE)
     }
-    assert {path for path in importing if not path.startswith("torch/")} == {"integrations/sb3"}
+    outside = {path for path in importing if not path.startswith("torch/")}
+    assert outside == {
+        "integrations/networks.py",
+        *(f"integrations/{name}" for name in ("rsl_rl", "sb3", "skrl", "tianshou", "torchrl")),
+    }

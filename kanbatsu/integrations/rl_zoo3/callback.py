@@ -34,7 +34,7 @@ class PruneCallback(BaseCallback):
         >>> _ = model.learn(8, callback=PruneCallback(actor=0.5, critic=0.8))
         >>> from kanbatsu.torch import count
         >>> count(model.policy.mlp_extractor.policy_net).layers[1].kept
-        1885
+        1856
     """
 
     def __init__(
