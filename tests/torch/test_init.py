@@ -1,4 +1,4 @@
-"""PyTorch is an extra: only this room and adapters of its libraries need it, which says how to get it."""
+"""PyTorch is an extra: only this room and adapters of its libraries need it."""
 
 import importlib.util
 import re
