@@ -24,11 +24,13 @@ def agent_name(agent: str) -> str:
     """Write an agent's name as papers do.
 
     Example:
-        >>> [agent_name(name) for name in ("sac", "stream_ac", "stream_q")]
-        ['SAC', 'Stream AC', 'Stream Q']
+        >>> [agent_name(name) for name in ("sac", "stream_ac", "classifier")]
+        ['SAC', 'Stream AC', 'classifier']
     """
     family, _, kind = agent.partition("_")
-    return f"{family.capitalize()} {kind.upper()}" if kind else agent.upper()
+    if kind:
+        return f"{family.capitalize()} {kind.upper()}"
+    return agent if agent == "classifier" else agent.upper()
 
 
 def compact(value: float | int, _position: int | None = None) -> str:

@@ -147,9 +147,10 @@ def dormant(arm: ArmResults, task: str) -> str:
 
 
 def _pairs(study: StudyResults) -> list[Pair]:
-    """Give every dense arm with every sparse one, the least sparse first."""
-    ordered = sorted(study.arms, key=sparsities)
-    dense = [arm for arm in study.arms if not any(sparsities(arm))]
+    """Give every dense agent with every sparse one, none with remedies, the least sparse first."""
+    plain = [arm for arm in study.arms if not arm.remedy and arm.agent != "classifier"]
+    ordered = sorted(plain, key=sparsities)
+    dense = [arm for arm in plain if not any(sparsities(arm))]
     return [Pair(arm, other) for other in dense for arm in ordered if any(sparsities(arm))]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from kanbatsu.report.evidence import tables
+from kanbatsu.report.evidence import replaced, tables
 from kanbatsu.report.evidence.stored import (
     ENGLISH,
     Evidence,
@@ -20,6 +20,7 @@ from kanbatsu.report.evidence.stored import (
 )
 from kanbatsu.report.evidence.tables import plural
 from kanbatsu.report.results import ArmResults, StudyResults
+from kanbatsu.report.rivals import rivals
 from kanbatsu.report.words import DASH, agent_name
 
 INDEX = """\
@@ -78,11 +79,18 @@ def page(evidence: Evidence) -> str:
     study = evidence.study
     ended = [run for run in study.runs if run.finished]
     published = tables.published(evidence)
+    found = rivals(study)
+    inside = [
+        f"### {task}\n\n{text}" for task in study.tasks if (text := tables.probes(study, task))
+    ]
+    command = "plasticity" if is_bench(study) else "study"
+    again = f"kanbatsu {command} evidence/{evidence.name}/study.toml --out out/{evidence.name}"
+    inner = "" if is_bench(study) else " and the critic's dormant ratio"
     parts = [
         f"# {evidence.title}",
         study.question,
         _listed(sentences(study)),
-        f"![Return and the critic's dormant ratio over env steps]({evidence.name}.svg)",
+        f"![Return{inner} over env steps]({evidence.name}.svg)",
         "Means over seeds at each evaluation and probe, with 95 % bootstrap intervals. Those are "
         "too narrow for few seeds: whether arms differ is read from the tables below.",
         "## Design",
@@ -92,29 +100,37 @@ def page(evidence: Evidence) -> str:
         f"({ENGLISH.listed([f'`{task}`' for task in study.tasks])}), "
         f"{study.env_steps:,} env steps, {plural(len(study.seeds), 'seed')} planned. "
         f"{len(ended)} of {plural(len(study.runs), 'run')} finished.",
+        found and "## What it replaces",
+        found and replaced.how_chosen(found),
+        *([replaced.comparison(found, task) for task in study.tasks] if found else ()),
         "## Results",
         _how_to_read(study),
         *(
             f"### {task}\n\n{tables.results(study, task)}\n\n{tables.curves(study, task)}"
             for task in study.tasks
         ),
-        "## Inside the networks",
-        "At the end of the runs, averaged over seeds.",
-        *(f"### {task}\n\n{tables.probes(study, task)}" for task in study.tasks),
+        inside and "## Inside the networks\n\nAt the end of the runs, averaged over seeds.",
+        *inside,
         published and f"## Beside published numbers\n\n{published}",
         "## Cost",
         tables.cost(study),
         "## What this does not show",
         _listed(evidence.limits),
         "## Repeat it",
-        f"```sh\nkanbatsu study evidence/{evidence.name}/study.toml --out out/{evidence.name}\n```",
+        f"```sh\n{again}\n```",
         f"Data: [evidence/{evidence.name}](../../evidence/{evidence.name}).",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def sentences(study: StudyResults) -> Iterator[str]:
-    """Say what each comparison with the control shows, and no more; without one, each mean."""
+    """Say what each comparison with the control shows, and no more; without one, each mean.
+
+    Of a study of remedies, they speak of the best dose of each.
+    """
+    if found := rivals(study):
+        yield from replaced.sentences(found)
+        return
     if study.control_arm is None:
         for task in study.tasks:
             for arm in study.arms:
@@ -123,6 +139,11 @@ def sentences(study: StudyResults) -> Iterator[str]:
                 yield f"{task}: **{arm.name}** returns {tables.mean_and_spread(x)}, {over}."
     for task, arm, control in comparisons(study):
         yield f"{task}: {sentence(arm, control, task, confidence_in(study))}"
+
+
+def is_bench(study: StudyResults) -> bool:
+    """Return whether a study trained classifiers, whose results are accuracies, not returns."""
+    return all(arm.agent == "classifier" for arm in study.arms)
 
 
 def sentence(arm: ArmResults, control: ArmResults, task: str, confidence: float) -> str:

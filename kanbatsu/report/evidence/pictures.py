@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from html import escape
 
 from kanbatsu.report import curves, figures
+from kanbatsu.report.evidence.replaced import drawn
 from kanbatsu.report.evidence.stored import ENGLISH, Evidence
 from kanbatsu.report.figures import Style
 from kanbatsu.report.results import RunResults, Series, StudyResults
+from kanbatsu.report.rivals import rivals
 from kanbatsu.report.svg import ABOVE, BELOW, WIDTH
 
 SERIES: dict[str, Callable[[RunResults], Series]] = {
@@ -31,7 +33,8 @@ PAPER, INK = "#fdfdfb", "#1e2328"
 
 def draw(evidence: Evidence) -> str:
     """Return the picture of one study as a document of its own."""
-    study = evidence.study
+    found = rivals(evidence.study)
+    study = drawn(evidence.study, found) if found else evidence.study
     bottom = GAP // 2 + len(study.tasks) * (TITLE + PANEL + GAP)
     legend, height = _legend(curves.styles(study), bottom)
     return (

@@ -110,13 +110,15 @@ def curves(study: StudyResults, task: str) -> str:
 def probes(study: StudyResults, task: str) -> str:
     """Return the table of each probe at the end of the runs on a task."""
     recorded = {probe for arm in study.arms for run in arm.on(task) for probe in run.probes}
-    names = [f"{network}/{probe}" for probe in PROBES for network in ("actor", "critic")]
+    names = [
+        f"{network}/{probe}" for probe in PROBES for network in ("actor", "critic", "classifier")
+    ]
     names = [name for name in names if name in recorded]
     rows = []
     for arm in study.arms:
         runs = [run for run in arm.on(task) if run.finished]
         rows.append([arm.name, *(mean(run.last_probe(name) for run in runs) for name in names)])
-    return table(["arm", *(name.replace("_", " ") for name in names)], rows)
+    return table(["arm", *(name.replace("_", " ") for name in names)], rows) if names else ""
 
 
 def published(evidence: Evidence) -> str:
