@@ -16,6 +16,7 @@ from kanbatsu.report.evidence.stored import (
     comparisons,
     confidence_in,
     difference,
+    is_bench,
     seen,
 )
 from kanbatsu.report.evidence.tables import plural
@@ -85,12 +86,12 @@ def page(evidence: Evidence) -> str:
     ]
     command = "plasticity" if is_bench(study) else "study"
     again = f"kanbatsu {command} evidence/{evidence.name}/study.toml --out out/{evidence.name}"
-    inner = "" if is_bench(study) else " and the critic's dormant ratio"
+    shown = "Accuracy and" if is_bench(study) else "Return and the critic's"
     parts = [
         f"# {evidence.title}",
         study.question,
         _listed(sentences(study)),
-        f"![Return{inner} over env steps]({evidence.name}.svg)",
+        f"![{shown} dormant ratio over env steps]({evidence.name}.svg)",
         "Means over seeds at each evaluation and probe, with 95 % bootstrap intervals. Those are "
         "too narrow for few seeds: whether arms differ is read from the tables below.",
         "## Design",
@@ -139,11 +140,6 @@ def sentences(study: StudyResults) -> Iterator[str]:
                 yield f"{task}: **{arm.name}** returns {tables.mean_and_spread(x)}, {over}."
     for task, arm, control in comparisons(study):
         yield f"{task}: {sentence(arm, control, task, confidence_in(study))}"
-
-
-def is_bench(study: StudyResults) -> bool:
-    """Return whether a study trained classifiers, whose results are accuracies, not returns."""
-    return all(arm.agent == "classifier" for arm in study.arms)
 
 
 def sentence(arm: ArmResults, control: ArmResults, task: str, confidence: float) -> str:

@@ -11,7 +11,7 @@ from html import escape
 
 from kanbatsu.report import curves, figures
 from kanbatsu.report.evidence.replaced import drawn
-from kanbatsu.report.evidence.stored import ENGLISH, Evidence
+from kanbatsu.report.evidence.stored import ENGLISH, Evidence, is_bench
 from kanbatsu.report.figures import Style
 from kanbatsu.report.results import RunResults, Series, StudyResults
 from kanbatsu.report.rivals import rivals
@@ -22,6 +22,11 @@ SERIES: dict[str, Callable[[RunResults], Series]] = {
     "Dormant ratio of the critic": lambda run: run.probes.get("critic/dormant_0.1", {}),
 }
 """What the panels of a task show, from left to right."""
+BENCH: dict[str, Callable[[RunResults], Series]] = {
+    "Accuracy": lambda run: run.returns,
+    "Dormant ratio": lambda run: run.probes.get("classifier/dormant_0.1", {}),
+}
+"""The same of tasks whose labels are drawn anew, which a classifier learns."""
 GAP, TITLE, LEGEND = 28, 26, 26
 """Pixels between panels, in the height of a panel's title, and in that of a row of the legend."""
 LETTER = 7.5
@@ -51,7 +56,7 @@ def _panels(study: StudyResults) -> Iterator[str]:
     """Give title and drawing of each panel, in their places."""
     for index, task in enumerate(study.tasks):
         y = GAP + index * (TITLE + PANEL + GAP)
-        for column, (title, series_of) in enumerate(SERIES.items()):
+        for column, (title, series_of) in enumerate((BENCH if is_bench(study) else SERIES).items()):
             x = GAP + column * (WIDTH + GAP)
             drawing = figures.lines(
                 curves.lines(study, [task], series_of),

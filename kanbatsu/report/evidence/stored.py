@@ -111,3 +111,8 @@ def shape(arm: ArmResults, beside: ArmResults | None = None) -> str:
     known = {} if beside is None else networks(beside)
     shown = {name: it for name, it in networks(arm).items() if it != known.get(name)}
     return "; ".join(f"{name} {describe(network, ENGLISH)}" for name, network in shown.items())
+
+
+def is_bench(study: StudyResults) -> bool:
+    """Return whether a study trained classifiers, whose results are accuracies, not returns."""
+    return all(arm.agent == "classifier" for arm in study.arms)
