@@ -9,7 +9,9 @@ import pytest
 
 from kanbatsu.report import curves
 from kanbatsu.report.evidence.pictures import draw
-from kanbatsu.report.evidence.stored import read
+from kanbatsu.report.evidence.replaced import drawn as drawn_arms
+from kanbatsu.report.evidence.stored import is_bench, read
+from kanbatsu.report.rivals import rivals
 
 ROOT = Path(__file__).parents[2]
 STORED = sorted(path.parent.name for path in (ROOT / "evidence").glob("*/study.json"))
@@ -29,8 +31,11 @@ def test_a_picture_is_that_of_the_stored_data(name: str) -> None:
     np.testing.assert_allclose(there, here, atol=0.01)
     root = ElementTree.fromstring(written)
     texts = {element.text for element in root.iter() if element.tag.endswith("}text")}
-    assert {arm.name for arm in evidence.study.arms} <= texts
-    assert {f"Return, {task}" for task in evidence.study.tasks} <= texts
+    found = rivals(evidence.study)
+    study = drawn_arms(evidence.study, found) if found else evidence.study
+    assert {arm.name for arm in study.arms} <= texts
+    title = "Accuracy" if is_bench(study) else "Return"
+    assert {f"{title}, {task}" for task in study.tasks} <= texts
     assert "no data yet" not in texts
 
 
