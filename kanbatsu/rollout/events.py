@@ -2,8 +2,7 @@
 
 An event is a flat dict of JSON values (lists hold numbers or strings; one key, `numbers`, holds a
 table of numbers). Each has a `kind` and a `time`, seconds since 1970 as `time.time()` gives them. A
-number that is not finite is None. A sink is any function of one event, such as a list's `append`;
-`fan_out` makes one of several.
+number that is not finite is None. A sink is any function of one event, such as a list's `append`.
 
 action: one in `action_every` steps, and every step at which the guard found something.
     source      "candidate", "incumbent" or "fallback": where the action came from
@@ -66,7 +65,7 @@ journal: when events were lost, or half a line was cut off.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from kanbatsu.files.disk import finite
@@ -135,23 +134,6 @@ def event(kind: str, **values: Any) -> dict[str, Any]:
         ('action', None)
     """
     return {"kind": kind, "time": time.time(), **finite(values)}
-
-
-def fan_out(sinks: Sequence[Sink]) -> Sink:
-    """Return one sink that gives each event to several, in their order.
-
-    Example:
-        >>> first, second = [], []
-        >>> fan_out([first.append, second.append])({"kind": "stage"})
-        >>> first == second == [{"kind": "stage"}]
-        True
-    """
-
-    def give(record: Mapping[str, Any]) -> None:
-        for sink in sinks:
-            sink(record)
-
-    return give
 
 
 def silent(record: Mapping[str, Any]) -> None:
