@@ -13,7 +13,7 @@ study = study_from_dict(
         "question": "Pendulum: is a wide critic of a tenth of its weights as good as a dense one?",
         "tasks": ["jax/pendulum"],  # or gym/<id>, dmc/<domain>-<task>, package.module:factory
         "agent": "sac",
-        "env_steps": 2_000,
+        "env_steps": 1_500,
         "seeds": 5,
         "control": "dense",
         "decision": {"goal": "no_worse", "measure": "mean_difference", "maximal_regression": 300},

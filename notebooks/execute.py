@@ -4,6 +4,7 @@ python notebooks/execute.py [NAME ...]
 """
 
 import base64
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from nbclient import NotebookClient
 
 HERE = Path(__file__).parent
 SCRIPTS = {path.stem: path for path in sorted(HERE.glob("*.py")) if path != Path(__file__)}
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One core is enough, and two threads that wait for each other on a busy machine are not quicker.
 PICTURES = {"image/svg+xml": "svg", "image/png": "png"}
 """Kinds of output that become files beside a page, the best first."""
 
