@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from kanbatsu.sparsity.draw import (
     split,
 )
 from kanbatsu.sparsity.kernel import Kernel, Paths
+from kanbatsu.sparsity.threefry import Threefry
 from kanbatsu.torch.again import MESSAGE, is_pruned_so
 from kanbatsu.torch.find import find_kernels, is_pruned, layers_by_path
 from kanbatsu.torch.layers import put_mask
@@ -137,9 +137,7 @@ def prune_as(
     if scope.shares is not None:
         kernels = check_shares(kernels, scope.shares)
     kept = kept_by_path(kernels, pruning, scope.shares)
-    # A JAX that owns a GPU would take most of its memory from torch, for masks drawn on the host.
-    with jax.default_device("cpu"):
-        drawn = draw_masks(kernels, kept, pruning, jax.random.key(_checked(seed)))
+    drawn = draw_masks(kernels, kept, pruning, Threefry.of(_checked(seed)))
     masks = [(kernel, _tensor(drawn[kernel.path])) for kernel in kernels]
     return _thin(module, masks, pruning.compute, seed)
 
