@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from kanbatsu import __version__
 from kanbatsu.cli.estimating import estimate
 from kanbatsu.cli.machine import bench, doctor
 from kanbatsu.cli.plasticity import plasticity
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_help()
         return 0 if words else USAGE
     if words[0] == "--version":
-        print(f"kanbatsu {__version__} ({commit() or 'commit unknown'})")  # noqa: T201
+        print(f"kanbatsu {version('kanbatsu')} ({commit() or 'commit unknown'})")  # noqa: T201
         return 0
     if words[0] not in COMMANDS:
         from kanbatsu.files.tables import did_you_mean
