@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kanbatsu.sparsity.compute import is_worth_packing, resolve
+from kanbatsu.sparsity.compute import resolve
 from kanbatsu.sparsity.config import Pruning, pruning_of
-from kanbatsu.sparsity.count import Count, kernel_count, parameters
+from kanbatsu.sparsity.count import parameters
 from kanbatsu.sparsity.draw import (
     EVERYWHERE,
     Scope,
@@ -26,7 +26,9 @@ from kanbatsu.sparsity.kernel import Kernel, Paths
 from kanbatsu.sparsity.layers import stay_pruned
 from kanbatsu.sparsity.packed import Grouped, Packed
 from kanbatsu.sparsity.roles import check_members, find_kernels
+from kanbatsu.sparsity.table import Count, kernel_count
 from kanbatsu.sparsity.weight import Masked, Pruned, is_pruned
+from kanbatsu.sparsity.worth import is_worth_packing
 from kanbatsu.tree import PyTree, leaves_by_path, path_name
 from kanbatsu.types import Key
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kanbatsu.sparsity.compute import MOST_KEPT_TORCH, is_worth_packing
+from kanbatsu.sparsity.worth import MOST_KEPT_TORCH, is_worth_packing
 from kanbatsu.torch.foreign import enlist, look_now_and_then
 from kanbatsu.torch.products import Layout, kernels_take, layout_of, linear
 from kanbatsu.torch.pruned import MASK, Pruned

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from kanbatsu.kernels.constants import MOST_FEATURES
 from kanbatsu.kernels.shared import shared_library
-from kanbatsu.sparsity.packed import MOST_FEATURES, list_kept
+from kanbatsu.sparsity.lists import list_kept
 from kanbatsu.sparsity.pattern import group_size_of
 
 GROUPED_LANES, LISTED_LANES = 16, 32

@@ -10,8 +10,8 @@ import jax
 from brax.training.networks import FeedForwardNetwork
 
 from kanbatsu.flax.masked import MASKS, Masking, masked, masking, masks
-from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.count import count as count_tree
+from kanbatsu.sparsity.table import Count
 
 DEFAULT = 0.8
 """The sparsity of a network that nothing is said about."""

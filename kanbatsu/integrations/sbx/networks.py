@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.count import count as count_tree
+from kanbatsu.sparsity.table import Count
 
 ACTORS = ("actor",)
 CRITICS = ("qf", "qf1", "qf2", "vf")
