@@ -191,9 +191,18 @@ def make_masks(
 ) -> PyTree:
     """Draw masks for the parameters of any JAX library (Flax, Haiku, plain pytrees).
 
-    Args: as for `prune`; `params` is the tree of arrays: what a linen module's `init` returns,
-        `nnx.state(model, nnx.Param)`, Haiku's dicts, or lists and tuples of arrays that `include`
-        names.
+    Args:
+        params: Tree of arrays: what a linen module's `init` returns, `nnx.state(model, nnx.Param)`,
+            Haiku's dicts, or lists and tuples of arrays that `include` names.
+        sparsity: As for `prune`.
+        key: As for `prune`.
+        distribution: As for `prune`.
+        pattern: As for `prune`.
+        group_size: As for `prune`.
+        include: As for `prune`.
+        exclude: As for `prune`.
+        ensemble: As for `prune`.
+        budget: As for `prune`.
 
     Returns:
         A tree of the same structure: a boolean array (True = kept) for each kernel, None for
