@@ -11,7 +11,7 @@ from kanbatsu.envs import rendering
 from kanbatsu.envs.make import make
 from kanbatsu.envs.pixels import FRAMES, PixelEnvironment, PixelTask, read_task
 from kanbatsu.envs.rendering import backend
-from kanbatsu.envs.spec import TaskError
+from kanbatsu.envs.spec import TaskError, Timestep
 from kanbatsu.envs.vector import EnvironmentFault, VectorEnvironment
 from kanbatsu.types import Spec
 
@@ -106,6 +106,12 @@ class Growing:
 
     def reset(self, seed):
         return np.zeros((4, 5, 3), np.uint8)
+
+    def step(self, action):
+        return Timestep(self.reset(0), 0.0, False, False)
+
+    def close(self):
+        pass
 
 
 def test_frames_that_change_shape_are_refused():
