@@ -20,7 +20,7 @@ ROOMS = (
     ("sparsity",),
     ("nn",),
     ("probes",),
-    ("envs", "replay"),
+    ("envs", "replay", "windows"),
     ("remedies",),
     ("agents",),
     ("train",),
