@@ -30,6 +30,7 @@ ROOMS = (
     ("conduct",),
     ("plasticity",),
     ("poc",),
+    ("play",),
     ("deploy",),
     ("rollout",),
     ("torch", "flax"),
