@@ -31,6 +31,7 @@ ROOMS = (
     ("conduct",),
     ("plasticity",),
     ("poc",),
+    ("play",),
     ("deploy",),
     ("rollout",),
     ("torch", "flax"),
