@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from kanbatsu.kernels.constants import MOST_FEATURES
 from kanbatsu.kernels.layouts import LAYOUTS, Structure
 from kanbatsu.kernels.products import LayerSizes, affine, product
-from kanbatsu.sparsity.compute import MOST_KEPT
 from kanbatsu.sparsity.kept_name import KeptName
-from kanbatsu.sparsity.packed import MOST_FEATURES, Grouped, Packed
+from kanbatsu.sparsity.packed import Grouped, Packed
 from kanbatsu.sparsity.pattern import group_size_of
+from kanbatsu.sparsity.worth import MOST_KEPT
 
 
 class Matrix(NamedTuple):
