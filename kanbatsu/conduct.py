@@ -22,7 +22,7 @@ from kanbatsu.report.page import write_report
 from kanbatsu.report.reading import Results, read
 from kanbatsu.run.check import slowed
 from kanbatsu.run.starvation import starved
-from kanbatsu.sparsity.count import Count
+from kanbatsu.sparsity.table import Count
 from kanbatsu.study.budget import Seconds, came_out, matches, solve
 from kanbatsu.study.plan import Study, check_study
 

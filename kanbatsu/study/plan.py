@@ -22,7 +22,7 @@ from kanbatsu.report.words import agent_name, describe
 from kanbatsu.run.check import check
 from kanbatsu.run.external import RunConfig, RunSchedule
 from kanbatsu.run.record import Run
-from kanbatsu.sparsity.count import Count
+from kanbatsu.sparsity.table import Count
 from kanbatsu.study.cost import Cost
 from kanbatsu.study.match import Match, Solved, Unknowns
 from kanbatsu.study.rule import DecisionRule
