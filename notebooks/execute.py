@@ -72,11 +72,19 @@ def page(notebook: Any, name: str, folder: Path) -> str:
 
 
 def _joined(outputs: list[Any]) -> Iterator[dict[str, str]]:
-    """Yield outputs by kind; what was printed in several pieces is one."""
-    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    """Yield outputs by kind; what was printed in several pieces is one, coloured by rich or not."""
+    others, printed = [], ""
+    for output in outputs:
+        data = output.get("data", {})
+        if output.output_type == "stream":
+            printed += output.text
+        elif data.get("text/html", "").lstrip().startswith("<pre"):
+            printed += data["text/plain"]
+        elif data:
+            others.append(data)
     if printed.strip():
         yield {"text/plain": printed}
-    yield from (output.data for output in outputs if "data" in output)
+    yield from others
 
 
 def _best(data: dict[str, str]) -> tuple[str, str]:

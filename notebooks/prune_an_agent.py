@@ -12,6 +12,7 @@ from kanbatsu.torch import count
 
 model = SAC("MlpPolicy", "Pendulum-v1", learning_starts=100, seed=0, device="cpu")
 prune_policy(model, actor=0.8, critic=0.8, seed=0)
+print(count(model.actor))
 
 # %% [markdown]
 # The table says what each layer keeps. The last layer of each network stays whole: it is small, and
