@@ -58,6 +58,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     shown = _outside_code(markdown, lambda text: LINK.sub(turned, text))
     name = posixpath.basename(here).removesuffix(".md")
     if here.startswith("notebooks/") and (ROOT / "notebooks" / f"{name}.py").exists():
+        page.meta.setdefault("hide", ["toc"])  # room for tables and figures
         shown += f"\nWithout outputs, to open in Jupyter: [{name}.ipynb]({name}.ipynb).\n"
     return shown
 
