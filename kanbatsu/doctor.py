@@ -75,6 +75,7 @@ def examine() -> list[Fact]:
         *machine_facts(),
         *kernel_facts(),
         *(environment_fact(task, always and "jax" in installed) for task, always in TASKS.items()),
+        renderer_fact(),
     ]
 
 
@@ -190,6 +191,23 @@ def kernel_facts() -> list[Fact]:
     return [Fact("kernels", "sparse kernels", loaded.kanbatsu_isa().decode())]
 
 
+def renderer_fact() -> Fact:
+    """Draw some frames, in a process of its own, and say with what and how fast."""
+    name = "dmc-pixels/ tasks"
+    if not versions(("dm_control",)):
+        advice = "for dmc-pixels/ tasks: pip install 'kanbatsu[dmc]'"
+        return Fact("environments", name, "dm_control not installed", "absent", advice)
+    code = "from kanbatsu.envs.rendering import measure\nprint(measure())\n"
+    done = _apart(code)
+    if done is None:
+        return Fact("environments", name, f"drew nothing in {LOADING_SECONDS:.0f} s", "broken")
+    if done.returncode == 0:
+        return Fact("environments", name, done.stdout.strip().splitlines()[-1])
+    last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+    value, _, advice = last[0].rpartition("TaskError: ")[2].partition(". ")
+    return Fact("environments", name, value, "absent", advice)
+
+
 def environment_fact(task: str, needed: bool = True) -> Fact:
     """Load an environment and take a step, in a process of its own: a wrong simulator may crash.
 
@@ -202,18 +220,25 @@ def environment_fact(task: str, needed: bool = True) -> Fact:
         "environment = make(sys.argv[1]); environment.reset(0)\n"
         "environment.step(numpy.zeros(environment.spec.action_dim))\n"
     )
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", code, task],
-            capture_output=True,
-            text=True,
-            timeout=LOADING_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+    done = _apart(code, task)
+    if done is None:
         return Fact("environments", task, f"did not load in {LOADING_SECONDS:.0f} s", "broken")
     if done.returncode == 0:
         return Fact("environments", task, "loads and steps")
     last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
     absent = not needed and len(versions(("jax", "dm_control"))) < 2
     return Fact("environments", task, last[0], "absent" if absent else "broken")
+
+
+def _apart(code: str, *arguments: str) -> subprocess.CompletedProcess[str] | None:
+    """Run some code in a process of its own; None where it does not come to an end in time."""
+    try:
+        return subprocess.run(
+            [sys.executable, "-P", "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=LOADING_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None

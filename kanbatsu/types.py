@@ -30,6 +30,25 @@ class Transition(NamedTuple):
     next_obs: Num[Any, "n *obs"]
 
 
+class Window(NamedTuple):
+    """Outcome of several interactions that followed each other in one episode, of `n` windows.
+
+    A window ends early where its episode does, and where the past does.
+    """
+
+    obs: Num[Any, "n *obs"]
+    """Observation at its beginning."""
+    action: Float[Any, "n action_dim"]
+    """Action at its beginning."""
+    reward: Float[Any, " n"]
+    """Discounted sum of its rewards."""
+    discount: Float[Any, " n"]
+    """Factor of the value of `next_obs`: the discount to the power of its length; 0 where the
+    world ended, and not where the episode was cut off."""
+    next_obs: Num[Any, "n *obs"]
+    """True successor of its last interaction."""
+
+
 def all_finite(metrics: Mapping[str, Array]) -> Bool[Array, ""]:
     """Return True where every number is finite.
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from kanbatsu.cli.estimating import estimate
 from kanbatsu.cli.machine import bench, doctor
 from kanbatsu.cli.plasticity import plasticity
+from kanbatsu.cli.playing import play
 from kanbatsu.cli.policies import deploy, export
 from kanbatsu.cli.proof import poc
 from kanbatsu.cli.results import archive, report, watch
@@ -78,6 +79,7 @@ COMMANDS = {
     "rollout": Command(rollout, "bring a policy into service by stages: rollout init, status, ..."),
     "watch": Command(watch, "show the progress of a study, from its files"),
     "report": Command(report, "write the report of a study again"),
+    "play": Command(play, "play episodes with trained agents, and film them with --video"),
     "archive": Command(archive, "copy a finished study without checkpoints, small enough to keep"),
     "export": Command(export, "write a trained policy as files that run without JAX"),
     "deploy": Command(deploy, "compare two exported policies: deploy diff A B"),

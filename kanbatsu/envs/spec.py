@@ -160,6 +160,22 @@ def missing_library(task: str, library: str, error: ImportError) -> TaskError:
     )
 
 
+def refuse_images(task: str) -> TaskError:
+    """Build the error for images that an agent for vectors would be shown.
+
+    Example:
+        >>> print(refuse_images("dmc-pixels/walker-walk"))
+        dmc-pixels/walker-walk shows images, and this agent reads vectors. Use an agent for \
+images, such as drqv2, or the task's own observations, where it has them: dmc/walker-walk.
+    """
+    own = task.replace("dmc-pixels/", "dmc/") if task.startswith("dmc-pixels/") else ""
+    other = f", or the task's own observations, where it has them: {own}" if own else ""
+    return TaskError(
+        f"{task} shows images, and this agent reads vectors. Use an agent for images, such as "
+        f"drqv2{other}."
+    )
+
+
 def refuse_actions(task: str, discrete: bool, space: object = "") -> TaskError:
     """Build the error for actions that are of the other kind than the agent's.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kanbatsu.sparsity.kept_name import KeptName
 from kanbatsu.sparsity.kernel import Kernel
 from kanbatsu.sparsity.roles import find_kernels
 from kanbatsu.sparsity.table import NOTHING_TO_COUNT, Count, kernel_count
@@ -42,10 +43,15 @@ def count(model: PyTree, masks: PyTree | None = None) -> Count:
     kernels |= {
         path: Kernel((path,), mask.shape) for path, mask in mask_of.items() if path not in kernels
     }
+    names = {path: KeptName.read(path.rpartition("/")[2]) for path in leaves}
+    stored = {path: name for path, name in names.items() if name is not None}
+    kernels |= {path: Kernel((path,), name.shape) for path, name in stored.items()}
     if not kernels:
         raise ValueError(NOTHING_TO_COUNT)
 
     def kept(path: str) -> int:
+        if path in stored:
+            return stored[path].kept(leaves[path].shape)
         if path in leaves and is_pruned(leaves[path]):
             return leaves[path].kept
         return int(np.asarray(mask_of[path]).sum()) if path in mask_of else kernels[path].size

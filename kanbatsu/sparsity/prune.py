@@ -22,6 +22,7 @@ from kanbatsu.sparsity.draw import (
     split,
 )
 from kanbatsu.sparsity.fixed import fix
+from kanbatsu.sparsity.kept_name import is_kept
 from kanbatsu.sparsity.kernel import Kernel, Paths
 from kanbatsu.sparsity.layers import stay_pruned
 from kanbatsu.sparsity.packed import Grouped, Packed
@@ -191,9 +192,18 @@ def make_masks(
 ) -> PyTree:
     """Draw masks for the parameters of any JAX library (Flax, Haiku, plain pytrees).
 
-    Args: as for `prune`; `params` is the tree of arrays: what a linen module's `init` returns,
-        `nnx.state(model, nnx.Param)`, Haiku's dicts, or lists and tuples of arrays that `include`
-        names.
+    Args:
+        params: Tree of arrays: what a linen module's `init` returns, `nnx.state(model, nnx.Param)`,
+            Haiku's dicts, or lists and tuples of arrays that `include` names.
+        sparsity: As for `prune`.
+        key: As for `prune`.
+        distribution: As for `prune`.
+        pattern: As for `prune`.
+        group_size: As for `prune`.
+        include: As for `prune`.
+        exclude: As for `prune`.
+        ensemble: As for `prune`.
+        budget: As for `prune`.
 
     Returns:
         A tree of the same structure: a boolean array (True = kept) for each kernel, None for
@@ -240,15 +250,15 @@ def _kept(tree: PyTree, pruning: Pruning, scope: Scope) -> tuple[list[Kernel], d
     kernels = list(find_kernels(tree, scope.included, scope.exclude, scope.ensemble).values())
     if scope.shares is not None:
         kernels = check_shares(kernels, scope.shares)
+    leaves = leaves_by_path(tree, is_leaf=is_pruned)
+    if any(is_pruned(leaves[kernel.path]) for kernel in kernels) or any(map(is_kept, leaves)):
+        raise ValueError(
+            "this model is already pruned; prune a fresh one (see kanbatsu.count for what it keeps)"
+        )
     if not kernels:
         raise ValueError(
             "there is nothing to prune: no layer has a prunable kernel. Name other arrays with "
             "include, and give an nnx model as nnx.state(model, nnx.Param)"
-        )
-    leaves = leaves_by_path(tree, is_leaf=is_pruned)
-    if any(is_pruned(leaves[kernel.path]) for kernel in kernels):
-        raise ValueError(
-            "this model is already pruned; prune a fresh one (see kanbatsu.count for what it keeps)"
         )
     check_members(kernels)
     scale = 1.0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kanbatsu.probes.health import health_of
 from kanbatsu.torch.find import layers_by_path as kernels
-from kanbatsu.torch.pruned import Pruned, is_computed
+from kanbatsu.torch.pruned import Pruned
 from kanbatsu.torch.tape import Activations, recording
 
 
@@ -103,7 +103,7 @@ def _weights(module: nn.Module) -> dict[str, Tensor]:
     masked = {
         id(layer.weight): layer.masked_weight()
         for layer in kernels(module).values()
-        if isinstance(layer, Pruned) and not is_computed(layer)
+        if isinstance(layer, Pruned) and "weight" in layer._parameters
     }
     return {name: masked.get(id(value), value) for name, value in module.named_parameters()}
 
