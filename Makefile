@@ -62,7 +62,7 @@ libraries:  ## adapters of libraries that the lock does without, in a place of i
 docs:  ## the documentation site in build/site, in a place of its own; any broken link fails
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/docs.txt
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 range:  ## the core of the tests with the VERSIONS=oldest or newest of JAX, torch and their kin, in a place of its own
 	$(PYTHON) -m venv .venv-range
