@@ -13,6 +13,7 @@ from kanbatsu.torch.counting import count
 from kanbatsu.torch.probing import probe
 from kanbatsu.torch.pruning import apply_masks, prune, prune_like, unprune
 from kanbatsu.torch.reading import masks
+from kanbatsu.torch.settling import settle
 from kanbatsu.torch.simba import SimBa
 from kanbatsu.torch.stored import dense_state_dict
 
@@ -25,5 +26,6 @@ __all__ = [
     "probe",
     "prune",
     "prune_like",
+    "settle",
     "unprune",
 ]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kanbatsu.torch import foreign
-from kanbatsu.torch.choosing import is_faster_packed
+from kanbatsu.torch.choosing import LEAST, Product, is_faster_packed
 from kanbatsu.torch.kept_products import kept_linear, kernels_take_kept
 from kanbatsu.torch.names import BITS, KEPT, MASK, PRINT, SHAPE
 from kanbatsu.torch.places import Places
@@ -46,11 +46,21 @@ class KeptLinear(Pruned, nn.Linear):
         if not torch.compiler.is_compiling():
             self._look_now_and_then()
         values, bias, places = self.weight_kept, self.bias, self.places
-        if self.compute != "masked" and kernels_take_kept(input, values, bias, places):
-            rows = input.numel() // places.inputs
-            if self.compute == "packed" or is_faster_packed(places, rows, bias is not None):
-                return kept_linear(input, values, bias, places)
+        if self.takes_packed(input):
+            return kept_linear(input, values, bias, places)
         return functional.linear(input, places.dense(values), bias)
+
+    def takes_packed(self, x: Tensor) -> bool:
+        """Tell whether such a batch is multiplied by kept values."""
+        places = self.places
+        takes = kernels_take_kept(x, self.weight_kept, self.bias, places)
+        if self.compute == "masked" or not takes:
+            return False
+        if self.compute == "packed" or places.outputs * places.inputs < LEAST:
+            return self.compute == "packed"
+        layer = ("kept", places.inputs, places.outputs, places.shape)
+        rows = x.numel() // places.inputs
+        return is_faster_packed(layer, places.inputs, rows, lambda: _products(places))
 
     def masked_weight(self) -> Tensor:
         """Return the dense weight; its gradient flows to the kept values."""
@@ -62,7 +72,7 @@ class KeptLinear(Pruned, nn.Linear):
         return self.masked_weight().as_subclass(DenseView)
 
     @weight.setter
-    def weight(self, value: Any) -> None:  # noqa: ARG002
+    def weight(self, value: Any) -> None:
         raise ValueError(REFUSED)
 
     @property
@@ -89,7 +99,7 @@ class KeptLinear(Pruned, nn.Linear):
         kept, total = self.places.count, self.places.outputs * self.places.inputs
         return f"{nn.Linear.extra_repr(self)}, kept={kept:,} of {total:,}"
 
-    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+    def register_parameter(self, name: str, param: Any) -> None:
         """Take another parameter, unless it stands for the weight."""
         if name in OTHERS:
             raise ValueError(
@@ -158,6 +168,16 @@ class KeptLinear(Pruned, nn.Linear):
             state_dict.pop(prefix + name, None)
         nn.Linear._load_from_state_dict(self, state_dict, prefix, *rest)
         self.zero_pruned()
+
+
+def _products(places: Places) -> tuple[Product, Product]:
+    """Both products of a layer, to be timed."""
+    trains = torch.is_grad_enabled()
+    values = torch.full(places.shape, 0.01, dtype=torch.float32, device="cpu", requires_grad=trains)
+    return (
+        lambda x: kept_linear(x, values, None, places),
+        lambda x: functional.linear(x, places.dense(values)),
+    )
 
 
 def put_kept(

@@ -109,7 +109,7 @@ def resized(
         (one.state[parameter], name, value, change)
         for one in given
         for parameter, change in changes.values()
-        for name, value in (one.state[parameter] if parameter in one.state else {}).items()
+        for name, value in one.state.get(parameter, {}).items()
         if isinstance(value, Tensor) and value.ndim
     ]
     shapes = {id(one.state[p]): p.shape for one in given for p in one.state}
