@@ -67,7 +67,7 @@ class KeptLinear(Pruned, nn.Linear):
         return self.places.dense(self.weight_kept)
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> Tensor:  # type: ignore[override]
         """The dense weight, for reading: what is written into it is refused."""
         return self.masked_weight().as_subclass(DenseView)
 

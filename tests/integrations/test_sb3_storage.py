@@ -55,8 +55,8 @@ def test_it_learns_what_dense_parameters_do(algorithm, pattern, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_moments_and_targets_are_small_and_probes_see_the_network(tmp_path):
-    model = make(SAC, "kept", actor=0.8)
+def test_moments_and_targets_are_small_and_probes_see_the_network():
+    model = make(SAC, "kept", "element", actor=0.8)
     callback = ProbeCallback(every=20, batch=16)
     model.learn(40, callback=callback)
     assert callback.latest["critic"]["weight_norm"] > 0
@@ -69,6 +69,6 @@ def test_moments_and_targets_are_small_and_probes_see_the_network(tmp_path):
         sizes = {values.numel(), target.numel(), values.grad.numel(), moments["exp_avg"].numel()}
         assert sizes == {int(mask.sum())}
     with pytest.warns(UserWarning, match="nothing was changed"):
-        prune_policy(model, actor=0.8, critic=0.8, pattern="grouped", group_size=8, storage="kept")
+        prune_policy(model, actor=0.8, critic=0.8, storage="kept")
     with pytest.raises(ValueError, match="already pruned"):
         prune_policy(model, actor=0.8, critic=0.8, storage="dense")
