@@ -67,7 +67,7 @@ class KeptLinear(Pruned, nn.Linear):
         return self.places.dense(self.weight_kept)
 
     @property
-    def weight(self) -> Tensor:  # type: ignore[override]
+    def weight(self) -> Tensor:
         """The dense weight, for reading: what is written into it is refused."""
         return self.masked_weight().as_subclass(DenseView)
 
@@ -76,7 +76,7 @@ class KeptLinear(Pruned, nn.Linear):
         raise ValueError(REFUSED)
 
     @property
-    def weight_mask(self) -> Tensor:
+    def weight_mask(self) -> Tensor:  # type: ignore[override]
         """The `[outputs, inputs]` mask, True = kept."""
         return self.places.mask().to(self.weight_kept.device)
 
