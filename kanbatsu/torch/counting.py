@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from kanbatsu.sparsity.count import NOTHING_TO_COUNT, Count, LayerCount, kernel_count
+from kanbatsu.sparsity.table import NOTHING_TO_COUNT, Count, LayerCount, kernel_count
 from kanbatsu.torch.find import is_pruned, kernel_of, layers_by_path
 from kanbatsu.torch.layers import PRUNED
 from kanbatsu.torch.pruned import is_computed, parameter_of

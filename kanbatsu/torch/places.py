@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanbatsu.kernels.constants import BLOCK
-from kanbatsu.sparsity.packed import MOST_FEATURES
+from kanbatsu.kernels.constants import BLOCK, MOST_FEATURES
 from kanbatsu.torch.products import Layout, layout_of, lists_of
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanbatsu.kernels.constants import MOST_FEATURES
 from kanbatsu.kernels.shared import shared_library
-from kanbatsu.sparsity.packed import MOST_FEATURES, list_kept
+from kanbatsu.sparsity.lists import list_kept
 from kanbatsu.sparsity.pattern import group_size_of
 from kanbatsu.torch.taking import is_plain
 
