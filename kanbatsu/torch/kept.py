@@ -31,9 +31,10 @@ class KeptLinear(Pruned, nn.Linear):
     Example:
         >>> import kanbatsu.torch
         >>> layer = kanbatsu.torch.prune(nn.Linear(8, 4), 0.75, storage="kept")
-        >>> layer, layer.weight_kept.shape, layer.weight.shape
-        (KeptLinear(in_features=8, out_features=4, bias=True, kept=8 of 32), torch.Size([8]),
-        torch.Size([4, 8]))
+        >>> layer
+        KeptLinear(in_features=8, out_features=4, bias=True, kept=8 of 32)
+        >>> layer.weight_kept.shape, layer.weight.shape
+        (torch.Size([8]), torch.Size([4, 8]))
     """
 
     dense: ClassVar[type[nn.Module]] = nn.Linear
