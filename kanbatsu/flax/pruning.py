@@ -89,8 +89,9 @@ def pruned(
         A module of a class made from that of `module`, with the same fields and methods.
 
     Raises:
-        ValueError: for an unknown word or a module that is pruned already; from `init`, for a sparsity that cannot be met, a glob that
-            matches nothing, or a module without kernels; from `apply`, for variables without masks;
+        ValueError: for an unknown word or a module that is pruned already; from `init`, for a
+            sparsity that cannot be met, a glob that matches nothing, or a module without kernels;
+            from `apply`, for variables of another network, or without masks;
             where it is made a part of another module, which would not ask it for its masks.
 
     Example:

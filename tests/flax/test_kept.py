@@ -80,8 +80,10 @@ def squared(apply):
     return lambda params, x: (apply(params, x) ** 2).sum()
 
 
-@pytest.mark.parametrize("name", MODULES)
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [*((name, pattern) for name in MODULES for pattern in PATTERNS[:2]), ("one", "bernoulli")],
+)
 def test_outputs_and_gradients_are_those_of_the_masked_module(name, pattern):
     module = MODULES[name]
     masks, params, kept, apply = both(module, pattern)
@@ -153,9 +155,7 @@ def test_weights_moments_gradients_and_places_are_a_fifth_of_dense_at_most(patte
 
     structures = [matrix.structure for each in apply.places.values() for matrix in each.matrices]
     places = sum(array.nbytes for array in jax.tree.leaves(structures))
-    assert len(apply.places) == 3 and len(structures) == 6, (
-        "three layers of two critics; the last is too small to lose any"
-    )
+    assert len(structures) == 6, "three layers of two critics; the last is too small to lose any"
     assert held(kept) + places <= (0.2 if pattern == "element" else 0.13) * held(params)
 
 
