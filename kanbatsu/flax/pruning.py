@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -44,6 +44,20 @@ def masks(variables: PyTree, network: linen.Module | None = None) -> PyTree:
     """
     record = getattr(type(network), RECORD, None)
     return masks_in(variables) if record is None else record.masks(variables)
+
+
+def opened(network: linen.Module, variables: PyTree) -> tuple[Callable[..., Any], PyTree]:
+    """Return how to apply a network to dense kernels, and the variables with those.
+
+    Args:
+        network: pruned or not.
+        variables: what its `init` returned.
+    """
+    record = getattr(type(network), RECORD, None)
+    if not isinstance(record, Keeping):
+        return network.apply, variables
+    plain = type(network).__mro__[1]
+    return functools.partial(plain.apply, network), record.opened(variables)
 
 
 def pruned(
