@@ -35,6 +35,7 @@ from kanbatsu.machine import machine_facts, usable_cores, versions
 
 RIVALS = ("torch", "onnxruntime", "scipy", "sparselab", "flax", "equinox")
 DENSE = ("dense torch", "dense xla")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 TURN_SECONDS = 0.01
 """A turn takes about as long, so that a clock's and a call's own time count for little."""
 
@@ -51,6 +52,9 @@ class Arguments:
     """Samples of a call."""
     threads: tuple[int, ...] = (1, 2)
     """Threads, and cores that the process may use."""
+    clock: str = "wall"
+    """What is counted: `wall` time, or, on a machine that others load, the `cpu` time of the
+    process, whose other threads, if there are any, add up."""
     rounds: int = 11
     """How often each contender has its turn."""
     quick: bool = False
@@ -83,6 +87,7 @@ def _in_a_process_of_its_own(arguments: Arguments, threads: int) -> Any:
         *("--sparsity", *arguments.sparsity),
         *("--batches", *arguments.batches),
         *("--threads", threads),
+        *("--clock", arguments.clock),
         *("--rounds", arguments.rounds),
         *("--json-out", part),
     ]
@@ -103,7 +108,7 @@ def _record(arguments: Arguments) -> dict[str, Any]:
         layer = Layer(size, size, sparsity, batch)
         for phase in PHASES:
             run = {"threads": threads, "layer": size, "sparsity": sparsity, "batch": batch}
-            runs.append(run | {"phase": phase} | _race(layer, phase, arguments.rounds))
+            runs.append(run | {"phase": phase} | _race(layer, phase, arguments))
             _print(runs[-1])
     facts = machine_facts()
     return {
@@ -112,16 +117,18 @@ def _record(arguments: Arguments) -> dict[str, Any]:
         "machine": facts | {"versions": facts["versions"] | versions(RIVALS)},
         "load_before": load,
         "machine_cores": os.cpu_count(),
+        "clock": arguments.clock,
         "rounds": arguments.rounds,
         "runs": runs,
     }
 
 
-def _race(layer: Layer, phase: str, rounds: int) -> dict[str, Any]:
+def _race(layer: Layer, phase: str, arguments: Arguments) -> dict[str, Any]:
     """Quartiles of milliseconds and of ratios to both dense ones, and bytes, by contender."""
     made = contenders_of(layer, phase)
     calls = {name: each.call for name, each in made.items()}
-    times = take_turns(calls, rounds, _calls(calls[DENSE[0]]))
+    clock = CLOCKS[arguments.clock]
+    times = take_turns(calls, arguments.rounds, _calls(calls[DENSE[0]], clock), clock)
     rows: dict[str, Any] = {}
     for name, each in made.items():
         rows[name] = {"milliseconds": _quartiles(times[name]), "bytes": each.bytes}
@@ -134,12 +141,12 @@ def _race(layer: Layer, phase: str, rounds: int) -> dict[str, Any]:
     return {"rows": rows, "dense GFLOP/s": gflops}
 
 
-def _calls(dense: Callable[[], object]) -> int:
+def _calls(dense: Callable[[], object], clock: Callable[[], float]) -> int:
     """How many calls of the dense contender fill a turn."""
     dense()
-    started = time.perf_counter()
+    started = clock()
     dense()
-    return max(1, min(100, round(TURN_SECONDS / (time.perf_counter() - started))))
+    return max(1, min(100, round(TURN_SECONDS / (clock() - started))))
 
 
 def _quartiles(values: list[float]) -> list[float]:

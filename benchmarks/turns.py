@@ -35,7 +35,10 @@ def print_row(what: str, compared: Mapping[str, Any]) -> None:
 
 
 def take_turns(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, calls: int
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    calls: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Milliseconds per call of every contender in every round; a first call is not timed."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -43,8 +46,8 @@ def take_turns(
         # Backwards in every other round, so that nobody always follows the same one.
         for name in list(contenders)[:: 1 if turn % 2 else -1]:
             contenders[name]()
-            started = time.perf_counter()
+            started = clock()
             for _ in range(calls):
                 contenders[name]()
-            times[name].append(1e3 * (time.perf_counter() - started) / calls)
+            times[name].append(1e3 * (clock() - started) / calls)
     return times
