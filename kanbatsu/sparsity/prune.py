@@ -232,12 +232,16 @@ def _masks(
 
 
 def _kept(tree: PyTree, pruning: Pruning, scope: Scope) -> tuple[list[Kernel], dict[str, int]]:
-    """Find the kernels that are to be pruned, in flatten order, and how many weights each keeps."""
+    """Find the kernels that are to be pruned, in flatten order, and how many weights each keeps.
+
+    A record may have `shares` of its own, for a network whose parts have sparsities of their own.
+    """
     if scope.budget not in ("kernels", "all"):
         raise ValueError(f"unknown budget {scope.budget!r}: choose 'kernels' or 'all'")
+    shares = getattr(pruning, "shares", None) if scope.shares is None else scope.shares
     kernels = list(find_kernels(tree, scope.included, scope.exclude, scope.ensemble).values())
-    if scope.shares is not None:
-        kernels = check_shares(kernels, scope.shares)
+    if shares is not None:
+        kernels = check_shares(kernels, shares)
     if not kernels:
         raise ValueError(
             "there is nothing to prune: no layer has a prunable kernel. Name other arrays with "
@@ -251,12 +255,12 @@ def _kept(tree: PyTree, pruning: Pruning, scope: Scope) -> tuple[list[Kernel], d
     check_members(kernels)
     scale = 1.0
     if scope.budget == "all":
-        if scope.shares is not None:
+        if shares is not None:
             raise ValueError(
                 "budget='all' shares out one sparsity over everything: give one number"
             )
         scale = parameters(tree) / sum(kernel.size for kernel in kernels)
-    return kernels, kept_by_path(kernels, pruning, scope.shares, scale)
+    return kernels, kept_by_path(kernels, pruning, shares, scale)
 
 
 def _is_packed(mask: np.ndarray, pruning: Pruning, compute: str) -> bool:
