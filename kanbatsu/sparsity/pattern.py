@@ -25,11 +25,15 @@ def granule(shape: Shape, pattern: str) -> int:
     Example:
         >>> granule((88, 512), "element"), granule((88, 512), "grouped")
         (1, 512)
+        >>> granule((3, 3, 9, 32), "grouped"), granule((3, 3, 9, 32), "channel")
+        (32, 288)
 
     Raises:
         ValueError: for an unknown pattern.
     """
     check_choice("pattern", pattern, PATTERNS)
+    if pattern == "channel":
+        return math.prod(shape[:-2]) * shape[-1]
     return shape[-1] if pattern == "grouped" else 1
 
 
@@ -42,9 +46,10 @@ def draw(
         key: a JAX random key.
         shape: `(*window, inputs, outputs)`.
         kept: how many weights stay, a multiple of `granule(shape, pattern)`.
-        pattern: `element`; `grouped`; or `bernoulli`, which keeps each element with the same
+        pattern: `element`; `grouped`; `channel`, which is `grouped` with a convolution's whole
+            window of each input channel; or `bernoulli`, which keeps each element with the same
             probability and lets the count vary, as the paper's public code does.
-        group_size: outputs per group; read by `grouped` only.
+        group_size: outputs per group; read by `grouped` and `channel` only.
 
     Returns:
         A boolean array of that shape.
@@ -63,6 +68,9 @@ def draw(
         return np.asarray(jax.random.bernoulli(key, kept / math.prod(shape), shape))
     if pattern == "element":
         return _smallest(key, (1, math.prod(shape)), kept).reshape(shape)
+    if pattern == "channel":
+        channels = _grouped(key, shape[-2:], kept // step, group_size)
+        return np.broadcast_to(channels, shape).copy()
     return _grouped(key, shape, kept // shape[-1], group_size)
 
 
@@ -79,8 +87,8 @@ def draw_each(
         key: a JAX random key.
         shapes: one per layer; their order decides which share of the key a layer gets.
         kept: how many weights of each layer stay.
-        pattern: `element`, `grouped` or `bernoulli`: see `draw`.
-        group_size: outputs per group; read by `grouped` only.
+        pattern: `element`, `grouped`, `channel` or `bernoulli`: see `draw`.
+        group_size: outputs per group; read by `grouped` and `channel` only.
 
     Example:
         >>> [mask.sum() for mask in draw_each(jax.random.key(0), [(4, 6), (6, 1)], kept=[8, 3])]

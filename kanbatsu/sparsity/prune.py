@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kanbatsu.sparsity.compute import is_worth_packing, resolve
-from kanbatsu.sparsity.config import Pruning, pruning_of
+from kanbatsu.sparsity.config import IN_GROUPS, Pruning, pruning_of
 from kanbatsu.sparsity.count import Count, kernel_count, parameters
 from kanbatsu.sparsity.draw import (
     EVERYWHERE,
@@ -65,8 +65,9 @@ def prune(
         key: decides which ones.
         distribution: how the sparsity is spread over layers: `uniform`, `er` or `erk`.
         pattern: `element` (any weight), `grouped` (`group_size` neighbouring outputs lose the
-            same inputs), or `bernoulli` (any weight, counts exact on average only).
-        group_size: outputs per group, for `grouped`.
+            same inputs), `channel` (likewise, with all places of a convolution's window at once),
+            or `bernoulli` (any weight, counts exact on average only).
+        group_size: outputs per group, for `grouped` and `channel`.
         include: globs of the only kernels (or layers) to prune; all of them by default.
         exclude: globs of kernels (or layers) to leave dense.
         ensemble: globs of kernels whose first axis counts the members of an ensemble, as
@@ -267,13 +268,13 @@ def _is_packed(mask: np.ndarray, pruning: Pruning, compute: str) -> bool:
     """Return True where a kernel is to hold kept values only."""
     if compute == "masked" or mask.ndim != 2:
         return False
-    group_size = pruning.group_size if pruning.pattern == "grouped" else None
+    group_size = pruning.group_size if pruning.pattern in IN_GROUPS else None
     return compute == "packed" or is_worth_packing(mask, group_size)
 
 
 def _pack(
     leaf: jax.Array, mask: np.ndarray, pruning: Pruning, outputs_first: bool
 ) -> Packed | Grouped:
-    if pruning.pattern == "grouped":
+    if pruning.pattern in IN_GROUPS:
         return Grouped.of(leaf, mask, group_size=pruning.group_size, outputs_first=outputs_first)
     return Packed.of(leaf, mask, outputs_first=outputs_first)
