@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import gymnasium
 
-from kanbatsu.envs import dmc, four_tank, gym, inventory
+from kanbatsu.envs import dmc, four_tank, gym, inventory, pixels
 from kanbatsu.envs.functional import FunctionalEnvironment, HostedEnvironment
 from kanbatsu.envs.own import OwnEnvironment, Premises, call_factory
 from kanbatsu.envs.spec import (
     Environment,
     TaskError,
     refuse_actions,
+    refuse_images,
     refuse_own_code,
     unknown_task,
 )
@@ -33,14 +34,16 @@ def make(
     """Build the environment that a task names.
 
     Args:
-        task: `dmc/<domain>-<task>`, `gym/<id>`, `jax/<name>`, `gymnax/<name>`, `brax/<name>`,
-            `playground/<Name>`, `inventory/<name>`, `plant/<name>`, or `package.module:factory`,
-            where `factory()` returns a Gymnasium environment or a kanbatsu `Environment`. The
-            module is looked for in the current folder too.
-        action_repeat: env steps per interaction; None is the task's own: 2 for `dmc/`, 1 for
-            Gymnasium, and what a kanbatsu `Environment` says itself.
+        task: `dmc/<domain>-<task>`, `dmc-pixels/<domain>-<task>`, `gym/<id>`, `jax/<name>`,
+            `gymnax/<name>`, `brax/<name>`, `playground/<Name>`, `inventory/<name>`,
+            `plant/<name>`, or `package.module:factory`, where `factory()` returns a Gymnasium
+            environment or a kanbatsu `Environment`. The module is looked for in the current folder
+            too.
+        action_repeat: env steps per interaction; None is the task's own: 2 for `dmc/` and
+            `dmc-pixels/`, 1 for Gymnasium, and what a kanbatsu `Environment` says itself.
         discrete: the agent chooses among a few actions; it gives them one-hot.
-        images: the agent sees images as they are, where a task of gymnax has them.
+        images: the agent sees images as they are. Tasks of gymnax that have images show others
+            vectors; a task that shows nothing else is refused.
         drawn: pictures are made of a task of Gymnasium, which wants to know that beforehand.
 
     Returns:
@@ -71,6 +74,8 @@ def make(
         )
     if made.spec.discrete != discrete:
         raise refuse_actions(task, made.spec.discrete)
+    if len(made.spec.obs_shape) > 1 and not images:
+        raise refuse_images(task)
     if not own or isinstance(made, HostedEnvironment):
         return made
     return OwnEnvironment(made, premises)
@@ -84,6 +89,10 @@ def _build(
         refuse_own_code(task)
     if task.startswith("dmc/"):
         return dmc.DMCEnvironment(task, action_repeat or dmc.ACTION_REPEAT)
+    if task.startswith(pixels.PREFIX):
+        if not images:  # before anything is drawn
+            raise refuse_images(task)
+        return pixels.PixelEnvironment(task, action_repeat or dmc.ACTION_REPEAT)
     if task.startswith("gym/"):
         with premises.entered():
             return gym.load(task, drawn=drawn)

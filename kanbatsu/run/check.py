@@ -27,8 +27,8 @@ from kanbatsu.run.mechanism import refuse_probes
 from kanbatsu.run.record import Run, refuse_seed
 from kanbatsu.run.trial import build, try_apart
 from kanbatsu.sparsity.config import Pruning
-from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.prune import plan_as
+from kanbatsu.sparsity.table import Count
 from kanbatsu.types import Spec
 
 

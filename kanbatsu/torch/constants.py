@@ -11,8 +11,9 @@ import torch
 from torch import fx, nn
 
 from kanbatsu.deploy.entry import GREATEST
-from kanbatsu.deploy.layers import Clip, Normalise
-from kanbatsu.torch.kernels import to_numpy
+from kanbatsu.deploy.layers import Clip, Linear, Normalise
+from kanbatsu.deploy.network import smallest
+from kanbatsu.torch.kernels import CannotExport, to_numpy
 
 CLAMPS = (torch.clamp, torch.clip, "clamp", "clip")
 STEPS: Mapping[Any, str] = {
@@ -71,6 +72,34 @@ def moved(begin: Normalise, step: str, value: Any) -> Normalise:
     """
     exact = (np.asarray(x, np.float64) for x in (*begin, numbers(value)))
     return Normalise(*MOVES[step](*exact))
+
+
+def scaled(width: int, step: str, value: Any) -> Linear | None:
+    """Return the layer that moves or scales what layers gave; None where it changes nothing.
+
+    Args:
+        width: numbers that come in, and go out.
+        step: name of the step, of `STEPS`.
+        value: a constant, one number or `[width]`.
+
+    Raises:
+        CannotExport: the constant has another width.
+
+    Example:
+        >>> layer = scaled(2, "times", 3.0)
+        >>> layer.inputs, layer.outputs, scaled(2, "times", 1.0)
+        (2, 2, None)
+    """
+    mean, scale = MOVES[step](np.zeros(1), np.ones(1), numbers(value).astype(np.float64))
+    try:
+        mean, scale = (np.broadcast_to(x, width) for x in (mean, scale))
+    except ValueError:
+        raise CannotExport(f"it computes {step} {np.size(value)} numbers, of {width}") from None
+    if not mean.any() and (scale == 1).all():
+        return None
+    weight = np.diag(1 / scale).astype(np.float32)
+    shift = (-mean / scale).astype(np.float32)
+    return Linear(smallest(weight, weight != 0), shift, width, width, relu=False)
 
 
 def clip_of(low: Any, high: Any) -> Clip:

@@ -24,7 +24,7 @@ from kanbatsu.deploy.layers import (
     Product,
     Remember,
 )
-from kanbatsu.torch.constants import CLAMPS, STEPS, clip_of, constants_of, moved
+from kanbatsu.torch.constants import CLAMPS, STEPS, clip_of, constants_of, moved, scaled
 from kanbatsu.torch.kernels import CannotExport, conv_of, linear_of, to_numpy
 
 PASSED = (nn.Identity, nn.Dropout, nn.Flatten)
@@ -46,6 +46,8 @@ FUNCTIONS: Mapping[Any, str] = {
     "sigmoid": "sigmoid",
 }
 """Functions, and methods by name, that a forward may call."""
+SHAPES = (torch.reshape, "reshape", "view")
+"""Functions that lay a vector out anew, `[batch, inputs]` as before."""
 SUMS = (operator.add, operator.iadd, torch.add, "add")
 PARAMETERS = {"leaky_relu": ("negative_slope", 0.01), "elu": ("alpha", 1.0)}
 
@@ -187,10 +189,16 @@ class _Walk:
         step, first = STEPS[node.target], isinstance(values[0], fx.Node)
         begin = self.layers[-1] if self.layers else Normalise(np.zeros(1), np.ones(1))
         known = first or step in ("plus", "times")
-        if settings or not known or len(self.layers) > 1 or not isinstance(begin, Normalise):
-            raise CannotExport(f"its forward computes {step} a number elsewhere than at its start")
+        if settings or not known:
+            raise CannotExport(f"its forward computes a number {step} something")
+        value = values[1 if first else 0]
+        widths = [layer.outputs for layer in self.layers if isinstance(layer, Linear)]
+        if widths and self._image is None:
+            return scaled(widths[-1], step, value)
+        if len(self.layers) > 1 or not isinstance(begin, Normalise):
+            raise CannotExport(f"its forward computes {step} a number between its start and layers")
         self.layers.clear()
-        return moved(begin, step, values[1 if first else 0])
+        return moved(begin, step, value)
 
     def _clip(self, low: Any, high: Any) -> Layer:
         """A clip as wide as what it clips; before the first layer, nobody knows yet how wide."""
@@ -232,6 +240,8 @@ class _Walk:
     def _function(self, node: fx.Node) -> Layer | None:
         if node.target in (torch.flatten, "flatten"):
             return None
+        if node.target in SHAPES and self._image is None and all(map(_is_size, node.args[1:])):
+            return None
         name = FUNCTIONS.get(node.target)
         if name is None:
             what = getattr(node.target, "__name__", node.target)
@@ -248,6 +258,10 @@ class _Walk:
         if settings or len(node.args) > 1 + (name in PARAMETERS):
             raise CannotExport(f"its forward calls {name} with {settings or node.args[1:]}")
         return Activate(name, alpha)
+
+
+def _is_size(size: Any) -> bool:
+    return isinstance(size, int | tuple | list)
 
 
 def _softplus(module: Any) -> Layer:
