@@ -31,6 +31,7 @@ ROOMS = (
     ("plasticity",),
     ("poc",),
     ("deploy",),
+    ("hub",),
     ("rollout",),
     ("torch", "flax"),
     ("integrations",),
