@@ -17,10 +17,12 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
         *modules: what computes; each part of them is in its own mode again afterwards.
     """
     training = {part: part.training for module in modules for part in module.modules()}
+    places = {x.device for module in modules for x in module.parameters()}
+    devices = [place for place in places if place.type == "cuda"]
     for module in modules:
         module.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng(devices):
             yield
     finally:
         for part, was in training.items():
