@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint browser learn bench evidence cases rliable libraries clean
+.PHONY: demo test lint browser learn bench evidence cases rliable libraries docs clean
 
 KERNELS := CMakeLists.txt $(wildcard kanbatsu/kernels/csrc/*)
 
@@ -58,6 +58,11 @@ libraries:  ## adapters of libraries that the lock does without, in a place of i
 	.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	.venv-libraries/bin/python -W ignore -c "import rejax, rl_zoo3, rsl_rl, sb3_contrib, skrl, tianshou, torchrl"
 	JAX_PLATFORMS=cpu .venv-libraries/bin/python -m pytest -n 0 tests/libraries
+
+docs:  ## the documentation site in build/site, in a place of its own; any broken link fails
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/docs.txt
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 
 clean:
 	rm -rf .venv .venv-* build dist

@@ -1,12 +1,13 @@
 """The doctor: what is broken is told with what to do, and what is merely absent is no fault."""
 
+import re
 import subprocess
 from typing import Any
 
 import pytest
 
 from kanbatsu import doctor
-from kanbatsu.doctor import Fact, environment_fact, healthy, package_facts, pair_fact
+from kanbatsu.doctor import Fact, environment_fact, healthy, package_facts, pair_fact, renderer_fact
 
 
 def test_an_installation_with_the_extra_is_healthy() -> None:
@@ -23,6 +24,9 @@ def test_an_installation_with_the_extra_is_healthy() -> None:
         "kernels",
         "environments",
     }
+    renderer = next(fact for fact in facts if fact.name == "dmc-pixels/ tasks")
+    drawn = re.search(r": [0-9]+ frames per second at 84 x 84, [0-9]+ plain$", renderer.value)
+    assert (renderer.state == "good") == (drawn is not None)
     (devices,) = [fact.value for fact in facts if fact.name == "devices"]
     assert "cpu" in devices
 
@@ -49,7 +53,11 @@ def test_a_missing_package_is_broken() -> None:
     facts = {fact.name: fact for fact in package_facts({"jax": "1.0"})}
     assert (facts["jax"].value, facts["jax"].state) == ("1.0", "good")
     assert (facts["optax"].value, facts["optax"].state) == ("not installed", "broken")
-    assert "pip install kanbatsu" in facts["optax"].advice
+    assert "pip install 'kanbatsu[jax]'" in facts["optax"].advice
+    assert facts["numpy"].state == "broken"
+    assert "pip install kanbatsu" in facts["numpy"].advice
+    without_jax = {fact.name: fact for fact in package_facts({})}
+    assert without_jax["optax"].state == "absent"
 
 
 def test_an_environment_that_does_not_load_is_told_in_one_line() -> None:
@@ -69,6 +77,21 @@ def test_an_environment_that_crashes_does_not_take_the_doctor_along(
     assert environment_fact("gym/Pendulum-v1") == Fact(
         "environments", "gym/Pendulum-v1", "exit code -11", "broken"
     )
+
+
+def test_the_renderer_is_named_with_its_speed_or_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "glfw")
+    fact = renderer_fact()
+    assert fact.state == "absent"  # nothing else needs one
+    assert (
+        fact.value == "MUJOCO_GL=glfw draws nothing without a display: set it to egl or osmesa, "
+        "or unset it"
+    )
+    assert "apt-get install libegl1" in fact.advice
+    monkeypatch.setattr(doctor, "versions", lambda packages: {})
+    assert renderer_fact().value == "dm_control not installed"
 
 
 def test_an_extra_that_is_not_installed_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""DeepMind Control tasks, straight from dm_control's suite; nothing is ever rendered."""
+"""DeepMind Control tasks, straight from dm_control's suite; nothing is rendered here."""
 
 from __future__ import annotations
 
@@ -99,6 +99,16 @@ class DMCEnvironment:
     def close(self) -> None:
         """Let go of the simulator."""
         self._environment.close()
+
+    @property
+    def model(self) -> Any:
+        """`mujoco.MjModel` of the simulation, to draw it."""
+        return self._environment.physics.model.ptr
+
+    @property
+    def data(self) -> Any:
+        """`mujoco.MjData` of the simulation, to draw it."""
+        return self._environment.physics.data.ptr
 
 
 def _suite() -> Any:

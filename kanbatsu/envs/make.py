@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import gymnasium
 
-from kanbatsu.envs import dmc, four_tank, gym, inventory
+from kanbatsu.envs import dmc, four_tank, gym, inventory, pixels
 from kanbatsu.envs.functional import FunctionalEnvironment, HostedEnvironment
 from kanbatsu.envs.own import OwnEnvironment, Premises, call_factory
 from kanbatsu.envs.spec import (
     Environment,
     TaskError,
     refuse_actions,
+    refuse_images,
     refuse_own_code,
     unknown_task,
 )
@@ -23,19 +24,27 @@ FUNCTIONAL = ("jax/", "gymnax/", "brax/", "playground/")
 
 
 def make(
-    task: str, action_repeat: int | None = None, *, discrete: bool = False, images: bool = False
+    task: str,
+    action_repeat: int | None = None,
+    *,
+    discrete: bool = False,
+    images: bool = False,
+    drawn: bool = False,
 ) -> Environment:
     """Build the environment that a task names.
 
     Args:
-        task: `dmc/<domain>-<task>`, `gym/<id>`, `jax/<name>`, `gymnax/<name>`, `brax/<name>`,
-            `playground/<Name>`, `inventory/<name>`, `plant/<name>`, or `package.module:factory`,
-            where `factory()` returns a Gymnasium environment or a kanbatsu `Environment`. The
-            module is looked for in the current folder too.
-        action_repeat: env steps per interaction; None is the task's own: 2 for `dmc/`, 1 for
-            Gymnasium, and what a kanbatsu `Environment` says itself.
+        task: `dmc/<domain>-<task>`, `dmc-pixels/<domain>-<task>`, `gym/<id>`, `jax/<name>`,
+            `gymnax/<name>`, `brax/<name>`, `playground/<Name>`, `inventory/<name>`,
+            `plant/<name>`, or `package.module:factory`, where `factory()` returns a Gymnasium
+            environment or a kanbatsu `Environment`. The module is looked for in the current folder
+            too.
+        action_repeat: env steps per interaction; None is the task's own: 2 for `dmc/` and
+            `dmc-pixels/`, 1 for Gymnasium, and what a kanbatsu `Environment` says itself.
         discrete: the agent chooses among a few actions; it gives them one-hot.
-        images: the agent sees images as they are, where a task of gymnax has them.
+        images: the agent sees images as they are. Tasks of gymnax that have images show others
+            vectors; a task that shows nothing else is refused.
+        drawn: pictures are made of a task of Gymnasium, which wants to know that beforehand.
 
     Returns:
         The environment; the caller closes it.
@@ -53,7 +62,7 @@ def make(
     if action_repeat is not None and action_repeat < 1:
         raise ValueError(f"action_repeat must be at least 1, not {action_repeat}")
     premises = Premises(task)
-    made = _build(task, action_repeat, premises, images)
+    made = _build(task, action_repeat, premises, images, drawn)
     own = task.startswith("gym/") or ":" in task
     if isinstance(made, gymnasium.Env):
         made = gym.GymEnvironment(made, task, action_repeat or 1, discrete=discrete)
@@ -65,22 +74,28 @@ def make(
         )
     if made.spec.discrete != discrete:
         raise refuse_actions(task, made.spec.discrete)
+    if len(made.spec.obs_shape) > 1 and not images:
+        raise refuse_images(task)
     if not own or isinstance(made, HostedEnvironment):
         return made
     return OwnEnvironment(made, premises)
 
 
 def _build(
-    task: str, action_repeat: int | None, premises: Premises, images: bool
+    task: str, action_repeat: int | None, premises: Premises, images: bool, drawn: bool
 ) -> Environment | gymnasium.Env:
     """Build what a task names, as it is."""
     if ":" in task:
         refuse_own_code(task)
     if task.startswith("dmc/"):
         return dmc.DMCEnvironment(task, action_repeat or dmc.ACTION_REPEAT)
+    if task.startswith(pixels.PREFIX):
+        if not images:  # before anything is drawn
+            raise refuse_images(task)
+        return pixels.PixelEnvironment(task, action_repeat or dmc.ACTION_REPEAT)
     if task.startswith("gym/"):
         with premises.entered():
-            return gym.load(task)
+            return gym.load(task, drawn=drawn)
     if task.startswith(FUNCTIONAL):
         return HostedEnvironment(load_functional(task, images=images))
     if task.startswith("inventory/"):
@@ -111,10 +126,12 @@ def load_functional(task: str, *, images: bool = False) -> FunctionalEnvironment
 
         return library.load(task, images=images)
     from kanbatsu.envs.classic import CartPole, Pendulum
+    from kanbatsu.envs.dispatch import Dispatch
 
     makers: dict[str, Callable[[], FunctionalEnvironment]] = {
         "jax/cartpole": CartPole,
         "jax/pendulum": Pendulum,
+        "jax/dispatch": Dispatch,
     }
     if task not in makers:
         raise unknown_task(task, makers)

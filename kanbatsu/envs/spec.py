@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Num
 
-from kanbatsu.types import Spec
+from kanbatsu.spec import Spec
 
 NO_OWN_CODE = "KANBATSU_NO_OWN_CODE"
 """Variable that, where it is set, forbids what imports and runs modules by name."""
@@ -157,6 +157,22 @@ def missing_library(task: str, library: str, error: ImportError) -> TaskError:
     return TaskError(
         f"{task} needs {library}, which cannot be loaded ({error}): "
         f"pip install 'kanbatsu[{library}]'"
+    )
+
+
+def refuse_images(task: str) -> TaskError:
+    """Build the error for images that an agent for vectors would be shown.
+
+    Example:
+        >>> print(refuse_images("dmc-pixels/walker-walk"))
+        dmc-pixels/walker-walk shows images, and this agent reads vectors. Use an agent for \
+images, such as drqv2, or the task's own observations, where it has them: dmc/walker-walk.
+    """
+    own = task.replace("dmc-pixels/", "dmc/") if task.startswith("dmc-pixels/") else ""
+    other = f", or the task's own observations, where it has them: {own}" if own else ""
+    return TaskError(
+        f"{task} shows images, and this agent reads vectors. Use an agent for images, such as "
+        f"drqv2{other}."
     )
 
 

@@ -9,11 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kanbatsu.nn.constants import LOG_STD_RANGE
 from kanbatsu.nn.layers import Linear
 from kanbatsu.types import Key
-
-LOG_STD_RANGE = (-10.0, 2.0)
-"""SimBa's published code: the log standard deviation is squashed into this range by tanh."""
 
 _ORTHOGONAL = jax.nn.initializers.orthogonal(1.0)
 

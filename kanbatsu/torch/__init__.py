@@ -14,5 +14,16 @@ from kanbatsu.torch.probing import probe
 from kanbatsu.torch.pruning import apply_masks, prune, prune_like, unprune
 from kanbatsu.torch.reading import masks
 from kanbatsu.torch.simba import SimBa
+from kanbatsu.torch.stored import dense_state_dict
 
-__all__ = ["SimBa", "apply_masks", "count", "masks", "probe", "prune", "prune_like", "unprune"]
+__all__ = [
+    "SimBa",
+    "apply_masks",
+    "count",
+    "dense_state_dict",
+    "masks",
+    "probe",
+    "prune",
+    "prune_like",
+    "unprune",
+]

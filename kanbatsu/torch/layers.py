@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kanbatsu.sparsity.compute import MOST_KEPT_TORCH, is_worth_packing
+from kanbatsu.sparsity.worth import MOST_KEPT_TORCH, is_worth_packing
 from kanbatsu.torch.foreign import enlist, look_now_and_then
-from kanbatsu.torch.products import Layout, kernels_take, layout_of, linear
-from kanbatsu.torch.pruned import MASK, Pruned
+from kanbatsu.torch.products import Layout, layout_of, linear
+from kanbatsu.torch.names import MASK
+from kanbatsu.torch.pruned import Pruned
+from kanbatsu.torch.taking import kernels_take
 
 SMALLEST, SMALLEST_GROUPED = 1 << 18, 1 << 16
 """Weights of a layer, before pruning, from which `auto` packs it. On a machine with AVX-512 whose
