@@ -169,7 +169,7 @@ class Dispatch:
         columns: list[Any] = [there, shop.processing[places], slack, shop.weight[places], needs]
         jobs = jnp.where(there[:, None], jnp.stack([jnp.float32(x) for x in columns], 1), 0.0)
         waiting = (shop.arrival <= shop.now) & ~shop.done
-        of_family = jax.nn.one_hot(shop.family, self.families) * waiting[:, None]
+        of_family = jnp.where(waiting[:, None], jax.nn.one_hot(shop.family, self.families), 0.0)
         rest = jnp.stack(
             [
                 jnp.float32(waiting.sum()),

@@ -27,9 +27,9 @@ def by_due_date(jobs: Float[Array, "places 5"]) -> Float[Array, " places"]:
 
     Example:
         >>> by_due_date(jnp.ones((3, 5))).tolist()  # places stand in the order of due dates
-        [0.0, -1.0, -2.0]
+        [3.0, 2.0, 1.0]
     """
-    return -jnp.arange(len(jobs), dtype=jnp.float32)
+    return jnp.arange(len(jobs), 0, -1, dtype=jnp.float32)
 
 
 def by_processing_time(jobs: Float[Array, "places 5"]) -> Float[Array, " places"]:
@@ -111,7 +111,7 @@ def _rule(priority: Priority) -> Callable[[Any], int]:
 
 @partial(jax.jit, static_argnames=("priority", "shop", "episodes"))
 def returns(
-    priority: Any, shop: Dispatch, episodes: int, first: int = 0, arguments: Any = ()
+    priority: Any, shop: Dispatch, episodes: int, first: int | Array = 0, arguments: Any = ()
 ) -> Float[Array, " episodes"]:
     """Return what episodes pay a rule.
 

@@ -11,6 +11,7 @@ from kanbatsu.envs.dmc import DMCEnvironment
 from kanbatsu.envs.functional import HostedEnvironment
 from kanbatsu.envs.gym import GymEnvironment
 from kanbatsu.envs.own import OwnEnvironment
+from kanbatsu.envs.pixels import PixelEnvironment
 from kanbatsu.envs.residual import ResidualEnvironment
 from kanbatsu.envs.spec import Environment
 from kanbatsu.envs.timed import TimedEnvironment, TimedFunctional
@@ -23,8 +24,8 @@ def simulator_of(environment: Environment) -> Any:
     """Return what an environment simulates with, without the wrappers around it.
 
     Returns:
-        A `gymnasium.Env`, with its own wrappers; an environment of dm_control; or a kanbatsu
-        `Environment` that nothing is wrapped around.
+        A `gymnasium.Env`, with its own wrappers; or a kanbatsu `Environment` that nothing is
+        wrapped around.
 
     Example:
         >>> from kanbatsu.envs.make import make
@@ -39,15 +40,15 @@ def simulator_of(environment: Environment) -> Any:
             inner = inner._environment
         else:
             break
-    return inner._environment if isinstance(inner, GymEnvironment | DMCEnvironment) else inner
+    return inner._environment if isinstance(inner, GymEnvironment) else inner
 
 
-def physics_of(environment: Environment) -> tuple[Any, Any] | None:
-    """Return MuJoCo's model and data of a task of dm_control; None of any other task."""
-    physics = getattr(simulator_of(environment), "physics", None)
-    if physics is None or not hasattr(physics, "model"):
-        return None
-    return physics.model.ptr, physics.data.ptr
+def simulation_of(environment: Environment) -> DMCEnvironment | None:
+    """Return the task of dm_control that an environment is; None of any other task."""
+    simulator = simulator_of(environment)
+    if isinstance(simulator, PixelEnvironment):
+        simulator = simulator._inner
+    return simulator if isinstance(simulator, DMCEnvironment) else None
 
 
 def gauges_of(environment: Environment) -> Callable[[], Gauges] | None:

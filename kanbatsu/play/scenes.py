@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
+from kanbatsu.envs.dmc import DMCEnvironment
 from kanbatsu.envs.functional import FunctionalEnvironment
 from kanbatsu.envs.gym import PICTURES
 from kanbatsu.envs.make import load_functional
-from kanbatsu.envs.sight import Gauges, gauges_of, physics_of, simulator_of
+from kanbatsu.envs.rendering import Renderer
+from kanbatsu.envs.sight import Gauges, gauges_of, simulation_of, simulator_of
 from kanbatsu.envs.spec import Environment, TaskError
-from kanbatsu.play.camera import Camera
 from kanbatsu.play.drawing import COLOURS, blank, plot
 from kanbatsu.play.episode import Moment
 
@@ -53,9 +54,9 @@ def scene_of(task: str, environment: Environment) -> Scene:
     Raises:
         TaskError: the picture cannot be made on this machine; the message says what is missing.
     """
-    physics = physics_of(environment)
-    if physics is not None:
-        return Filmed(Camera(*physics, SIZE))
+    simulation = simulation_of(environment)
+    if simulation is not None:
+        return Filmed(simulation)
     simulator = simulator_of(environment)
     if isinstance(simulator, gymnasium.Env) and simulator.render_mode == PICTURES:
         return Own(simulator, task)
@@ -65,21 +66,31 @@ def scene_of(task: str, environment: Environment) -> Scene:
 
 
 class Filmed:
-    """A simulator of MuJoCo, seen by a camera."""
+    """A simulator of MuJoCo, seen by its first camera.
 
-    def __init__(self, camera: Camera) -> None:
-        self._camera = camera
+    Args:
+        simulation: a task of dm_control.
+
+    Raises:
+        TaskError: there is nothing to draw with.
+    """
+
+    def __init__(self, simulation: DMCEnvironment) -> None:
+        self._simulation = simulation
+        self._renderer = Renderer(simulation.model, min(SIZE), camera=0)
 
     def see(self, moment: Moment) -> None:
-        """Nothing to note: the simulator stands at the moment."""
+        """Note a terrain that the episode has changed; the simulator stands at the moment."""
+        if moment.interaction == 1:
+            self._renderer.upload()
 
     def draw(self) -> Image.Image:
         """Take the picture."""
-        return Image.fromarray(self._camera.take())
+        return fitted(Image.fromarray(self._renderer.render(self._simulation.data)))
 
     def close(self) -> None:
-        """Let go of the camera."""
-        self._camera.close()
+        """Let go of the renderer."""
+        self._renderer.close()
 
 
 class Own:

@@ -29,7 +29,8 @@ def at_work(
         Name, caption and address of each picture.
 
     Example:
-        >>> at_work([], {}, None)
+        >>> from kanbatsu.report.language import texts
+        >>> at_work([], {"dense": "dense"}, texts("en"))
         []
     """
     return [

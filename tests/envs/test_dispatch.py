@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from kanbatsu.envs import dispatch_rules as rules
+from kanbatsu.envs.classic import CartPole
 from kanbatsu.envs.dispatch import PER_PLACE, Dispatch, Shop
+from kanbatsu.envs.functional import HostedEnvironment
 from kanbatsu.envs.incumbent import load_incumbent
 from kanbatsu.envs.make import make
+from kanbatsu.envs.sight import gauges_of
+from kanbatsu.envs.timed import add_time
 
 KEY = jax.random.key(0)
 SMALL = Dispatch(jobs=3, machines=1, places=2, families=2)
@@ -118,9 +122,25 @@ def test_the_tuned_rule_is_best_and_an_incumbent_is_the_rule():
     assert step.terminated
     begins = jax.random.split(jax.random.key(5))[1]  # as HostedEnvironment draws an episode
     state, first = shop.reset(begins)
-    other = 0.0
+    other, go_on = 0.0, jax.jit(shop.step)
+    choose = jax.jit(lambda obs: rules.choose(rules.by_tardiness_cost, obs, 6))
     for _ in range(60):
-        place = rules.choose(rules.by_tardiness_cost, first, 6)
-        state, moment = jax.jit(shop.step)(state, jax.nn.one_hot(place, 6), KEY)
+        place = choose(first)
+        state, moment = go_on(state, jax.nn.one_hot(place, 6), KEY)
         first, other = moment.obs, other + float(moment.reward)
     assert total == pytest.approx(other, rel=1e-5)
+
+
+def test_gauges_are_those_of_the_shop_with_and_without_the_time():
+    hosted = HostedEnvironment(Dispatch())
+    for environment in (hosted, add_time(hosted)):
+        environment.reset(seed=0)
+        read = gauges_of(environment)
+        assert read is not None
+        environment.step(np.eye(6, dtype=np.float32)[0])
+        gauges = read()
+        assert gauges.keys() == {"jobs", "busy for", "weighted tardiness"}
+        # One machine works on the first job; the other waits, and takes the next one that comes.
+        assert list(gauges["busy for"].values())[1] == 0.0
+        assert gauges["jobs"]["waiting"] >= 1.0
+    assert gauges_of(HostedEnvironment(CartPole())) is None
