@@ -7,7 +7,7 @@ from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 
 NAMES = {"en": "English", "ja": "日本語"}
-FIRST = {"en": "index.md", "ja": "ja/start.md"}
+FIRST = {"en": "index.md", "ja": "ja/index.md"}
 """Where the switch leads from a page that the other language does not have."""
 
 written: dict[str, str] = {}

@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-HOMES = {"README.md": "index.md", "docs/README.md": "pages.md"}
+HOMES = {"README.md": "index.md", "README.ja.md": "ja/index.md", "docs/README.md": "pages.md"}
 """Pages of the site that are called otherwise than in the repository."""
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:)([^)\s#]+)((?:#[^)\s]*)?)(?=\))")
 CODE = re.compile(r"(^```.*?^```|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
@@ -96,7 +96,8 @@ def _uri(target: str) -> str:
         return target
     if "/" not in target and target.endswith(".md"):
         return target.lower()
-    return f"source/{target}.md"
+    # A name that begins with a dot would be left out.
+    return f"source/{target.lstrip('.').replace('/.', '/')}.md"
 
 
 def _shown(path: Path) -> str:
