@@ -39,7 +39,7 @@ def settle(
         >>> from kanbatsu.torch import prune
         >>> network = prune(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2)), 0.5)
         >>> settle(network, batch=32)
-        {'0.weight': 'masked', '2.weight': 'masked'}
+        {'0.weight': 'masked'}
     """
     layers = {
         path: layer
