@@ -58,7 +58,7 @@ libraries:  ## adapters of libraries that the lock does without, in a place of i
 	.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/libraries.txt
 	.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	.venv-libraries/bin/python -W ignore -c "import rejax, rl_zoo3, rsl_rl, sb3_contrib, skrl, tianshou, torchrl"
-	JAX_PLATFORMS=cpu .venv-libraries/bin/python -m pytest -n 0 tests/libraries
+	JAX_PLATFORMS=cpu .venv-libraries/bin/python -m pytest -n 0 tests/libraries tests/hub
 
 docs:  ## the documentation site in build/site, in a place of its own; any broken link fails
 	$(PYTHON) -m venv .venv-docs

@@ -15,8 +15,10 @@ from kanbatsu.deploy.seal import Key
 from kanbatsu.hub.facts import Facts, facts_of
 
 LIBRARY = "kanbatsu"
-TAGS = ("reinforcement-learning", "deep-reinforcement-learning", LIBRARY, "pruning", "sparsity")
+TAGS = ("reinforcement-learning", "deep-reinforcement-learning", LIBRARY)
 """Tags of every card; the task's own name comes after them."""
+OF_PRUNED = ("pruning", "sparsity")
+"""Tags of networks that are not dense."""
 TASK = "reinforcement-learning"
 """Word of the Hub for what the policy does."""
 
@@ -63,7 +65,8 @@ def _head(facts: Facts, licence: str | None) -> Iterator[str]:
     yield f"library_name: {LIBRARY}"
     yield f"pipeline_tag: {TASK}"
     yield "tags:"
-    yield from (f"- {json.dumps(tag)}" for tag in (*TAGS, facts.task))
+    tags = (*TAGS, *(OF_PRUNED if _is_pruned(facts) else ()), facts.task)
+    yield from (f"- {json.dumps(tag)}" for tag in tags)
     metrics = list(_metrics(facts))
     if metrics:
         yield "model-index:"
@@ -96,15 +99,15 @@ def _metrics(facts: Facts) -> Iterator[tuple[str, str, Any]]:
 
 
 def _body(facts: Facts, repo_id: str | None) -> Iterator[str]:
-    yield f"# {facts.agent} on {facts.task}, pruned at random before training"
+    is_pruned = _is_pruned(facts)
+    how = "pruned at random before training" if is_pruned else "dense"
+    yield f"# {facts.agent} on {facts.task}, {how}"
     yield ""
     yield (
-        "A policy trained with [kanbatsu](https://pypi.org/project/kanbatsu/), which removes a "
-        "fixed share of a network's weights once, at random, before training, and keeps them "
-        "removed."
-        if _is_pruned(facts)
-        else "A policy written by [kanbatsu](https://pypi.org/project/kanbatsu/). Its networks are "
-        "dense."
+        "A policy of kanbatsu, which removes a fixed share of a network's weights once, at random, "
+        "before training, and keeps them removed."
+        if is_pruned
+        else "A policy of kanbatsu, which prunes networks. This one's are dense."
     )
     for title, lines in (
         ("Verdict", _verdict(facts)),

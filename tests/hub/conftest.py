@@ -46,6 +46,8 @@ def run(tmp_path_factory):
     trained = folder.run_folder("sparse-0")
     run_one(RUN, trained.path)
     (networks,) = [line for line in trained.metrics() if line["kind"] == "networks"]
+    whole = {name: n | {"kept": n["total"]} for name, n in networks["networks"].items()}
+    counted = {"sparse": networks, "dense": networks | {"networks": whole}}
     arms = {}
     for arm, planted in RETURNS.items():
         ids = {str(seed): f"{arm}-{seed}" for seed in range(5)}
@@ -61,7 +63,7 @@ def run(tmp_path_factory):
                 continue
             other = folder.run_folder(run_id)
             other.write_config(settings | {"seed": int(seed)})
-            other.append(networks)
+            other.append(counted[arm])
             returns = [planted + float(seed)]
             line = {"kind": "evaluation", "env_steps": 40, "returns": returns, "flops": 1e9}
             other.append(line | {"mean_return": returns[0]})

@@ -21,7 +21,7 @@ def test_the_head_is_what_the_hub_reads(run, policy):
     head, _ = head_of(card(run, policy=policy))
     assert head["license"] == "mit"
     assert head["library_name"] == "kanbatsu"
-    assert {"reinforcement-learning", "kanbatsu", "gym/Pendulum-v1"} <= set(head["tags"])
+    assert {"kanbatsu", "sparsity", "gym/Pendulum-v1"} <= set(head["tags"])
     (entry,) = head["model-index"]
     (result,) = entry["results"]
     assert entry["name"] == "sparse-0"
@@ -69,6 +69,13 @@ def test_a_run_alone_says_what_is_not_known(run, tmp_path):
     assert "no study with a decision rule stands behind this policy" in body
     assert "how far returns differ between seeds is not known" in body
     assert "The policy itself is not exported" in body
+
+
+def test_a_dense_run_is_not_called_pruned(run):
+    head, body = head_of(card(run.with_name("dense-1")))
+    assert "sparsity" not in head["tags"]
+    assert "# sac on gym/Pendulum-v1, dense" in body
+    assert "This policy is of the arm dense, which is the control." in body
 
 
 def test_a_policy_alone_has_a_card(policy):
