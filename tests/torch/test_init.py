@@ -31,6 +31,7 @@ def test_no_other_room_imports_pytorch_when_it_loads():
     }
     outside = {path for path in importing if not path.startswith("torch/")}
     assert outside == {
+        "integrations/actors.py",
         "integrations/networks.py",
         *(f"integrations/{name}" for name in ("rsl_rl", "sb3", "skrl", "tianshou", "torchrl")),
     }
