@@ -15,7 +15,6 @@ from jax import Array
 
 from kanbatsu.flax.kept_product import multiply
 from kanbatsu.flax.places import Places
-from kanbatsu.flax.whole import multiply_whole
 from kanbatsu.sparsity.compute import resolve
 from kanbatsu.sparsity.kept_name import KeptName
 from kanbatsu.sparsity.masks import fit_masks
@@ -207,12 +206,13 @@ def call_kept(
         layer = context.module
         if multiplied and _is_plain(layer, context.method_name):
             name = _values_of(layer)
-            values = layer.get_variable("params", name or "kernel")
-            whole = given.get("/".join((*layer.path, name or "kernel")))
-            if name is None or _is_known(values, whole, places[name]):
-                y = _multiply(layer, places.get(name or ""), values, *args, *kwargs.values())
-                if y is not None:
-                    return y
+            if name is not None:
+                values = layer.get_variable("params", name)
+                whole = given.get("/".join((*layer.path, name)))
+                if _is_known(values, whole, places[name]):
+                    y = _multiply(layer, places[name], values, *args, *kwargs.values())
+                    if y is not None:
+                        return y
         return call(*args, **kwargs)
 
     dense = make_dense(params, places, beside=multiplied)
@@ -247,15 +247,13 @@ def _is_known(values: Any, whole: Any, places: Places) -> bool:
     return getattr(values, "batch_dim", None) == 0 and getattr(values, "val", None) is whole
 
 
-def _multiply(
-    layer: linen.Dense, places: Places | None, values: Any, inputs: Array
-) -> Array | None:
+def _multiply(layer: linen.Dense, places: Places, values: Any, inputs: Array) -> Array | None:
     """Return what a layer computes, or None where that is not for the kernels to do.
 
     Args:
         layer: the layer.
-        places: where its values belong; None for a layer that keeps all its weights.
-        values: its kept values, or its kernel.
+        places: where its values belong.
+        values: its kept values.
         inputs: what it is called with.
     """
     kernel: Any = layer.get_variable("params", "kernel")
@@ -264,6 +262,4 @@ def _multiply(
     x, values, bias = promote(inputs, values, bias, dtype=layer.dtype)
     if x.dtype != jnp.float32:
         return None
-    if places is None:
-        return multiply_whole(x, values, bias)
     return multiply(places.matrices, x, values, kernel, bias)
