@@ -56,7 +56,7 @@ def opened(network: linen.Module, variables: PyTree) -> tuple[Callable[..., Any]
     record = getattr(type(network), RECORD, None)
     if not isinstance(record, Keeping):
         return network.apply, variables
-    plain = type(network).__mro__[1]
+    plain: Any = type(network).__mro__[1]
     return functools.partial(plain.apply, network), record.opened(variables)
 
 

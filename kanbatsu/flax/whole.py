@@ -15,7 +15,7 @@ from jax import Array
 from kanbatsu.flax.kept_product import multiply
 from kanbatsu.flax.places import Matrix
 from kanbatsu.kernels.products import LayerSizes
-from kanbatsu.sparsity.compute import SMALLEST
+from kanbatsu.sparsity.worth import SMALLEST
 
 GROUP_SIZE = 16
 MOST_MEMBERS = 8
