@@ -4,6 +4,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,8 @@ def test_the_trial_of_a_wheel_finds_the_kernels_right(isa):
     assert done.returncode == 0, done.stderr
     assert "element: equal to numpy" in done.stdout
     assert isa in done.stdout
+
+
+def test_kernels_of_this_machine_go_into_no_source():
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["scikit-build"]
+    assert "*.so" in build["sdist"]["exclude"]
