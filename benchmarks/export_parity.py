@@ -5,13 +5,13 @@
 Untrained policies of each kind, with half of their weights removed where that is possible, are
 exported in every form. The errors are those that the exporter writes into the contract: the largest
 difference on the golden pairs, in halves of an action's range. It writes
-benchmarks/results/export_parity.json.
+benchmarks/results/export_parity.json after each kind, and leaves out those that are in it: delete
+the file to begin anew.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +25,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
+from update import commit
 
 from kanbatsu.agents import AGENTS
 from kanbatsu.agents.pqn import PQNConfig
@@ -48,7 +49,7 @@ RESULT = Path(__file__).parent / "results" / "export_parity.json"
 STREAM = StreamNetworkConfig(width=32, sparsity=0.5, initial_sparsity=0.0)
 NORMED = NormedNetworkConfig(width=32, sparsity=0.5)
 VECTOR, IMAGE = Spec((11,), 3, discrete=True), Spec((10, 10, 4), 3, None, "uint8", discrete=True)
-REACH, PIXELS = Box(-2, 2, (3,)), Box(0, 255, (84, 84, 4), np.uint8)
+REACH, PIXELS = Box(-2, 2, (3,)), Box(0, 255, (36, 36, 2), np.uint8)
 SEEN, PARTS = Box(-np.inf, np.inf, (11,)), Dict({"a": Box(-1, 1, (4,)), "b": Box(-1, 1, (2, 3))})
 
 
@@ -146,22 +147,19 @@ KINDS = {
 
 def main() -> None:
     """Export every kind, print its errors and write them all."""
-    rows = {}
+    facts = machine_facts()
+    facts["versions"] |= versions(("stable-baselines3", "torch", "onnx", "onnxruntime"))
+    rows = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else {}
     for name, write in KINDS.items():
+        if name in rows:
+            continue
         with tempfile.TemporaryDirectory() as place:
             write(Path(place) / "policy")
             golden = load(Path(place) / "policy").contract["golden"]
-        rows[name] = {form: golden[f"{form}parity_error"] for form in ("", "onnx_", "c_")}
+        errors = {form: golden[f"{form}parity_error"] for form in ("", "onnx_", "c_")}
+        rows[name] = errors | {"commit": commit()}
         print(name, rows[name], golden["onnx_by"], flush=True)
-    facts = machine_facts()
-    facts["versions"] |= versions(("stable-baselines3", "torch", "onnx", "onnxruntime"))
-    commit = ["git", "rev-parse", "HEAD"]
-    record = {
-        "rows": rows,
-        "machine": facts,
-        "commit": subprocess.run(commit, capture_output=True, text=True).stdout.strip(),
-    }
-    RESULT.write_text(json.dumps(record, indent=1) + "\n")
+        RESULT.write_text(json.dumps({"rows": rows, "machine": facts}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kanbatsu.report.evidence.replaced import comparison
 from kanbatsu.report.results import read_study
 from kanbatsu.report.rivals import rivals
 
@@ -23,37 +24,10 @@ UNORDERED = ("redo", "spectral_norm")
 """Remedies whose doses differ in two settings, so that their range has no ends."""
 
 
-def table(found: Mapping[str, Any], on: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of a table: each remedy at its best dose, alone and with the mask."""
-    yield "| remedy | alone | less the mask | with the mask | less the mask | kept, alone; both |"
-    yield "|---|---|---:|---|---:|---:|"
-    plain = (f"{found[name]}: {on[name]['mean']:.3f}" for name in ("dense", "masked"))
-    counts = "; ".join(kept(on[name]) for name in ("dense", "masked"))
-    alone, both = plain
-    yield f"| none | {alone} | | {both} | | {counts} |"
-    for row in on["rows"]:
-        cells = []
-        for side in (row["alone"], row["both"]):
-            cells += ["", ""] if side is None else [best(side), difference(side)]
-        counts = "; ".join(kept(row[side]) if row[side] else "" for side in ("alone", "both"))
-        yield f"| {row['remedy']} | {' | '.join(cells)} | {counts} |"
-
-
-def best(side: Mapping[str, Any]) -> str:
-    """Say the dose that was chosen, and its mean on the other seeds."""
-    return f"{side['dose'] or side['arm']}: {side['mean']:.3f}"
-
-
 def difference(side: Mapping[str, Any]) -> str:
     """Say a difference with its interval."""
     low, high = side["interval"]
     return f"{side['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
-
-
-def kept(side: Mapping[str, Any]) -> str:
-    """Say the kept weights at the end, and their mean where it is another number."""
-    end, mean = side["kept"]["end"], side["kept"]["mean"]
-    return f"{end:,.0f}" if end == mean else f"{end:,.0f} (mean {mean:,.0f})"
 
 
 def answers(on: Mapping[str, Any]) -> Iterator[str]:
@@ -88,8 +62,8 @@ def main() -> None:
     found = rivals(study)
     if found is None:
         sys.exit("this is no study of remedies beside a mask")
-    for on in found["tasks"].values():
-        print(*table(found, on), *answers(on), sep="\n")
+    for task, on in found["tasks"].items():
+        print(comparison(found, task), *answers(on), sep="\n")
 
 
 if __name__ == "__main__":

@@ -58,8 +58,8 @@ class Arguments:
     seeds: int = 5
     """Runs of each arm on each task."""
     env_steps: int | None = None
-    """Length of a run; 10,000 on Gymnasium's tasks and 100,000 on DeepMind Control's by default."""
-    episodes: int = 10
+    """Length of a run; 5,000 on Gymnasium's tasks and 20,000 on DeepMind Control's by default."""
+    episodes: int = 5
     """Greedy episodes of each evaluation."""
     threads: int = 1
     """Cores of a run."""
@@ -173,7 +173,7 @@ def main(arguments: Arguments) -> None:
     out = arguments.out
     stored = json.loads(out.read_text()) if out.exists() else {"runs": []}
     for task in arguments.tasks:
-        env_steps = arguments.env_steps or (100_000 if task.startswith("dmc/") else 10_000)
+        env_steps = arguments.env_steps or (20_000 if task.startswith("dmc/") else 5_000)
         for seed in range(arguments.seeds):
             for arm in ARMS:
                 wanted = {"task": task, "arm": arm, "seed": seed, "env_steps": env_steps}

@@ -1,6 +1,7 @@
 """kanbatsu: one-shot random pruning for deep reinforcement learning.
 
-The names below are imported when they are first used: a policy runs on a robot without JAX.
+The names below are imported when they are first used, with JAX, Equinox and Optax (the extra
+`jax`): PyTorch users, for whom `kanbatsu.torch` is, and policies on a robot need none of them.
 """
 
 import importlib
@@ -48,5 +49,8 @@ if not TYPE_CHECKING:  # a checker that saw this function would accept any name
     def __getattr__(name: str) -> Any:
         for home, names in _HOMES.items():
             if name in names:
-                return getattr(importlib.import_module(home), name)
+                from kanbatsu.extras import needed_by
+
+                with needed_by(f"kanbatsu.{name}"):
+                    return getattr(importlib.import_module(home), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

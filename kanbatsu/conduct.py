@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +19,10 @@ from kanbatsu.forecast.forecast import timer
 from kanbatsu.forecast.pilot import measure
 from kanbatsu.machine import usable_cores
 from kanbatsu.report.page import write_report
+from kanbatsu.report.reading import Results, read
 from kanbatsu.run.check import slowed
 from kanbatsu.run.starvation import starved
-from kanbatsu.sparsity.count import Count
+from kanbatsu.sparsity.table import Count
 from kanbatsu.study.budget import Seconds, came_out, matches, solve
 from kanbatsu.study.plan import Study, check_study
 
@@ -37,7 +39,7 @@ class ReportError(RuntimeError):
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """Outcome of a call of `carry_out`."""
+    """Outcome of a call of `carry_out`; a notebook shows the verdict and a table of the arms."""
 
     complete: bool
     """True where every run is finished; otherwise the same call tries the rest again."""
@@ -51,6 +53,21 @@ class StudyOutcome:
     """A line on what each match came to."""
     timed: tuple[str, ...]
     """A line on how each match of time came out."""
+
+    @property
+    def results(self) -> Results:
+        """The results, read from the study's folder: the verdict, tables and figures."""
+        return read(self.page.parent, "ja" if self.page.name.endswith(".ja.html") else "en")
+
+    def __repr__(self) -> str:
+        if not self.page.exists():
+            return f"{self.study!r}\nno report at {self.page}"
+        return f"{self.results!r}\nreport: {self.page}"
+
+    def _repr_html_(self) -> str:
+        if not self.page.exists():
+            return self.study._repr_html_()
+        return f"{self.results._repr_html_()}<p><code>{escape(str(self.page))}</code></p>"
 
 
 def carry_out(

@@ -15,20 +15,19 @@ from kanbatsu.machine import cpu_name, usable_cores, versions
 
 NEEDED = (
     "kanbatsu",
-    "jax",
-    "jaxlib",
-    "equinox",
-    "optax",
     "jaxtyping",
     "numpy",
+    "scipy",
     "safetensors",
-    "gymnasium",
     "tyro",
     "rich",
     "matplotlib",
     "jinja2",
 )
 """Packages without which nothing works."""
+
+WITH_JAX = ("jax", "jaxlib", "equinox", "optax", "gymnasium")
+"""Packages that pruning Equinox models and training kanbatsu's own agents need, all or none."""
 
 OPTIONAL = {
     "torch": "for kanbatsu.torch",
@@ -44,7 +43,7 @@ SETTINGS = ("JAX_PLATFORMS", "XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREA
 """Variables that change how fast a run is, or whether it starts."""
 
 TASKS = {"gym/Pendulum-v1": True, "dmc/cartpole-balance": False}
-"""Environments to try, and whether kanbatsu always comes with what they need."""
+"""Environments to try, and whether the extra `jax` brings what they need."""
 
 LOADING_SECONDS = 120.0
 """Seconds that an environment may take to load."""
@@ -69,13 +68,13 @@ def examine() -> list[Fact]:
     Returns:
         The facts, in the order in which they are worth reading.
     """
-    installed = versions((*NEEDED, *OPTIONAL, *PAIR))
+    installed = versions((*NEEDED, *WITH_JAX, *OPTIONAL, *PAIR))
     return [
         *package_facts(installed),
         pair_fact(installed),
         *machine_facts(),
         *kernel_facts(),
-        *(environment_fact(task, always) for task, always in TASKS.items()),
+        *(environment_fact(task, always and "jax" in installed) for task, always in TASKS.items()),
         renderer_fact(),
     ]
 
@@ -102,6 +101,14 @@ def package_facts(installed: Mapping[str, str]) -> list[Fact]:
         else:
             advice = "pip install kanbatsu brings everything that is needed"
             facts.append(Fact("versions", name, "not installed", "broken", advice))
+    has_jax = "jax" in installed
+    for name in WITH_JAX:
+        if name in installed:
+            facts.append(Fact("versions", name, installed[name]))
+            continue
+        advice = "for Equinox models and kanbatsu's own agents: pip install 'kanbatsu[jax]'"
+        lacking: Literal["absent", "broken"] = "broken" if has_jax else "absent"
+        facts.append(Fact("versions", name, "not installed", lacking, advice))
     for name, use in OPTIONAL.items():
         state: Literal["good", "absent"] = "good" if name in installed else "absent"
         facts.append(Fact("versions", name, installed.get(name, f"not installed ({use})"), state))
@@ -161,6 +168,8 @@ def machine_facts() -> list[Fact]:
 
 def device_fact() -> Fact:
     """Say which devices JAX finds."""
+    if not versions(("jax",)):
+        return Fact("machine", "devices", "JAX is not installed", "absent")
     try:
         import jax
 
@@ -173,13 +182,13 @@ def device_fact() -> Fact:
 
 def kernel_facts() -> list[Fact]:
     """Say which sparse kernels there are."""
-    from kanbatsu.kernels.library import instruction_set
+    from kanbatsu.kernels.shared import shared_library
 
-    chosen = instruction_set()
-    if chosen is None:
+    loaded = shared_library()
+    if loaded is None:
         advice = "install GCC or Clang, then install kanbatsu again: it builds them"
         return [Fact("kernels", "sparse kernels", "not built", "absent", advice)]
-    return [Fact("kernels", "sparse kernels", chosen)]
+    return [Fact("kernels", "sparse kernels", loaded.kanbatsu_isa().decode())]
 
 
 def renderer_fact() -> Fact:
@@ -217,7 +226,7 @@ def environment_fact(task: str, needed: bool = True) -> Fact:
     if done.returncode == 0:
         return Fact("environments", task, "loads and steps")
     last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-    absent = not needed and not versions(("dm_control",))
+    absent = not needed and len(versions(("jax", "dm_control"))) < 2
     return Fact("environments", task, last[0], "absent" if absent else "broken")
 
 

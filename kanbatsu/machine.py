@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import subprocess
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from typing import Any
@@ -50,6 +51,25 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def commit() -> str | None:
+    """Return the commit that kanbatsu was built or is run from; None where it is not known.
+
+    A build writes it beside this file (CMakeLists.txt); a checkout knows its own, and says whether
+    files differ from it.
+    """
+    package = Path(__file__).parent
+    if (package.parent / ".git").exists():
+        git = ["git", "-C", str(package.parent)]
+        try:
+            head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, check=True)
+            changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return head.stdout.decode().strip() + (", changed" if changed.returncode else "")
+    built = package / "commit.txt"
+    return built.read_text().strip() if built.exists() else None
 
 
 def cpu_name() -> str:

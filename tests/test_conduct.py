@@ -76,8 +76,13 @@ def test_matches_are_solved_once_and_the_report_is_written(file: Path) -> None:
     assert "timing" not in printed.getvalue()
     assert "all 3 runs are finished." in printed.getvalue()
     assert again.study != study  # as it was read, it is not solved
-    kanbatsu.carry_out(again.study, "out", place=TWO, display=no_display(), lang="ja")
+    assert [row["state"] for row in again.results.runs()] == ["finished"] * 3
+    assert repr(again).startswith("Is a wide sparse critic as good?\n3 of 3 runs")
+    assert "<code>out/report.html</code>" in again._repr_html_()
+    japanese = kanbatsu.carry_out(again.study, "out", place=TWO, display=no_display(), lang="ja")
     assert Path("out/report.ja.html").exists()
+    assert "全 3 回の実行" in repr(japanese)
+    assert repr(replace(first, page=Path("elsewhere.html"))).endswith("no report at elsewhere.html")
 
 
 def test_a_run_that_fails_leaves_the_study_incomplete_and_the_same_call_continues(

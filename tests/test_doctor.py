@@ -53,7 +53,11 @@ def test_a_missing_package_is_broken() -> None:
     facts = {fact.name: fact for fact in package_facts({"jax": "1.0"})}
     assert (facts["jax"].value, facts["jax"].state) == ("1.0", "good")
     assert (facts["optax"].value, facts["optax"].state) == ("not installed", "broken")
-    assert "pip install kanbatsu" in facts["optax"].advice
+    assert "pip install 'kanbatsu[jax]'" in facts["optax"].advice
+    assert facts["numpy"].state == "broken"
+    assert "pip install kanbatsu" in facts["numpy"].advice
+    without_jax = {fact.name: fact for fact in package_facts({})}
+    assert without_jax["optax"].state == "absent"
 
 
 def test_an_environment_that_does_not_load_is_told_in_one_line() -> None:

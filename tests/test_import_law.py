@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kanbatsu"
 FILES = {path.relative_to(PACKAGE.parent).as_posix(): path for path in PACKAGE.rglob("*.py")}
 ROOMS = (
+    ("spec", "extras"),
     ("types", "ranges", "tree", "machine"),
     ("files",),
     ("report",),
@@ -30,7 +31,9 @@ ROOMS = (
     ("conduct",),
     ("plasticity",),
     ("poc",),
+    ("play",),
     ("deploy",),
+    ("hub",),
     ("rollout",),
     ("torch", "flax"),
     ("integrations",),
@@ -40,7 +43,7 @@ ROOMS = (
 )
 """From top to bottom; rooms on one line do not know each other."""
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-PUBLIC = {"conduct", "sparsity", "study"}
+PUBLIC = {"conduct", "extras", "sparsity", "study"}
 """Rooms whose names `kanbatsu` itself has, each imported when it is first used."""
 FORBIDDEN = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 

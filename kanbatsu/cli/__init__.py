@@ -14,13 +14,16 @@ from rich.table import Table
 from kanbatsu.cli.estimating import estimate
 from kanbatsu.cli.machine import bench, doctor
 from kanbatsu.cli.plasticity import plasticity
-from kanbatsu.cli.policies import deploy, export
+from kanbatsu.cli.playing import play
+from kanbatsu.cli.policies import card, deploy, export
 from kanbatsu.cli.proof import poc
 from kanbatsu.cli.results import archive, report, watch
 from kanbatsu.cli.rollout import rollout
 from kanbatsu.cli.saying import INTERRUPTED, USAGE, say_error
 from kanbatsu.cli.terminal import make_lenient
 from kanbatsu.cli.training import study, train
+from kanbatsu.extras import MissingLibrary, needed_by
+from kanbatsu.machine import commit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_help()
         return 0 if words else USAGE
     if words[0] == "--version":
-        print(f"kanbatsu {version('kanbatsu')}")  # noqa: T201
+        print(f"kanbatsu {version('kanbatsu')} ({commit() or 'commit unknown'})")  # noqa: T201
         return 0
     if words[0] not in COMMANDS:
         from kanbatsu.files.tables import did_you_mean
@@ -48,7 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Schedulers stop a job with SIGTERM: workers are then ended as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return COMMANDS[words[0]].run(words[1:])
+        with needed_by(f"kanbatsu {words[0]}"):
+            return COMMANDS[words[0]].run(words[1:])
+    except MissingLibrary as error:
+        say_error(str(error))
+        return USAGE
     except KeyboardInterrupt:
         say_error("stopped; the same command continues")
         return INTERRUPTED
@@ -72,9 +79,11 @@ COMMANDS = {
     "rollout": Command(rollout, "bring a policy into service by stages: rollout init, status, ..."),
     "watch": Command(watch, "show the progress of a study, from its files"),
     "report": Command(report, "write the report of a study again"),
+    "play": Command(play, "play episodes with trained agents, and film them with --video"),
     "archive": Command(archive, "copy a finished study without checkpoints, small enough to keep"),
     "export": Command(export, "write a trained policy as files that run without JAX"),
     "deploy": Command(deploy, "compare two exported policies: deploy diff A B"),
+    "card": Command(card, "write the model card of a run, as the Hugging Face Hub reads it"),
     "bench": Command(bench, "measure dense against sparse on this machine"),
     "doctor": Command(doctor, "say what works on this machine"),
 }

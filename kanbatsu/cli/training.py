@@ -29,7 +29,7 @@ from kanbatsu.cli.terminal import printable
 from kanbatsu.engine.place import PlaceConfig
 
 if TYPE_CHECKING:
-    from kanbatsu.sparsity.count import Count
+    from kanbatsu.sparsity.table import Count
     from kanbatsu.study.plan import Study
 
 Config = TypeVar("Config")

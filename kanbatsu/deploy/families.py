@@ -13,7 +13,7 @@ from kanbatsu.deploy.layers import Choose, Layer, Normalise
 from kanbatsu.deploy.network import Arrays, policy_layers
 from kanbatsu.deploy.value_networks import normed_values, stream_actor, stream_values
 from kanbatsu.nn.welford import STREAM_EPSILON
-from kanbatsu.types import Spec
+from kanbatsu.spec import Spec
 
 FEWEST_SEEN = 2.0
 """Observations from which on a normaliser has moments of the training data."""

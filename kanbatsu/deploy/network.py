@@ -24,10 +24,9 @@ from kanbatsu.deploy.layers import (
     Squash,
     Weight,
 )
-from kanbatsu.kernels.constants import GROUP_SIZES
-from kanbatsu.nn import layers as nn_layers
-from kanbatsu.nn.normaliser import OBSERVATION_EPSILON
-from kanbatsu.sparsity import packed
+from kanbatsu.kernels.constants import GROUP_SIZES, MOST_FEATURES
+from kanbatsu.nn.constants import LAYER_NORM_EPSILON, OBSERVATION_EPSILON
+from kanbatsu.sparsity.lists import list_groups, list_kept
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -98,10 +97,10 @@ def smallest(value: np.ndarray, mask: np.ndarray) -> Weight:
         'Dense'
     """
     choices: list[Weight] = [Dense(value)]
-    if max(value.shape) <= packed.MOST_FEATURES:
-        lists, inputs, outputs = packed.Lists.of(mask)
-        starts, sources = np.asarray(lists.starts), np.asarray(lists.sources)
-        choices.append(Packed(value[inputs, outputs], starts, sources))
+    if max(value.shape) <= MOST_FEATURES:
+        starts, inputs, outputs = list_kept(mask)
+        lists = starts.astype(np.int32), inputs.astype(np.uint16)
+        choices.append(Packed(value[inputs, outputs], *lists))
     grouped = (_as_groups(value, mask, size) for size in GROUP_SIZES)
     choices += [weight for weight in grouped if weight is not None]
     return min(choices, key=lambda weight: sum(array.nbytes for array in weight))
@@ -109,11 +108,13 @@ def smallest(value: np.ndarray, mask: np.ndarray) -> Weight:
 
 def _as_groups(value: np.ndarray, mask: np.ndarray, size: int) -> Grouped | None:
     """The weight as groups, if its mask is of that pattern."""
-    try:
-        weight = packed.Grouped.of(value, mask, group_size=size)
-    except ValueError:
+    sources = list_groups(mask, size)
+    if sources is None:
         return None
-    return Grouped(np.asarray(weight.values), np.asarray(weight.sources))
+    wide = np.zeros((len(value), len(sources) * size), value.dtype)
+    wide[:, : value.shape[1]] = value
+    outputs = np.arange(wide.shape[1]).reshape(-1, 1, size)
+    return Grouped(wide[sources[:, :, None], outputs], sources.astype(np.int32))
 
 
 def linear(arrays: dict[str, np.ndarray], at: str, inputs: int, relu: bool = False) -> Linear:
@@ -144,7 +145,7 @@ def weight_of(arrays: dict[str, np.ndarray], weight: str) -> Weight:
 def norm(arrays: dict[str, np.ndarray], at: str) -> LayerNorm:
     """Take a normalisation out of the arrays."""
     scale, shift = take(arrays, f"{at}/scale"), take(arrays, f"{at}/shift")
-    return LayerNorm(scale, shift, nn_layers.LAYER_NORM_EPSILON)
+    return LayerNorm(scale, shift, LAYER_NORM_EPSILON)
 
 
 def take(arrays: dict[str, np.ndarray], name: str) -> np.ndarray:

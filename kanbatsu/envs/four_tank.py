@@ -205,6 +205,14 @@ class FourTank(gymnasium.Env):
         reward = -distance - EFFORT * float(change @ change)
         return self._observe(), reward, False, self._steps >= STEPS, info
 
+    def gauges(self) -> dict[str, dict[str, float]]:
+        """Return the numbers of a chart at this moment, by panel and name."""
+        aim = self._target()
+        return {
+            f"tank {at + 1}, cm": {"level": float(self.levels[at]), "target": float(aim[at])}
+            for at in (0, 1)
+        } | {"pumps, V": {f"pump {at + 1}": float(self._volts[at]) for at in (0, 1)}}
+
     def _target(self) -> Float[np.ndarray, " 2"]:
         return target(self._course, self._steps)
 

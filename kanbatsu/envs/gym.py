@@ -25,6 +25,9 @@ SUCCESS_KEYS = ("is_success", "success")
 """Keys under which an info dict may report success: Gymnasium-Robotics and SB3 use one, Meta-World
 the other."""
 
+PICTURES = "rgb_array"
+"""Render mode in which Gymnasium's environments return pictures, without a display."""
+
 
 def tasks() -> list[str]:
     """List the registered Gymnasium ids as `gym/<id>`.
@@ -36,11 +39,13 @@ def tasks() -> list[str]:
     return [f"gym/{name}" for name in gymnasium.registry]
 
 
-def load(task: str) -> gymnasium.Env:
-    """Build the Gymnasium environment that `gym/<id>` names, without rendering.
+def load(task: str, *, drawn: bool = False) -> gymnasium.Env:
+    """Build the Gymnasium environment that `gym/<id>` names.
 
     Args:
         task: `gym/<id>`; the id may name the module that registers it, `gym/<module>:<id>`.
+        drawn: it will be asked for pictures of itself; where it cannot make any, it is built
+            without.
 
     Returns:
         The environment, with the wrappers that its registration asks for.
@@ -51,7 +56,11 @@ def load(task: str) -> gymnasium.Env:
     name = task.removeprefix("gym/")
     try:
         # Gymnasium's checker would repeat, as warnings, what kanbatsu checks and fails on.
-        return gymnasium.make(name, disable_env_checker=True)
+        made = gymnasium.make(name, disable_env_checker=True)
+        if not drawn or PICTURES not in made.metadata.get("render_modes", ()):
+            return made
+        made.close()
+        return gymnasium.make(name, disable_env_checker=True, render_mode=PICTURES)
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         raise TaskError(
             f"{task} cannot be loaded ({error}). Install what is missing, for instance "

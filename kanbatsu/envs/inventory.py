@@ -151,24 +151,35 @@ class Inventory:
         self._used = longest < np.array(chain.lead_times)[:, None]
         self._least = np.zeros(chain.stages)
         self._most = np.full(chain.stages, chain.largest_order)
-        self._period = 0
+        self._period, self._orders = 0, np.zeros(chain.stages)
 
     def reset(self, seed: int) -> Float32[np.ndarray, " obs_dim"]:
         """Draw the episode's stock and the whole of its demand."""
         generator = np.random.default_rng(seed)
         self.stock = draw_stock(self.chain, generator)
         self._demand, self._begins = draw_demand(self.chain, generator)
-        self._period = 0
+        self._period, self._orders = 0, np.zeros(self.chain.stages)
         return self._observe(last_demand=1.0)
 
     def step(self, action: Float[np.ndarray, " stages"]) -> Timestep:
         """Order, before the period's demand is known."""
         orders = rescale(np.asarray(action, np.float64), self._least, self._most)
         demand = self._demand[self._period]
+        self._orders = orders
         self.stock, cost = advance(self.chain, self.stock, orders, demand)
         self._period += 1
         over = self._period == self.chain.periods
         return Timestep(self._observe(demand), -float(cost), terminated=False, truncated=over)
+
+    def gauges(self) -> dict[str, dict[str, float]]:
+        """Return the numbers of a chart at this moment, by panel and name."""
+        stages = [f"stage {stage + 1}" for stage in range(self.chain.stages)]
+        demand = self._demand[max(self._period - 1, 0)]
+        return {
+            "on hand": dict(zip(stages, map(float, self.stock.on_hand), strict=True)),
+            "orders": dict(zip(stages, map(float, self._orders), strict=True)),
+            "customers": {"demand": float(demand), "owed": float(self.stock.owed[0])},
+        }
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -24,7 +24,12 @@ FUNCTIONAL = ("jax/", "gymnax/", "brax/", "playground/")
 
 
 def make(
-    task: str, action_repeat: int | None = None, *, discrete: bool = False, images: bool = False
+    task: str,
+    action_repeat: int | None = None,
+    *,
+    discrete: bool = False,
+    images: bool = False,
+    drawn: bool = False,
 ) -> Environment:
     """Build the environment that a task names.
 
@@ -39,6 +44,7 @@ def make(
         discrete: the agent chooses among a few actions; it gives them one-hot.
         images: the agent sees images as they are. Tasks of gymnax that have images show others
             vectors; a task that shows nothing else is refused.
+        drawn: pictures are made of a task of Gymnasium, which wants to know that beforehand.
 
     Returns:
         The environment; the caller closes it.
@@ -56,7 +62,7 @@ def make(
     if action_repeat is not None and action_repeat < 1:
         raise ValueError(f"action_repeat must be at least 1, not {action_repeat}")
     premises = Premises(task)
-    made = _build(task, action_repeat, premises, images)
+    made = _build(task, action_repeat, premises, images, drawn)
     own = task.startswith("gym/") or ":" in task
     if isinstance(made, gymnasium.Env):
         made = gym.GymEnvironment(made, task, action_repeat or 1, discrete=discrete)
@@ -76,7 +82,7 @@ def make(
 
 
 def _build(
-    task: str, action_repeat: int | None, premises: Premises, images: bool
+    task: str, action_repeat: int | None, premises: Premises, images: bool, drawn: bool
 ) -> Environment | gymnasium.Env:
     """Build what a task names, as it is."""
     if ":" in task:
@@ -89,7 +95,7 @@ def _build(
         return pixels.PixelEnvironment(task, action_repeat or dmc.ACTION_REPEAT)
     if task.startswith("gym/"):
         with premises.entered():
-            return gym.load(task)
+            return gym.load(task, drawn=drawn)
     if task.startswith(FUNCTIONAL):
         return HostedEnvironment(load_functional(task, images=images))
     if task.startswith("inventory/"):
@@ -120,10 +126,12 @@ def load_functional(task: str, *, images: bool = False) -> FunctionalEnvironment
 
         return library.load(task, images=images)
     from kanbatsu.envs.classic import CartPole, Pendulum
+    from kanbatsu.envs.dispatch import Dispatch
 
     makers: dict[str, Callable[[], FunctionalEnvironment]] = {
         "jax/cartpole": CartPole,
         "jax/pendulum": Pendulum,
+        "jax/dispatch": Dispatch,
     }
     if task not in makers:
         raise unknown_task(task, makers)

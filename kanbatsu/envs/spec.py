@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Num
 
-from kanbatsu.types import Spec
+from kanbatsu.spec import Spec
 
 NO_OWN_CODE = "KANBATSU_NO_OWN_CODE"
 """Variable that, where it is set, forbids what imports and runs modules by name."""

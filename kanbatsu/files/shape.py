@@ -29,6 +29,18 @@ NUMBER = (int, float, NOTHING)
 
 CONFIG = {"env_steps": int}
 STATUS = {"state": str, "error": Maybe(str)}
+PICTURES = {
+    "pictures": [
+        {
+            "arm": str,
+            "task": str,
+            "seed": int,
+            "return": NUMBER,
+            "interactions": int,
+            "image": str,
+        }
+    ]
+}
 STUDY = {
     "question": str,
     "tasks": [str],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,11 +26,21 @@ from kanbatsu.files.disk import (
     sealed,
     write_json,
 )
-from kanbatsu.files.shape import CONFIG, STATUS, STUDY, TIMES, line_misfit, misfit, reaches
+from kanbatsu.files.shape import (
+    CONFIG,
+    PICTURES,
+    STATUS,
+    STUDY,
+    TIMES,
+    line_misfit,
+    misfit,
+    reaches,
+)
 
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
 STATUS_FILE = "status.json"
+PICTURES_FILE = "pictures.json"
 RUNS = "runs.jsonl"
 RESULTS = "metrics_sha256"
 """Key in status.json of the checksum of a finished run's results."""
@@ -262,6 +272,15 @@ class StudyFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Store the results in numbers."""
         write_json(self.path / "summary.json", summary)
+
+    def write_pictures(self, pictures: Sequence[Mapping[str, Any]]) -> None:
+        """Store pictures of arms at work, which are no results: `shape.PICTURES`."""
+        write_json(self.path / PICTURES_FILE, sealed({"pictures": list(pictures)}))
+
+    def pictures(self) -> list[dict[str, Any]]:
+        """Return what `write_pictures` stored; nothing where it never was."""
+        path = self.path / PICTURES_FILE
+        return read_json(path, PICTURES, AGAIN)["pictures"] if path.exists() else []
 
     def write_timing(self, timing: Mapping[str, Any]) -> None:
         """Store times, versions and machines."""

@@ -9,8 +9,9 @@ except ModuleNotFoundError as error:
         "kanbatsu.flax needs Flax: pip install 'kanbatsu[flax]'", name="flax"
     ) from error
 
-from kanbatsu.flax.masked import masks, pruned
+from kanbatsu.flax.kept import to_dense, to_kept
 from kanbatsu.flax.packing import pack_nnx, packed
 from kanbatsu.flax.probing import probe
+from kanbatsu.flax.pruning import masks, pruned
 
-__all__ = ["masks", "pack_nnx", "packed", "probe", "pruned"]
+__all__ = ["masks", "pack_nnx", "packed", "probe", "pruned", "to_dense", "to_kept"]

@@ -8,16 +8,14 @@ differentiates and optimizes all variables leaves their signs alone, and only th
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen
 from flax.core import unfreeze
 from jax import Array
 
@@ -29,7 +27,7 @@ from kanbatsu.tree import PyTree, leaves_by_path, path_name
 
 MASKS = "masks"
 """The collection of variables that holds the masks."""
-Module = TypeVar("Module", bound=linen.Module)
+Apply = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,18 @@ class Masking:
     pruning: Pruning
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+
+    def call(self, apply: Apply, variables: PyTree, *args: Any, **kwargs: Any) -> Any:
+        """Call a module's own `apply` with the weights that are kept."""
+        return apply(masked(variables), *args, **kwargs)
+
+    def opened(self, variables: PyTree) -> dict[str, Any]:
+        """Return the variables of the module alone: see `masked`."""
+        return masked(variables)
+
+    def masks(self, variables: PyTree) -> PyTree:
+        """Return the masks: see `kanbatsu.flax.masks`."""
+        return masks_in(variables)
 
     def put(self, variables: PyTree, key: Any) -> dict[str, Any]:
         """Draw masks, and set to zero what they remove.
@@ -74,11 +84,7 @@ def masked(variables: PyTree) -> dict[str, Any]:
     Raises:
         ValueError: if the variables have no masks, as those of a module that is not pruned.
     """
-    if MASKS not in variables:
-        raise ValueError(
-            f"these variables have no {MASKS!r}: they are not from the init of this pruned module. "
-            f"Pass all that init returned, not only its 'params'"
-        )
+    check_masks(variables)
     mask_at = leaves_by_path(variables[MASKS])
 
     def keep(keys: Any, leaf: Any) -> Any:
@@ -90,22 +96,13 @@ def masked(variables: PyTree) -> dict[str, Any]:
     return {**rest, "params": params}
 
 
-def masks(variables: PyTree) -> PyTree:
-    """Return the masks of a pruned module's variables, as `kanbatsu.count` takes them.
+def masks_in(variables: PyTree) -> PyTree:
+    """Return the masks among variables as booleans, and None for what is dense.
 
-    Args:
-        variables: what the `init` of a pruned module returned, or what training made of it.
-
-    Returns:
-        A tree like `variables["params"]`: True where a weight is kept, None for what is dense.
-
-    Example:
-        >>> import kanbatsu
-        >>> network = pruned(linen.Dense(4), 0.75)
-        >>> variables = network.init(jax.random.key(0), jnp.ones(8))
-        >>> kanbatsu.count(variables["params"], masks(variables)).kept
-        8
+    Raises:
+        ValueError: if there are none.
     """
+    check_masks(variables)
     mask_at = leaves_by_path(variables[MASKS])
 
     def mask_of(keys: Any, _: Any) -> Any:
@@ -113,6 +110,20 @@ def masks(variables: PyTree) -> PyTree:
         return None if mask is None else mask > 0
 
     return jax.tree_util.tree_map_with_path(mask_of, variables["params"])
+
+
+def check_masks(variables: PyTree) -> None:
+    """Refuse variables without masks.
+
+    Raises:
+        ValueError: if they are; the message says where masks come from.
+    """
+    if MASKS not in variables:
+        raise ValueError(
+            f"these variables have no {MASKS!r}: they are not from the init of this pruned module. "
+            f"Pass all that init returned, not only its 'params'; where the network stores kept "
+            "values, give masks() the network too"
+        )
 
 
 def masking(
@@ -126,107 +137,6 @@ def masking(
     """Build the record from words that a caller may have mistyped; arguments as for `pruned`."""
     pruning = pruning_of(sparsity, distribution, pattern, group_size)
     return Masking(pruning, globs(include), globs(exclude))
-
-
-def pruned(
-    module: Module,
-    sparsity: float,
-    *,
-    distribution: str = "erk",
-    pattern: str = "element",
-    group_size: int = 16,
-    include: Paths | None = None,
-    exclude: Paths | None = None,
-) -> Module:
-    """Return a linen module that prunes itself: its `init` draws masks, its `apply` obeys them.
-
-    For libraries that take a network and build the optimizer inside. Where the optimizer is your
-    own, `kanbatsu.make_masks` and `keep_pruned` do without another collection of variables.
-
-    `init` returns `{"params": ..., "masks": ...}` with zeros where the masks are -1, and all of it
-    belongs into the train state. Every optimizer leaves the zeros alone that moves weights by
-    gradients, moments and decay; whatever else is written where nothing is kept has no say. Every
-    call of `init` with another key draws other masks, under `vmap` too.
-
-    Args:
-        module: what the library calls `init` and `apply` of; no part of another module.
-        sparsity: share of the kernels' weights to remove, in [0, 1).
-        distribution: how the sparsity is spread over layers: `uniform`, `er` or `erk`.
-        pattern: `element`, `grouped` or `bernoulli`; see `kanbatsu.prune`.
-        group_size: outputs per group, for `grouped`.
-        include: globs of the only kernels to prune, such as `Dense_0`.
-        exclude: globs of kernels to leave dense.
-
-    Returns:
-        A module of a class made from that of `module`, with the same fields and methods.
-
-    Raises:
-        ValueError: for an unknown word; from `init`, for a sparsity that cannot be met, a glob that
-            matches nothing, or a module without kernels; from `apply`, for variables without masks;
-            where it is made a part of another module, which would not ask it for its masks.
-
-    Example:
-        >>> network = pruned(linen.Sequential([linen.Dense(64), linen.relu, linen.Dense(2)]), 0.5)
-        >>> variables = network.init(jax.random.key(0), jnp.ones((1, 4)))
-        >>> int((variables["params"]["layers_0"]["kernel"] != 0).sum())
-        97
-        >>> network.apply(variables, jnp.ones((5, 4))).shape
-        (5, 2)
-    """
-    record = masking(sparsity, distribution, pattern, group_size, include, exclude)
-    fields = {
-        name: getattr(module, name)
-        for name, field in type(module).__dataclass_fields__.items()
-        if field.init and name not in ("parent", "name")
-    }
-    kind: Any = type(module)
-    return _pruned_class(kind, record)(**fields, name=module.name)
-
-
-@functools.cache
-def _pruned_class(plain: Any, record: Masking) -> Any:
-    """Make the class of a module that prunes itself; the same one for the same arguments."""
-
-    @linen.nowrap
-    def init_with_output(self: Any, rngs: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        """Return what `plain` does, with masks among the variables."""
-        _, variables = plain.init_with_output(self, rngs, *args, **kwargs)
-        key = rngs.get(MASKS, rngs.get("params")) if isinstance(rngs, Mapping) else rngs
-        variables = record.put(variables, jax.random.fold_in(key, len(MASKS)))
-        call = {name: value for name, value in kwargs.items() if name not in ("mutable",)}
-        output = plain.apply(self, masked(variables), *args, rngs=rngs, mutable=True, **call)[0]
-        return output, variables
-
-    @linen.nowrap
-    def apply(self: Any, variables: Any, *args: Any, **kwargs: Any) -> Any:
-        """Compute what `plain` does with the weights that are kept."""
-        return plain.apply(self, masked(variables), *args, **kwargs)
-
-    @linen.nowrap
-    def bind(self: Any, variables: Any, *args: Any, **kwargs: Any) -> Any:
-        """Bind the weights that are kept."""
-        return plain.bind(self, masked(variables), *args, **kwargs)
-
-    @linen.nowrap
-    def post_init(self: Any) -> None:
-        """Refuse to become a part of another module."""
-        plain.__post_init__(self)
-        if isinstance(self.parent, linen.Module):
-            raise ValueError(
-                f"a pruned {plain.__name__} cannot be a part of {type(self.parent).__name__}, "
-                "which would not ask it for its masks: prune the whole module, with "
-                "include='*name*' for this part alone"
-            )
-
-    methods = {
-        "init_with_output": init_with_output,
-        "apply": apply,
-        "bind": bind,
-        "__post_init__": post_init,
-        "__module__": __name__,
-        "__doc__": plain.__doc__,
-    }
-    return type(f"Pruned{plain.__name__}", (plain,), methods)
 
 
 def _draw(key: Any, kernel: Kernel, kept: int, pruning: Pruning) -> Array:

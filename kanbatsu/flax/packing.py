@@ -12,19 +12,29 @@ from flax import linen, nnx
 from flax.core.meta import unbox
 from jax import Array, lax
 
+from kanbatsu.flax.kept import kept_apply
+from kanbatsu.flax.pruning import STORAGE
 from kanbatsu.sparsity.compute import resolve
+from kanbatsu.sparsity.config import check_choice
 from kanbatsu.sparsity.masks import fit_masks
 from kanbatsu.sparsity.stored_dense import Products, multiply, products_of
 from kanbatsu.tree import PyTree, leaves_by_path
 
 
-def packed(module: linen.Module, masks: PyTree, *, compute: str = "auto") -> Callable[..., Any]:
+def packed(
+    module: linen.Module, masks: PyTree, *, compute: str = "auto", storage: str = "dense"
+) -> Callable[..., Any]:
     """Return the `apply` of a linen module, with products that touch kept weights only.
 
-    Parameters stay the dense arrays that they are, with zeros where they are pruned: optimizers,
-    checkpoints and target networks are as before. What is saved is time, on CPUs, in `nn.Dense`
-    layers in float32, on batches (a single sample is multiplied densely). All other layers compute
-    as always, and so do those inside `nn.jit`, `nn.scan` and `nn.remat`.
+    With `storage="dense"` parameters stay the dense arrays that they are, with zeros where they are
+    pruned: optimizers, checkpoints and target networks are as before. What is saved is time, on
+    CPUs, in `nn.Dense` layers in float32, on batches (a single sample is multiplied densely). All
+    other layers compute as always, and so do those inside `nn.jit`, `nn.scan` and `nn.remat`.
+
+    With `storage="kept"` parameters are what `to_kept` makes of the dense ones: memory is saved as
+    well, any optimizer trains them as they are, without `keep_pruned`, and a single sample is
+    multiplied by kept weights too. What is no such layer computes with the dense kernel, which is
+    built from the values for it.
 
     A packed product never reads what is pruned, and a dense one does: keep it zero, by
     `apply_masks` and `keep_pruned`.
@@ -36,13 +46,14 @@ def packed(module: linen.Module, masks: PyTree, *, compute: str = "auto") -> Cal
         compute: `packed` packs all layers that it can, `masked` none, `mixed` those for which that
             is faster, as in `kanbatsu.prune`; `auto` is `mixed` on a CPU with kernels, else
             `masked`.
+        storage: `dense` or `kept`.
 
     Returns:
         A function with the arguments of `module.apply`, for an `apply_fn` say. It raises ValueError
         if its parameters are not those that the masks were made for.
 
     Raises:
-        ValueError: for another `compute`.
+        ValueError: for another `compute` or `storage`.
 
     Example:
         >>> import jax, kanbatsu
@@ -54,6 +65,9 @@ def packed(module: linen.Module, masks: PyTree, *, compute: str = "auto") -> Cal
         >>> bool(jnp.allclose(apply(params, jnp.ones(8)), module.apply(params, jnp.ones(8))))
         True
     """
+    check_choice("storage", storage, STORAGE)
+    if storage == "kept":
+        return kept_apply(module, masks, compute)
     of_params = masks.get("params", masks)
     return _Apply(module, of_params, _products(leaves_by_path(of_params), resolve(compute)))
 

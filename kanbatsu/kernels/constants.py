@@ -7,3 +7,5 @@ BLOCK = 1024
 cache."""
 GROUP_SIZES = (8, 16, 32)
 """Outputs per group of a grouped weight: whole vector registers."""
+MOST_FEATURES = 1 << 16
+"""Inputs or outputs that a packed weight can name in 16 bits."""

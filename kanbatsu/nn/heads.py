@@ -9,11 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kanbatsu.nn.constants import LOG_STD_RANGE
 from kanbatsu.nn.layers import Linear
 from kanbatsu.types import Key
-
-LOG_STD_RANGE = (-10.0, 2.0)
-"""SimBa's published code: the log standard deviation is squashed into this range by tanh."""
 
 INSIDE = 1e-6
 """Distance that clipped actions keep from -1 and 1 (DrQ-v2's public code)."""

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kanbatsu.nn.constants import LAYER_NORM_EPSILON
 from kanbatsu.sparsity.weight import Pruned, affine
 from kanbatsu.types import Key
 
@@ -40,10 +41,6 @@ class Linear(eqx.Module):
     ) -> Float[Array, "*batch outputs"]:
         """Map `[..., inputs]` to `[..., outputs]`; with `relu`, to their positive part."""
         return affine(x, self.weight, self.bias, relu=relu)
-
-
-LAYER_NORM_EPSILON = 1e-6
-"""Number added to the variance by `LayerNorm`: Flax's default, which SimBa was published with."""
 
 
 class LayerNorm(eqx.Module):

@@ -6,8 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-OBSERVATION_EPSILON = 1e-8
-"""Number added to the variance of observations under the root (SimBa's published code)."""
+from kanbatsu.nn.constants import OBSERVATION_EPSILON
 
 
 class Normaliser(eqx.Module):

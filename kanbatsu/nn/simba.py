@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 
 from kanbatsu.kernels import trunk_parts as parts
 from kanbatsu.kernels.trunk import trunk
-from kanbatsu.nn.layers import LAYER_NORM_EPSILON, LayerNorm, Linear
+from kanbatsu.nn.constants import LAYER_NORM_EPSILON
+from kanbatsu.nn.layers import LayerNorm, Linear
 from kanbatsu.sparsity.packed import Grouped, Packed
 from kanbatsu.types import Key
 

@@ -22,8 +22,8 @@ from kanbatsu.remedies.records import Remedy
 from kanbatsu.remedies.spectral import settled
 from kanbatsu.remedies.terms import with_decay, with_terms
 from kanbatsu.remedies.treat import Clock, Tally, Tools, added, empty_tally, treat
-from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.prune import make_masks_as, plan_as
+from kanbatsu.sparsity.table import Count
 from kanbatsu.sparsity.weight import with_masks
 from kanbatsu.types import Key
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from kanbatsu.probes.dormant import dormant_ratio
 from kanbatsu.probes.norms import feature_norm, tree_norm
@@ -19,9 +18,9 @@ DORMANT_THRESHOLDS = (0.1, 0.025)
 def network_health(
     weights: Any,
     gradients: Any,
-    features: Float[Array, "batch width"],
-    activations: Mapping[str, Float[Array, "batch _"]],
-) -> dict[str, Float[Array, ""]]:
+    features: Float[Any, "batch width"],
+    activations: Mapping[str, Float[Any, "batch _"]],
+) -> dict[str, Float[Any, ""]]:
     """Measure one network.
 
     Args:
@@ -35,15 +34,36 @@ def network_health(
         `gradient_norm`, `weight_norm` and `feature_norm`.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> x = jnp.eye(3)
         >>> health = network_health({"w": x}, {"w": 2.0 * x}, x, {"hidden": x})
         >>> float(health["srank"]), float(health["dormant_0.1"])
         (3.0, 0.0)
     """
+    return health_of(features, activations, tree_norm(gradients), tree_norm(weights))
+
+
+def health_of(
+    features: Float[Any, "batch width"],
+    activations: Mapping[str, Float[Any, "batch _"]],
+    gradient_norm: Float[Any, ""],
+    weight_norm: Float[Any, ""],
+) -> dict[str, Float[Any, ""]]:
+    """Measure one network whose norms are known; arrays are JAX's or numpy's.
+
+    Args:
+        features: as in `network_health`.
+        activations: likewise.
+        gradient_norm: length of the gradient.
+        weight_norm: length of all trainable numbers together.
+
+    Returns:
+        What `network_health` returns.
+    """
     health = {
-        "srank": srank(features).astype(jnp.float32),
-        "gradient_norm": tree_norm(gradients),
-        "weight_norm": tree_norm(weights),
+        "srank": srank(features).astype("float32"),
+        "gradient_norm": gradient_norm,
+        "weight_norm": weight_norm,
         "feature_norm": feature_norm(features),
     }
     for tau in DORMANT_THRESHOLDS:

@@ -91,31 +91,32 @@ def lines(curves: Sequence[Line], *, x_label: str, prefix: str, label: str, empt
         >>> drawn.startswith("<svg"), "no data yet" in drawn
         (True, True)
     """
+    return panel(lambda axes: draw_lines(axes, curves, x_label, empty), HEIGHT, prefix, label)
 
-    def draw(axes: Axes) -> None:
-        for curve in curves:
-            axes.fill_between(
-                curve.x, curve.low, curve.high, color=curve.style.color, alpha=0.16, linewidth=0
-            )
-            axes.plot(
-                curve.x,
-                curve.mean,
-                color=curve.style.color,
-                linestyle=curve.style.dash,
-                marker=curve.style.marker if len(curve.x) <= 25 else None,
-                markersize=4,
-                linewidth=1.8,
-                clip_on=False,
-            )
-        axes.set_xlabel(x_label)
-        axes.set_xlim(0, max((curve.x[-1] for curve in curves), default=0) or 1)
-        _rest_on_zero(axes)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.xaxis.set_major_formatter(FuncFormatter(compact))
-        if not curves:
-            _say(empty, axes)
 
-    return panel(draw, HEIGHT, prefix, label)
+def draw_lines(axes: Axes, curves: Sequence[Line], x_label: str, empty: str) -> None:
+    """Draw curves with their bands on axes; see `lines`."""
+    for curve in curves:
+        axes.fill_between(
+            curve.x, curve.low, curve.high, color=curve.style.color, alpha=0.16, linewidth=0
+        )
+        axes.plot(
+            curve.x,
+            curve.mean,
+            color=curve.style.color,
+            linestyle=curve.style.dash,
+            marker=curve.style.marker if len(curve.x) <= 25 else None,
+            markersize=4,
+            linewidth=1.8,
+            clip_on=False,
+        )
+    axes.set_xlabel(x_label)
+    axes.set_xlim(0, max((curve.x[-1] for curve in curves), default=0) or 1)
+    _rest_on_zero(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(compact))
+    if not curves:
+        _say(empty, axes)
 
 
 def against(
@@ -198,27 +199,7 @@ def intervals(
     """
 
     def draw(axes: Axes) -> None:
-        for index, row in enumerate(rows):
-            color, y = row.style.color, -index
-            axes.plot([row.low, row.high], [y, y], "-", color=color, linewidth=5, alpha=0.35)
-            axes.plot(row.seeds, [y] * len(row.seeds), ".", color=color, alpha=0.5, mew=0)
-            axes.plot(
-                [row.value], [y], linestyle="", color=color, marker=row.style.marker, markersize=7
-            )
-            for side, text in ((0.0, shorten(row.label, 30)), (1.0, _value_and_interval(row))):
-                axes.annotate(
-                    text,
-                    (side, y + 0.3),
-                    xycoords=("axes fraction", "data"),
-                    ha="left" if side == 0 else "right",
-                    va="bottom",
-                )
-        axes.set_ylim(-len(rows) + 0.4, 1.25 if reference_name else 0.95)
-        axes.yaxis.set_major_locator(NullLocator())
-        axes.grid(visible=True, axis="x", alpha=0.13, linewidth=1)
-        axes.set_xlabel(x_label)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(FuncFormatter(compact))
+        draw_rows(axes, rows, x_label, top=1.25 if reference_name else 0.95)
         if limits is not None:
             axes.set_xlim(*limits)
         if reference is not None:
@@ -234,6 +215,31 @@ def intervals(
             _say(empty, axes)
 
     return panel(draw, max(HEIGHT, ROW * len(rows)), prefix, label)
+
+
+def draw_rows(axes: Axes, rows: Sequence[Interval], x_label: str, top: float = 0.95) -> None:
+    """Draw one named interval per row on axes; see `intervals`."""
+    for index, row in enumerate(rows):
+        color, y = row.style.color, -index
+        axes.plot([row.low, row.high], [y, y], "-", color=color, linewidth=5, alpha=0.35)
+        axes.plot(row.seeds, [y] * len(row.seeds), ".", color=color, alpha=0.5, mew=0)
+        axes.plot(
+            [row.value], [y], linestyle="", color=color, marker=row.style.marker, markersize=7
+        )
+        for side, text in ((0.0, shorten(row.label, 30)), (1.0, _value_and_interval(row))):
+            axes.annotate(
+                text,
+                (side, y + 0.3),
+                xycoords=("axes fraction", "data"),
+                ha="left" if side == 0 else "right",
+                va="bottom",
+            )
+    axes.set_ylim(-len(rows) + 0.4, top)
+    axes.yaxis.set_major_locator(NullLocator())
+    axes.grid(visible=True, axis="x", alpha=0.13, linewidth=1)
+    axes.set_xlabel(x_label)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(compact))
 
 
 def key(style: Style) -> str:

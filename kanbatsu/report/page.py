@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from kanbatsu.report.stages import PLAN, stages_in, write_stages
 from kanbatsu.report.summary import shared_unit, summarise, summarise_timing
 from kanbatsu.report.verdict import in_words
 from kanbatsu.report.wording import titles, worded
+from kanbatsu.report.work import at_work
 
 MANY = 4
 """More arms or tasks than this are counted in the opening, not named."""
@@ -55,7 +56,7 @@ def write_report(out: Path, lang: Language = "en") -> Path:
     folder = StudyFolder(out)
     folder.write_summary(summary)
     folder.write_timing(timing)
-    return folder.write_report(render(study, summary, timing, lang), lang)
+    return folder.write_report(render(study, summary, timing, lang, folder.pictures()), lang)
 
 
 def render(
@@ -63,6 +64,7 @@ def render(
     summary: Mapping[str, Any],
     timing: Mapping[str, Any],
     lang: Language = "en",
+    pictures: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Return the page as HTML.
 
@@ -71,8 +73,10 @@ def render(
         summary: What `summarise` made of them.
         timing: What `summarise_timing` made of them.
         lang: The page's language.
+        pictures: Pictures of arms at work, as `StudyFolder.pictures` gives them.
     """
     t = texts(lang)
+    arms = [arm.name for arm in study.arms]
     study = worded(study, lang)
     looks = curves.styles(study)
     finished = len(study.runs) - len(summary["missing"])
@@ -107,6 +111,7 @@ def render(
         final_rows=panels.final_rows(study, summary, t) if shown else [],
         probe_rows=panels.probe_rows(study, t),
         measures=measure_rows(summary),
+        pictures=at_work(pictures, dict(zip(arms, (a.name for a in study.arms), strict=True)), t),
         configuration=configuration(study, t),
         machines=[_machine(machine, t) for machine in timing["machines"]],
         versions=_versions(timing["machines"]),

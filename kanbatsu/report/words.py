@@ -90,7 +90,7 @@ def describe(network: Mapping[str, Any], t: Texts) -> str:
         >>> from kanbatsu.report.language import texts
         >>> network = {"network": "simba", "width": 512, "blocks": 2, "sparsity": 0.8}
         >>> describe(network, texts("en")), describe(network, texts("ja"))
-        ('SimBa 512 × 2, 80% removed', 'SimBa 512 × 2、80 % を枝刈り')
+        ('SimBa 512 × 2, 80% removed', 'SimBa 512 × 2、80% を枝刈り')
     """
     kind = f"network.kind.{network.get('network')}"
     shape = t(kind if t.has(kind) else "network.kind.other")

@@ -27,8 +27,8 @@ from kanbatsu.run.mechanism import refuse_probes
 from kanbatsu.run.record import Run, refuse_seed
 from kanbatsu.run.trial import build, try_apart
 from kanbatsu.sparsity.config import IN_GROUPS, Pruning
-from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.prune import plan_as
+from kanbatsu.sparsity.table import Count
 from kanbatsu.types import Spec
 
 
@@ -139,13 +139,18 @@ def slowed(run: Run) -> Iterator[str]:
         )
 
 
-def environment_of(run: Run) -> Environment:
+def environment_of(run: Run, *, drawn: bool = False) -> Environment:
     """Build a run's environment as its agent wants it: its actions, and the time if it reads it.
+
+    Args:
+        run: one run.
+        drawn: as in `kanbatsu.envs.make.make`.
 
     Raises:
         TaskError: The task does not exist, or the agent cannot use it.
     """
-    return build(run.task, *_wishes(run.agent, run.config, run.train), residual=run.residual)
+    wishes = _wishes(run.agent, run.config, run.train)
+    return build(run.task, *wishes, residual=run.residual, drawn=drawn)
 
 
 def task_facts(

@@ -31,6 +31,8 @@ def build(
     images: bool,
     timed: bool,
     residual: ResidualConfig | None = None,
+    *,
+    drawn: bool = False,
 ) -> Environment:
     """Build a task's environment as an agent wants it.
 
@@ -39,7 +41,7 @@ def build(
     Raises:
         TaskError: The task does not exist, or the agent cannot use it.
     """
-    environment = make(task, action_repeat, discrete=discrete, images=images)
+    environment = make(task, action_repeat, discrete=discrete, images=images, drawn=drawn)
     if residual is not None:
         environment = correct(environment, residual, task)
     return add_time(environment) if timed else environment

@@ -3,63 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kanbatsu.sparsity.kept_name import KeptName
 from kanbatsu.sparsity.kernel import Kernel
 from kanbatsu.sparsity.roles import find_kernels
+from kanbatsu.sparsity.table import NOTHING_TO_COUNT, Count, kernel_count
 from kanbatsu.sparsity.weight import is_pruned
 from kanbatsu.tree import PyTree, leaves_by_path
-
-NOTHING_TO_COUNT = "there is nothing to count: no layer has a prunable kernel"
-
-
-@dataclass(frozen=True)
-class LayerCount:
-    """Weights that one kernel keeps."""
-
-    path: str
-    shape: tuple[int, ...]
-    kept: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Count:
-    """Weights that every kernel of a model keeps; prints as a table."""
-
-    layers: tuple[LayerCount, ...]
-
-    @property
-    def kept(self) -> int:
-        """Kernel weights that exist."""
-        return sum(layer.kept for layer in self.layers)
-
-    @property
-    def total(self) -> int:
-        """Kernel weights of the same model without pruning."""
-        return sum(layer.total for layer in self.layers)
-
-    @property
-    def sparsity(self) -> float:
-        """Share of the kernels' weights that is gone."""
-        return 1.0 - self.kept / self.total
-
-    def __str__(self) -> str:
-        rows = [
-            *((row.path, str(row.shape), row.kept, row.total) for row in self.layers),
-            ("all", "", self.kept, self.total),
-        ]
-        name, shape = (max(len(str(row[i])) for row in rows) for i in (0, 1))
-        lines = [f"{'layer':{name}}  {'shape':{shape}}  {'kept':>11}  {'total':>11}  sparsity"]
-        lines += [
-            f"{path:{name}}  {dims:{shape}}  {kept:>11,}  {total:>11,}  {1 - kept / total:8.4f}"
-            for path, dims, kept, total in rows
-        ]
-        return "\n".join(lines)
 
 
 def count(model: PyTree, masks: PyTree | None = None) -> Count:
@@ -89,20 +43,20 @@ def count(model: PyTree, masks: PyTree | None = None) -> Count:
     kernels |= {
         path: Kernel((path,), mask.shape) for path, mask in mask_of.items() if path not in kernels
     }
+    names = {path: KeptName.read(path.rpartition("/")[2]) for path in leaves}
+    stored = {path: name for path, name in names.items() if name is not None}
+    kernels |= {path: Kernel((path,), name.shape) for path, name in stored.items()}
     if not kernels:
         raise ValueError(NOTHING_TO_COUNT)
 
     def kept(path: str) -> int:
+        if path in stored:
+            return stored[path].kept(leaves[path].shape)
         if path in leaves and is_pruned(leaves[path]):
             return leaves[path].kept
         return int(np.asarray(mask_of[path]).sum()) if path in mask_of else kernels[path].size
 
     return Count(tuple(kernel_count(kernel, kept(path)) for path, kernel in kernels.items()))
-
-
-def kernel_count(kernel: Kernel, kept: int) -> LayerCount:
-    """Return the row of a kernel that keeps so many weights."""
-    return LayerCount(kernel.path, (*kernel.members, *kernel.shape), kept, kernel.size)
 
 
 def parameters(model: PyTree) -> int:

@@ -6,15 +6,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from kanbatsu.sparsity import keys
 from kanbatsu.sparsity.allocate import Shape, allocate, check_sparsity
 from kanbatsu.sparsity.config import Pruning
 from kanbatsu.sparsity.kernel import Kernel, Paths
+from kanbatsu.sparsity.keys import Key
 from kanbatsu.sparsity.pattern import draw_each, granule
-from kanbatsu.types import Key
 
 Sparsity = float | Mapping[str, float]
 """One share for all kernels, or one for those that each glob names."""
@@ -129,39 +128,18 @@ def draw_masks(
             kernel.path: kernel.to_layout(np.ones((*kernel.members, *kernel.shape), bool))
             for kernel in kernels
         }
-    with jax.ensure_compile_time_eval():  # the caller may be compiling something
-        return _draw_masks(kernels, kept, pruning, check_key(key))
-
-
-def check_key(key: Key) -> Key:
-    """Return a key that masks can be drawn from.
-
-    Raises:
-        ValueError: if it is not one JAX random key whose value is known.
-    """
-    if isinstance(key, jax.core.Tracer):
-        raise ValueError(
-            "masks are drawn on the host, from a key whose value is known, and this one is inside "
-            "jit or vmap. Draw them outside (kanbatsu.make_masks, or kanbatsu.prune of the whole "
-            "model), and give them to the compiled function as an argument: there, "
-            "kanbatsu.apply_masks and kanbatsu.sparsity.weight.with_masks apply them"
-        )
-    is_key = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    is_old = getattr(key, "shape", None) == (2,) and getattr(key, "dtype", None) == np.uint32
-    if not (is_old or (is_key and key.shape == ())):
-        given = f"keys of shape {key.shape}" if is_key else repr(key)
-        raise ValueError(f"key must be one JAX random key, such as jax.random.key(0): got {given}")
-    return key
+    with keys.drawn_now(key) as checked:
+        return _draw_masks(kernels, kept, pruning, checked)
 
 
 def _draw_masks(
     kernels: Sequence[Kernel], kept: Mapping[str, int], pruning: Pruning, key: Key
 ) -> dict[str, np.ndarray]:
     groups = _by_members(kernels)
-    keys = [key] if len(groups) == 1 else jax.random.split(key, len(groups))
+    group_keys = [key] if len(groups) == 1 else keys.split(key, len(groups))
     masks = {}
-    for (members, group), group_key in zip(groups.items(), keys, strict=True):
-        alone = [group_key] if not members else jax.random.split(group_key, math.prod(members))
+    for (members, group), group_key in zip(groups.items(), group_keys, strict=True):
+        alone = [group_key] if not members else keys.split(group_key, math.prod(members))
         shapes = [kernel.shape for kernel in group]
         counts = [kept[kernel.path] for kernel in group]
         drawn = [

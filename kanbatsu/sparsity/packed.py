@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Int32, Shaped, UInt16
+from jaxtyping import Array, Bool, Float, Int32, Shaped, UInt16
 
-from kanbatsu.kernels.constants import BLOCK, GROUP_SIZES
+from kanbatsu.kernels.constants import GROUP_SIZES, MOST_FEATURES
 from kanbatsu.kernels.layouts import LAYOUTS
 from kanbatsu.kernels.products import LayerSizes, affine, product
 from kanbatsu.sparsity.fixed import Fixed, unfixed
+from kanbatsu.sparsity.lists import list_groups, list_kept
 from kanbatsu.sparsity.pruned import PrunedWeight
-
-MOST_FEATURES = 1 << 16
-"""Inputs or outputs that a `Packed` weight can name in 16 bits."""
 
 
 class Lists(eqx.Module):
@@ -37,28 +34,6 @@ class Lists(eqx.Module):
         starts, rows, columns = list_kept(mask)
         lists = cls(jnp.asarray(starts, jnp.int32), jnp.asarray(rows, jnp.uint16))
         return lists, rows, columns
-
-
-def list_kept(
-    mask: Bool[np.ndarray, "rows columns"],
-) -> tuple[Int[np.ndarray, " starts"], Int[np.ndarray, " kept"], Int[np.ndarray, " kept"]]:
-    """List the ones of a mask by block of rows, then by column, then by row.
-
-    Returns:
-        Where the list of each column of each block begins, with the end of the last one; and the
-        row and the column of each one.
-
-    Example:
-        >>> starts, rows, columns = list_kept(np.array([[True, False], [True, True]]))
-        >>> starts.tolist(), rows.tolist(), columns.tolist()
-        ([0, 2, 3], [0, 1, 1], [0, 0, 1])
-    """
-    rows, columns = np.nonzero(mask)
-    order = np.lexsort((rows, columns, rows // BLOCK))
-    rows, columns = rows[order], columns[order]
-    width = mask.shape[1]
-    cells = np.arange(math.ceil(mask.shape[0] / BLOCK) * width + 1)
-    return np.searchsorted(rows // BLOCK * width + columns, cells), rows, columns
 
 
 class PackedWeight(PrunedWeight):
@@ -246,13 +221,10 @@ class Grouped(PackedWeight):
         if group_size not in GROUP_SIZES:
             raise ValueError(f"group_size must be one of {GROUP_SIZES}: got {group_size}")
         value, mask = _inputs_first(value, mask, outputs_first)
-        inputs, outputs = mask.shape
-        lists = mask[:, ::group_size]
-        same = np.array_equal(np.repeat(lists, group_size, axis=1)[:, :outputs], mask)
-        kept = lists.sum(axis=0)
-        if not same or np.ptp(kept) > 0:
+        rows = list_groups(mask, group_size)
+        if rows is None:
             raise ValueError(f"the mask does not keep as many inputs for groups of {group_size}")
-        rows = np.nonzero(lists.T)[1].reshape(lists.shape[1], int(kept[0]))
+        inputs, outputs = mask.shape
         sources = jnp.asarray(rows, jnp.int32)
         return cls(
             values=LAYOUTS["grouped"].from_dense(value, (sources,), group_size),

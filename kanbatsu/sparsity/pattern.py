@@ -1,7 +1,8 @@
 """Which weights of a layer stay: a key, a shape and a count become a boolean mask, True = kept.
 
-Masks are drawn on the host, once, from the bits of a JAX key: the same key gives the same mask on
-every device. A shape is `(*window, inputs, outputs)`; callers transpose for other layouts.
+Masks are drawn on the host, once, from the bits of a JAX key, or of a `Threefry`, which gives the
+same ones without JAX: the same key gives the same mask on every device. A shape is `(*window,
+inputs, outputs)`; callers transpose for other layouts.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Bool
 
 from kanbatsu.kernels.constants import GROUP_SIZES
+from kanbatsu.sparsity import keys
 from kanbatsu.sparsity.allocate import Shape
 from kanbatsu.sparsity.config import PATTERNS, check_choice
-from kanbatsu.types import Key
+from kanbatsu.sparsity.keys import Key
 
 
 def granule(shape: Shape, pattern: str) -> int:
@@ -43,7 +44,7 @@ def draw(
     """Draw a mask with exactly `kept` ones (`bernoulli`: with that many on average).
 
     Args:
-        key: a JAX random key.
+        key: a JAX random key, or a `Threefry`.
         shape: `(*window, inputs, outputs)`.
         kept: how many weights stay, a multiple of `granule(shape, pattern)`.
         pattern: `element`; `grouped`; `channel`, which is `grouped` with a convolution's whole
@@ -58,14 +59,15 @@ def draw(
         ValueError: for an unknown pattern, or a count that the pattern cannot hold.
 
     Example:
-        >>> draw(jax.random.key(0), (4, 6), kept=8).sum()
+        >>> from kanbatsu.sparsity.threefry import Threefry
+        >>> draw(Threefry.of(0), (4, 6), kept=8).sum()
         np.int64(8)
     """
     step = granule(shape, pattern)
     if not 0 <= kept <= math.prod(shape) or kept % step:
         raise ValueError(f"{pattern} cannot keep {kept} of {shape}: it moves in steps of {step}")
     if pattern == "bernoulli":
-        return np.asarray(jax.random.bernoulli(key, kept / math.prod(shape), shape))
+        return keys.bernoulli(key, kept / math.prod(shape), shape)
     if pattern == "element":
         return _smallest(key, (1, math.prod(shape)), kept).reshape(shape)
     if pattern == "channel":
@@ -84,20 +86,21 @@ def draw_each(
     """Draw one mask for each layer, every one from its own share of the key.
 
     Args:
-        key: a JAX random key.
+        key: a JAX random key, or a `Threefry`.
         shapes: one per layer; their order decides which share of the key a layer gets.
         kept: how many weights of each layer stay.
         pattern: `element`, `grouped`, `channel` or `bernoulli`: see `draw`.
         group_size: outputs per group; read by `grouped` and `channel` only.
 
     Example:
-        >>> [mask.sum() for mask in draw_each(jax.random.key(0), [(4, 6), (6, 1)], kept=[8, 3])]
+        >>> from kanbatsu.sparsity.threefry import Threefry
+        >>> [mask.sum() for mask in draw_each(Threefry.of(0), [(4, 6), (6, 1)], kept=[8, 3])]
         [np.int64(8), np.int64(3)]
     """
-    keys = jax.random.split(key, len(shapes))
+    layer_keys = keys.split(key, len(shapes))
     return [
         draw(layer_key, shape, count, pattern, group_size)
-        for layer_key, shape, count in zip(keys, shapes, kept, strict=True)
+        for layer_key, shape, count in zip(layer_keys, shapes, kept, strict=True)
     ]
 
 
@@ -135,7 +138,7 @@ def _smallest(key: Key, shape: tuple[int, int], kept: int) -> np.ndarray:
     """True at the `kept` smallest of each row of random numbers: a uniform draw, exact in count."""
     if kept == shape[1]:
         return np.ones(shape, dtype=bool)
-    bits = np.asarray(jax.random.bits(key, shape, np.uint32)).astype(np.uint64)
+    bits = keys.bits(key, shape).astype(np.uint64)
     # The position in the low half breaks ties, so that no two numbers of a row are equal.
     order = (bits << np.uint64(32)) | np.arange(shape[1], dtype=np.uint64)
     return order < np.partition(order, kept, axis=1)[:, kept : kept + 1]

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kanbatsu.sparsity.compute import is_worth_packing, resolve
+from kanbatsu.sparsity.compute import resolve
 from kanbatsu.sparsity.config import IN_GROUPS, Pruning, pruning_of
-from kanbatsu.sparsity.count import Count, kernel_count, parameters
+from kanbatsu.sparsity.count import parameters
 from kanbatsu.sparsity.draw import (
     EVERYWHERE,
     Scope,
@@ -22,11 +22,14 @@ from kanbatsu.sparsity.draw import (
     split,
 )
 from kanbatsu.sparsity.fixed import fix
+from kanbatsu.sparsity.kept_name import is_kept
 from kanbatsu.sparsity.kernel import Kernel, Paths
 from kanbatsu.sparsity.layers import stay_pruned
 from kanbatsu.sparsity.packed import Grouped, Packed
 from kanbatsu.sparsity.roles import check_members, find_kernels
+from kanbatsu.sparsity.table import Count, kernel_count
 from kanbatsu.sparsity.weight import Masked, Pruned, is_pruned
+from kanbatsu.sparsity.worth import is_worth_packing
 from kanbatsu.tree import PyTree, leaves_by_path, path_name
 from kanbatsu.types import Key
 
@@ -190,9 +193,18 @@ def make_masks(
 ) -> PyTree:
     """Draw masks for the parameters of any JAX library (Flax, Haiku, plain pytrees).
 
-    Args: as for `prune`; `params` is the tree of arrays: what a linen module's `init` returns,
-        `nnx.state(model, nnx.Param)`, Haiku's dicts, or lists and tuples of arrays that `include`
-        names.
+    Args:
+        params: Tree of arrays: what a linen module's `init` returns, `nnx.state(model, nnx.Param)`,
+            Haiku's dicts, or lists and tuples of arrays that `include` names.
+        sparsity: As for `prune`.
+        key: As for `prune`.
+        distribution: As for `prune`.
+        pattern: As for `prune`.
+        group_size: As for `prune`.
+        include: As for `prune`.
+        exclude: As for `prune`.
+        ensemble: As for `prune`.
+        budget: As for `prune`.
 
     Returns:
         A tree of the same structure: a boolean array (True = kept) for each kernel, None for
@@ -243,15 +255,15 @@ def _kept(tree: PyTree, pruning: Pruning, scope: Scope) -> tuple[list[Kernel], d
     kernels = list(find_kernels(tree, scope.included, scope.exclude, scope.ensemble).values())
     if shares is not None:
         kernels = check_shares(kernels, shares)
+    leaves = leaves_by_path(tree, is_leaf=is_pruned)
+    if any(is_pruned(leaves[kernel.path]) for kernel in kernels) or any(map(is_kept, leaves)):
+        raise ValueError(
+            "this model is already pruned; prune a fresh one (see kanbatsu.count for what it keeps)"
+        )
     if not kernels:
         raise ValueError(
             "there is nothing to prune: no layer has a prunable kernel. Name other arrays with "
             "include, and give an nnx model as nnx.state(model, nnx.Param)"
-        )
-    leaves = leaves_by_path(tree, is_leaf=is_pruned)
-    if any(is_pruned(leaves[kernel.path]) for kernel in kernels):
-        raise ValueError(
-            "this model is already pruned; prune a fresh one (see kanbatsu.count for what it keeps)"
         )
     check_members(kernels)
     scale = 1.0

@@ -19,11 +19,12 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Bool, Float, Int
 
+from kanbatsu.kernels.constants import MOST_FEATURES
 from kanbatsu.kernels.layouts import LAYOUTS
 from kanbatsu.kernels.products import add_bias, affine, product
-from kanbatsu.sparsity.compute import is_worth_packing
-from kanbatsu.sparsity.packed import MOST_FEATURES, Grouped, Packed
+from kanbatsu.sparsity.packed import Grouped, Packed
 from kanbatsu.sparsity.pattern import group_size_of
+from kanbatsu.sparsity.worth import is_worth_packing
 
 FEWEST_SAMPLES = {"packed": 32, "grouped": 2}
 """From how many on packed products are faster than dense ones, by layout: to gather the kept values

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any, NamedTuple
 
 from kanbatsu.envs.residual import ResidualConfig
 from kanbatsu.files.tables import RecordError, canonical_hash, to_dict
 from kanbatsu.remedies.records import Remedy
 from kanbatsu.report.gather import EXTERNAL
+from kanbatsu.report.language import texts
 from kanbatsu.report.measures import SUCCESS
+from kanbatsu.report.records import Records
+from kanbatsu.report.shell import visible
+from kanbatsu.report.words import agent_name, describe
 from kanbatsu.run.check import check
 from kanbatsu.run.external import RunConfig, RunSchedule
 from kanbatsu.run.record import Run
-from kanbatsu.sparsity.count import Count
+from kanbatsu.sparsity.table import Count
 from kanbatsu.study.cost import Cost
 from kanbatsu.study.match import Match, Solved, Unknowns
 from kanbatsu.study.rule import DecisionRule
@@ -58,7 +64,7 @@ class PlannedRun(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """A question, and the runs that answer it."""
+    """A question, and the runs that answer it; prints as a table of its arms."""
 
     question: str
     """The question that the study is to answer."""
@@ -88,6 +94,40 @@ class Study:
     """Prices, where the study is to speak of money."""
     text: Mapping[str, Wording] = field(default_factory=dict)
     """Question, note and names of arms for readers of reports, by language."""
+
+    def table(self) -> Records:
+        """Return a row per arm: its agent and its networks, before matches are solved."""
+        t = texts("en")
+        networks = {name: _networks(arm) for name, arm in self.arms.items()}
+        columns = dict.fromkeys(column for row in networks.values() for column in row)
+        return Records(
+            {
+                "arm": name,
+                "agent": agent_name(arm.agent),
+                **{
+                    column: describe(networks[name][column], t) if column in networks[name] else ""
+                    for column in columns
+                },
+            }
+            for name, arm in self.arms.items()
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.question}\n{self._size()}\n{self.table()!r}"
+
+    def _repr_html_(self) -> str:
+        size = f"<br><small>{escape(self._size())}</small>"
+        head = f"<p><strong>{escape(self.question)}</strong>{size}</p>"
+        return visible(head) + self.table()._repr_html_()
+
+    def _size(self) -> str:
+        """Say what the study consists of."""
+        counts = {"arms": len(self.arms), "tasks": len(self.tasks), "seeds": len(self.seeds)}
+        named = ", ".join(
+            f"{count} {noun[:-1] if count == 1 else noun}" for noun, count in counts.items()
+        )
+        steps = f"{self.env_steps:,} env steps each on {', '.join(self.tasks)}"
+        return f"{named}: {math.prod(counts.values())} runs of {steps}"
 
     def runs(self) -> list[PlannedRun]:
         """Return all runs, seed by seed, so that a study that is stopped early compares evenly."""
@@ -152,6 +192,16 @@ def check_study(study: Study) -> dict[str, dict[str, Count]]:
     if problems:
         raise RecordError("\n".join(_say(*problem, study) for problem in problems.items()))
     return counts
+
+
+def _networks(arm: Arm) -> dict[str, Mapping[str, Any]]:
+    """Return the networks of an arm as tables; those of somebody's own training are not known."""
+    config = {} if arm.agent == EXTERNAL else to_dict(arm.config)
+    return {
+        name: value
+        for name, value in config.items()
+        if isinstance(value, Mapping) and "width" in value
+    }
 
 
 def _say(problem: str, arms: set[str], study: Study) -> str:

@@ -11,6 +11,7 @@ from kanbatsu.sparsity.kernel import Kernel, Paths, choose
 from kanbatsu.torch.find import is_pruned, kernel_of, layers_by_path
 from kanbatsu.torch.layers import PRUNED
 from kanbatsu.torch.pruned import is_computed
+from kanbatsu.torch.storing import storage_of
 from kanbatsu.torch.tensors import Part
 
 MESSAGE = (
@@ -20,7 +21,12 @@ MESSAGE = (
 
 
 def is_pruned_so(
-    module: nn.Module, sparsity: Sparsity, seed: int, scope: Scope, also: Paths | None = None
+    module: nn.Module,
+    sparsity: Sparsity,
+    seed: int,
+    scope: Scope,
+    also: Paths | None = None,
+    storage: str = "dense",
 ) -> bool:
     """Return whether a module has lost the shares that are asked for, by masks of that seed.
 
@@ -41,6 +47,9 @@ def is_pruned_so(
     seeds = {layer.seed for layer in layers.values() if is_pruned(layer)} - {None}
     kernels = [kernel_of(path, layer) for path, layer in layers.items() if not is_computed(layer)]
     meant = choose(kernels, scope.included, scope.exclude)
+    pruned = [layers[kernel.path] for kernel in meant if is_pruned(layers[kernel.path])]
+    if any(storage_of(layer) != storage for layer in pruned):
+        return False
     share, shares = split(sparsity)
     return seeds == {seed} and all(
         _has_lost(part, [kernel for kernel in meant if kernel.matches(glob)], layers)

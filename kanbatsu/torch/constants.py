@@ -11,8 +11,9 @@ import torch
 from torch import fx, nn
 
 from kanbatsu.deploy.entry import GREATEST
-from kanbatsu.deploy.layers import Clip, Normalise
-from kanbatsu.torch.kernels import to_numpy
+from kanbatsu.deploy.layers import Clip, Linear, Normalise
+from kanbatsu.deploy.network import smallest
+from kanbatsu.torch.kernels import CannotExport, to_numpy
 
 CLAMPS = (torch.clamp, torch.clip, "clamp", "clip")
 STEPS: Mapping[Any, str] = {
@@ -71,6 +72,37 @@ def moved(begin: Normalise, step: str, value: Any) -> Normalise:
     """
     exact = (np.asarray(x, np.float64) for x in (*begin, numbers(value)))
     return Normalise(*MOVES[step](*exact))
+
+
+UNMOVED = Normalise(np.zeros(1), np.ones(1))
+"""Normaliser that changes nothing."""
+
+
+def scaled(width: int, scaling: Normalise) -> Linear | None:
+    """Return the layer that moves and scales what layers gave; None where it changes nothing.
+
+    Args:
+        width: numbers that come in, and go out.
+        scaling: what it computes, `(x - mean) / scale`, of one number or of `[width]`.
+
+    Raises:
+        CannotExport: the scaling has another width.
+
+    Example:
+        >>> layer = scaled(2, moved(UNMOVED, "times", 3.0))
+        >>> layer.inputs, layer.outputs, scaled(2, UNMOVED)
+        (2, 2, None)
+    """
+    try:
+        mean, scale = (np.broadcast_to(x, width) for x in scaling)
+    except ValueError:
+        sizes = max(x.size for x in scaling)
+        raise CannotExport(f"it moves or scales {width} numbers by {sizes}") from None
+    if not mean.any() and (scale == 1).all():
+        return None
+    weight = np.diag(1 / scale).astype(np.float32)
+    shift = (-mean / scale).astype(np.float32)
+    return Linear(smallest(weight, weight != 0), shift, width, width, relu=False)
 
 
 def clip_of(low: Any, high: Any) -> Clip:

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from kanbatsu.sparsity.count import NOTHING_TO_COUNT, Count, LayerCount, kernel_count
+from kanbatsu.sparsity.table import NOTHING_TO_COUNT, Count, LayerCount, kernel_count
 from kanbatsu.torch.find import is_pruned, kernel_of, layers_by_path
 from kanbatsu.torch.layers import PRUNED
-from kanbatsu.torch.pruned import is_computed
+from kanbatsu.torch.pruned import is_computed, parameter_of
 
 
 def count(module: Any) -> Count:
@@ -45,7 +45,7 @@ def count(module: Any) -> Count:
         if type(layer) in PRUNED or is_pruned(layer):
             kernel, pruned = kernel_of(path, layer), is_pruned(layer)
             kept = int(layer.weight_mask.count_nonzero()) if pruned else kernel.size
-            key = id(layer if is_computed(layer) else layer.weight)
+            key = id(layer if is_computed(layer) else parameter_of(layer))
             rows.setdefault(key, kernel_count(kernel, kept))
     if not rows:
         raise ValueError(NOTHING_TO_COUNT)

@@ -16,7 +16,9 @@ from kanbatsu.deploy.golden import TOLERANCE
 from kanbatsu.deploy.layers import ChannelsLast, Choose, Clip, End, Layer, Linear, Normalise, Squash
 from kanbatsu.deploy.seal import Key
 from kanbatsu.deploy.write import Bound, Export, Original, write_policy
-from kanbatsu.torch.graph import is_activation, layers_of
+from kanbatsu.torch.activations import is_activation
+from kanbatsu.torch.evaluating import evaluating
+from kanbatsu.torch.graph import layers_of
 from kanbatsu.torch.kernels import CannotExport
 
 Actions = Literal["squash", "clip", "argmax"]
@@ -83,13 +85,60 @@ def export_policy(
         >>> load(folder)
         Policy(obs_dim=3, action_dim=2)
     """
+    layers, squashed = read_policy(
+        actor, actions=actions, low=low, high=high, image=image, choices=choices
+    )
+    end = layers[-1]
+
+    def seen(obs: np.ndarray) -> np.ndarray:
+        return obs if image is None else obs.reshape(-1, *image) / np.float32(255)
+
+    write_policy(
+        layers,
+        out_dir,
+        Original(lambda obs: _act(actor, end, squashed, seen(obs)), type(actor).__name__),
+        Export(contract or Contract(), key, tolerance, onnx, c),
+        moments=None if observations is None else Moments.of("observations", observations),
+        image=None if image is None else Image(image, channels_first=True),
+    )
+
+
+def read_policy(
+    actor: nn.Module,
+    *,
+    actions: Actions,
+    low: Bound = -1.0,
+    high: Bound = 1.0,
+    image: tuple[int, int, int] | None = None,
+    choices: Sequence[int] | None = None,
+) -> tuple[list[Layer], bool]:
+    """Read a policy's layers from a module, from the normaliser to the end.
+
+    Args:
+        actor: as in `export_policy`, and so are all others.
+        actions: `squash`, `clip` or `argmax`.
+        low: lowest value of each entry of an action.
+        high: highest value likewise.
+        image: channels, height and width of observations that are images.
+        choices: number of options of each choice, where there are several.
+
+    Returns:
+        The layers, and a flag of an actor that squashes by itself.
+
+    Raises:
+        ValueError: for an actor with other layers, or bounds that do not fit.
+
+    Example:
+        >>> layers, squashed = read_policy(nn.Sequential(nn.Linear(3, 2)), actions="clip")
+        >>> [type(layer).__name__ for layer in layers], squashed
+        (['Normalise', 'Linear', 'Clip'], False)
+    """
     if actions not in ("squash", "clip", "argmax"):
         raise ValueError(f"actions must be 'squash', 'clip' or 'argmax': got {actions!r}")
     layers = layers_of(actor, image)
     inputs, outputs = sizes_of(layers)
-    begin = as_it_comes(inputs, 1.0 if image is None else 255.0)
-    if isinstance(layers[0], Normalise):
-        begin, *layers = layers  # type: ignore[assignment]
+    if not isinstance(layers[0], Normalise):
+        layers = [as_it_comes(inputs, 1.0 if image is None else 255.0), *layers]
     squashed = actions == "squash" and is_activation(layers[-1], "tanh")
     layers = layers[:-1] if squashed else layers
     end: End
@@ -98,18 +147,7 @@ def export_policy(
     else:
         bounds = _bounds(low, high, outputs)  # without a bound, an entry is not clipped
         end = Squash(*bounds) if actions == "squash" else Clip(*bounds)
-
-    def seen(obs: np.ndarray) -> np.ndarray:
-        return obs if image is None else obs.reshape(-1, *image) / np.float32(255)
-
-    write_policy(
-        [begin, *layers, end],
-        out_dir,
-        Original(lambda obs: _act(actor, end, squashed, seen(obs)), type(actor).__name__),
-        Export(contract or Contract(), key, tolerance, onnx, c),
-        moments=None if observations is None else Moments.of("observations", observations),
-        image=None if image is None else Image(image, channels_first=True),
-    )
+    return [*layers, end], squashed
 
 
 def sizes_of(layers: list[Layer]) -> tuple[int, int]:
@@ -146,21 +184,16 @@ def _bounds(low: Bound, high: Bound, outputs: int) -> list[np.ndarray]:
     return [np.clip(end, -GREATEST, GREATEST).astype(np.float32) for end in ends]
 
 
-def _act(actor: nn.Module, end: End, squashed: bool, obs: np.ndarray) -> np.ndarray:
+def _act(actor: nn.Module, end: Layer, squashed: bool, obs: np.ndarray) -> np.ndarray:
     """The module's own action, as in evaluation."""
     parameter = next(actor.parameters())
-    training = {module: module.training for module in actor.modules()}
-    actor.eval()
-    try:
-        with torch.no_grad():
-            out = actor(torch.as_tensor(obs).to(parameter)).float().cpu().numpy()
-    finally:
-        for module, was in training.items():
-            module.training = was
+    with evaluating(actor):
+        out = actor(torch.as_tensor(obs).to(parameter)).float().cpu().numpy()
     if isinstance(end, Choose):
         rows = np.split(out, np.cumsum(end.sizes)[:-1], axis=-1)
         return np.stack([row.argmax(axis=-1) for row in rows], axis=-1)
     if isinstance(end, Clip):
         return np.clip(out, end.low, end.high)
+    assert isinstance(end, Squash)
     unit = out if squashed else np.tanh(out)
     return end.centre + end.half * unit

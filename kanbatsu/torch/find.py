@@ -13,7 +13,8 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from kanbatsu.sparsity.kernel import Kernel, Paths, check_globs, choose, globs
 from kanbatsu.torch.layers import KINDS, PRUNED
-from kanbatsu.torch.pruned import MASK, SHARDED, Pruned, is_sharded
+from kanbatsu.torch.names import MASK
+from kanbatsu.torch.pruned import SHARDED, Pruned, is_sharded
 from kanbatsu.torch.tensors import Part, parts_by_path
 
 

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kanbatsu.torch.names import KEPT
+
 LEAST_SURPRISE = 20.0
 """Warn if chance would put the values where they lie with a probability below exp(-20)."""
 MESSAGE = (
@@ -49,7 +51,7 @@ def look_now_and_then(layer: Any) -> None:
     layer.calls += 1
     if layer.calls & (layer.calls - 1) == 0:
         weight = layer._parameters.get("weight")
-        if weight is not None and _can_be_seen(weight):
+        if weight is not None and can_be_seen(weight):
             warn_if_foreign(layer, weight.detach())
 
 
@@ -78,6 +80,18 @@ def warn_if_foreign(layer: Any, weight: Tensor) -> None:
             return
 
 
+def warn_if_copied(layer: Any, values: Tensor) -> None:
+    """Warn if the values of a layer that stores nothing else are those of one with another mask."""
+    for other in () if layer.has_warned else list(_LAYERS):
+        theirs = other._parameters.get(KEPT)
+        if theirs is None or theirs is values or theirs.shape != values.shape:
+            continue
+        alike = theirs.device == values.device and torch.equal(theirs, values)
+        if alike and other.places != layer.places:
+            warn(layer)
+            return
+
+
 def warn_if_averaged(layer: Any, mask: Tensor) -> None:
     """Warn if a mask is the average of two that differ, as one taken of whole state_dicts is."""
     if mask.is_floating_point() and ((mask != 0) & (mask < 0.9999)).any():
@@ -91,7 +105,7 @@ def warn(layer: Any) -> None:
         warnings.warn(MESSAGE, stacklevel=2)
 
 
-def _can_be_seen(tensor: Tensor) -> bool:
+def can_be_seen(tensor: Tensor) -> bool:
     """Tell whether a tensor can be looked into: transforms and captured graphs forbid it.
 
     So does a fork: GNU's threads, which comparisons of large tensors ask for, are not copied.

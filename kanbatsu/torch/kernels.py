@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from kanbatsu.deploy.layers import Conv, Linear
@@ -39,6 +40,41 @@ def linear_of(layer: nn.Linear, image: tuple[int, int, int] | None = None) -> Li
     stored = smallest(value, value != 0)
     sizes = (int(layer.in_features), int(layer.out_features))  # numpy's, with some libraries
     return Linear(stored, _bias(layer), *sizes, relu=False)
+
+
+def first_outputs(layer: nn.Linear, count: int) -> nn.Linear:
+    """Return a dense layer that computes the first outputs of one, as it multiplies now.
+
+    Args:
+        layer: the layer, pruned or not, such as one that gives means and standard deviations.
+        count: number of outputs to keep.
+
+    Example:
+        >>> first_outputs(nn.Linear(3, 4), 2)
+        Linear(in_features=3, out_features=2, bias=True)
+    """
+    return _linear(_weight(layer)[:count], _bias(layer)[:count])
+
+
+def averaged(layer: nn.Linear, parts: int) -> nn.Linear:
+    """Return a dense layer that computes the mean of equal parts of what one gives.
+
+    Args:
+        layer: the layer, pruned or not, such as one that gives quantiles, one action after another.
+        parts: number of parts, such as that of the quantiles.
+
+    Example:
+        >>> averaged(nn.Linear(3, 8), 4)
+        Linear(in_features=3, out_features=2, bias=True)
+    """
+    weight, bias = (x.reshape(parts, -1, *x.shape[1:]) for x in (_weight(layer), _bias(layer)))
+    return _linear(weight.mean(axis=0), bias.mean(axis=0))
+
+
+def _linear(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
+    layer = nn.Linear(*weight.shape[::-1])
+    layer.weight, layer.bias = (nn.Parameter(torch.from_numpy(x.copy())) for x in (weight, bias))
+    return layer
 
 
 def conv_of(layer: nn.Conv2d, image: tuple[int, int, int]) -> Conv:

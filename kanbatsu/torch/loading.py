@@ -12,7 +12,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from kanbatsu.torch.find import is_pruned, layers_by_path
+from kanbatsu.torch.names import KEPT
 from kanbatsu.torch.reading import masked_paths
+from kanbatsu.torch.stored import kept_paths
 
 
 def check_when_loading(module: nn.Module) -> None:
@@ -47,19 +49,28 @@ def check_state_dict(
     """
     paths = {prefix + path: layer for path, layer in layers_by_path(module).items()}
     pruned = {path: layer for path, layer in paths.items() if is_pruned(layer)}
+    kept = {path: f"{path.removesuffix('weight')}{KEPT}" for path in kept_paths(state_dict)}
     for path, layer in pruned.items():
-        for name in (path, f"{path}_mask"):
-            if name in state_dict and state_dict[name].shape != layer.weight_mask.shape:
+        here = tuple(layer.weight_mask.shape)
+        there = {
+            name: tuple(state_dict[name].shape)
+            for name in (path, f"{path}_mask")
+            if name in state_dict
+        }
+        if path in kept:
+            there[kept[path]] = tuple(int(size) for size in state_dict[f"{path}_shape"][:2])
+        for name, shape in there.items():
+            if shape != here:
                 raise ValueError(
-                    f"{name} is {tuple(state_dict[name].shape)} in the state_dict, and the weight "
-                    f"is {tuple(layer.weight_mask.shape)} here; nothing was loaded"
+                    f"{name} is {shape} in the state_dict, and the weight is {here} here; "
+                    "nothing was loaded"
                 )
-    masked = {path for path in masked_paths(state_dict) if path.startswith(prefix)}
+    masked = {path for path in [*masked_paths(state_dict), *kept] if path.startswith(prefix)}
     for path in sorted(masked ^ set(pruned)) if masked else ():
-        if path in state_dict and path in paths:
-            here, there = ("pruned", "dense") if path in pruned else ("dense", "pruned")
+        if (path in state_dict or path in kept) and path in paths:
+            ours, theirs = ("pruned", "dense") if path in pruned else ("dense", "pruned")
             raise ValueError(
-                f"{path} is {here} here and {there} in the state_dict; nothing was loaded. Into a "
+                f"{path} is {ours} here and {theirs} in the state_dict; nothing was loaded. Into a "
                 "fresh module: kanbatsu.torch.apply_masks(module, kanbatsu.torch.masks(state_dict))"
                 ", then load"
             )

@@ -6,17 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kanbatsu.probes.health import network_health
+from kanbatsu.probes.health import health_of
 from kanbatsu.torch.find import layers_by_path as kernels
-from kanbatsu.torch.pruned import Pruned, is_computed
+from kanbatsu.torch.pruned import Pruned
 from kanbatsu.torch.tape import Activations, recording
-
-_health = jax.jit(network_health)
 
 
 def probe(
@@ -80,14 +77,9 @@ def probe(
             "no hidden activation was found, that is, none that a linear or convolution layer "
             "reads: name modules whose outputs are activations (activations=...)"
         )
-    # A JAX that owns a GPU would take most of its memory from torch.
-    with jax.default_device("cpu"):
-        health = _health(
-            _arrays(_weights(module)),
-            _arrays(gradients),
-            _array(tape.features),
-            _arrays(tape.activations),
-        )
+    activity = {name: _array(x) for name, x in tape.activations.items()}
+    norms = _norm(gradients), _norm(_weights(module))
+    health = health_of(_array(tape.features), activity, *norms)
     return {name: float(x) for name, x in health.items() if gradients or name != "gradient_norm"}
 
 
@@ -111,7 +103,7 @@ def _weights(module: nn.Module) -> dict[str, Tensor]:
     masked = {
         id(layer.weight): layer.masked_weight()
         for layer in kernels(module).values()
-        if isinstance(layer, Pruned) and not is_computed(layer)
+        if isinstance(layer, Pruned) and "weight" in layer._parameters
     }
     return {name: masked.get(id(value), value) for name, value in module.named_parameters()}
 
@@ -128,9 +120,11 @@ def _differentiate(module: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     return {name: gradient for name, gradient in found if gradient is not None}
 
 
-def _arrays(tensors: dict[str, Tensor]) -> dict[str, jax.Array]:
-    return {name: _array(x) for name, x in tensors.items()}
+def _norm(tensors: dict[str, Tensor]) -> np.float32:
+    """Return the Euclidean norm of all numbers together."""
+    squares = [np.sum(_array(x) ** 2) for x in tensors.values()]
+    return np.sqrt(np.sum(squares, dtype=np.float32))
 
 
-def _array(x: Tensor) -> jax.Array:
-    return jnp.asarray(x.detach().to("cpu", torch.float32).numpy())
+def _array(x: Tensor) -> np.ndarray:
+    return x.detach().to("cpu", torch.float32).numpy()

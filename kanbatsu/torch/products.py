@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
+from kanbatsu.kernels.constants import MOST_FEATURES
 from kanbatsu.kernels.shared import shared_library
-from kanbatsu.sparsity.packed import MOST_FEATURES, list_kept
+from kanbatsu.sparsity.lists import list_kept
 from kanbatsu.sparsity.pattern import group_size_of
+from kanbatsu.torch.taking import is_plain
 
 GROUPED_LANES, LISTED_LANES = 16, 32
 """`kGroupedLanes` and `kPackedLanes` in kernels/csrc/layers.h: samples in a tile."""
@@ -59,7 +60,7 @@ class Layout:
 
     def gather(self, weight: Tensor) -> Tensor:
         """Return the kept values of a contiguous weight."""
-        values = _empty(self._values_shape)
+        values = _empty(self.values_shape)
         self._call("gather", weight, values)
         return values
 
@@ -95,23 +96,27 @@ class Layout:
 
     def weight_gradient(self, x: Tensor, dy: Tensor, batch: int) -> Tensor:
         """Return the gradient of each value; both activations in tiles."""
-        dvalues = _empty(self._values_shape)
+        dvalues = _empty(self.values_shape)
         self._call("weight_gradient", x, dy, dvalues, sizes=(batch,))
         return dvalues
 
     @property
-    def _values_shape(self) -> tuple[int, ...]:
+    def values_shape(self) -> tuple[int, ...]:
         """Shape of the kept values; the last group may hold some that are none."""
         return (self.groups, self.kept, self.size) if self.size else (self.kept,)
 
-    def _call(self, name: str, *tensors: Tensor | None, sizes: tuple[int, ...] = ()) -> None:
-        plain = Plain(
+    @functools.cached_property
+    def _plain(self) -> Plain:
+        return Plain(
             *(self.inputs, self.outputs, self.groups, self.kept, self.size, *self.steps),
             *(self.starts.data_ptr(), self.sources.data_ptr()),
         )
+
+    def _call(self, name: str, *tensors: Tensor | None, sizes: tuple[int, ...] = ()) -> None:
         pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
         call = _kernel(name, 1 + len(pointers), len(sizes) + 1)
-        if not call(ctypes.addressof(plain), *pointers, *sizes, torch.get_num_threads()):
+        plain = ctypes.addressof(self._plain)
+        if not call(plain, *pointers, *sizes, torch.get_num_threads()):
             raise MemoryError("there is no memory for a product with a packed weight")
 
 
@@ -148,8 +153,11 @@ def layout_of(mask: np.ndarray) -> Layout | None:
     Returns:
         None where the kernels cannot hold it, or there are none.
     """
-    if shared_library() is None:
-        return None
+    return None if shared_library() is None else lists_of(mask)
+
+
+def lists_of(mask: np.ndarray) -> Layout | None:
+    """Find the layout of a mask, whether there are kernels or not; None where it has too many."""
     size = group_size_of(mask.T)
     if size is not None:
         return _grouped(mask.shape, mask[::size], size)
@@ -214,7 +222,7 @@ class Product(torch.autograd.Function):
         dbias = dy.sum(0) if wants_bias else None
         dx = dweight = None
         # Whoever differentiates again, or many gradients at once, gets operations of torch.
-        if torch.is_grad_enabled() or not torch._C._has_storage(dy) or not _is_plain(dy):
+        if torch.is_grad_enabled() or not torch._C._has_storage(dy) or not is_plain(dy):
             dx = dy @ (weight * mask) if wants_x else None
             dweight = (dy.T @ x) * mask if wants_weight else None
             return dx, dweight, None, dbias, None
@@ -244,44 +252,3 @@ def linear(x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None, layout:
         seen = rows if len(rows) == 1 else layout.tiles(rows)
         y = layout.product(layout.gather(weight), bias, seen, len(rows))
     return y if x.ndim == 2 else y.view(*x.shape[:-1], layout.outputs)
-
-
-def kernels_take(x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None) -> bool:
-    """Tell whether these lie in memory as the kernels read them, and nothing rewrites the call.
-
-    The kernels check nothing: what they must not be given is turned away here.
-    """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
-        return False
-    shape = weight.shape
-    return (
-        _is_plain(x)
-        and _is_plain(weight)
-        and _is_plain(mask)
-        and x.shape[-1:] == shape[1:]
-        and mask.shape == shape
-        and weight.is_contiguous()
-        and not mask.requires_grad
-        and (bias is None or _is_plain_bias(bias, shape[:1]))
-        and not torch.is_autocast_enabled("cpu")
-        # Where tensors have no memory of their own: transforms of torch.func, modes that see every
-        # operation, forward-mode differentiation.
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch.autograd.forward_ad._current_level < 0
-    )
-
-
-def _is_plain(t: Tensor) -> bool:
-    """Tell whether a tensor holds float32 numbers in this machine's memory, as they are."""
-    return (
-        type(t) in (Tensor, Parameter)
-        and t.layout == torch.strided
-        and t.dtype == torch.float32
-        and t.is_cpu
-        and not t.is_neg()
-    )
-
-
-def _is_plain_bias(bias: Tensor, shape: torch.Size) -> bool:
-    return _is_plain(bias) and bias.shape == shape and bias.is_contiguous()

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from kanbatsu.torch import foreign
+from kanbatsu.torch.names import KEPT, MASK
+from kanbatsu.torch.stored import put_dense
 
-MASK = "weight_mask"
-"""The name of the mask beside its weight, as `torch.nn.utils.prune` calls it too."""
 _OWN = ("compute", "seed")
 """What a pruned layer was told; a plain layer is told nothing."""
 _NOT_COPIED = ("_known", "calls", "has_warned")
@@ -38,7 +38,13 @@ def is_sharded(kind: type) -> bool:
 
 def is_computed(layer: Any) -> bool:
     """Tell whether a layer's weight is computed from other parameters, as by `weight_norm`."""
-    return "weight" not in layer._parameters
+    return not {"weight", KEPT} & set(layer._parameters)
+
+
+def parameter_of(layer: Any) -> Any:
+    """Return the parameter of a layer that is no computed one: its weight, or its kept values."""
+    kept = layer._parameters.get(KEPT)
+    return layer.weight if kept is None else kept
 
 
 class EqualToDense(type):
@@ -202,6 +208,7 @@ class Pruned(nn.Module, metaclass=EqualToDense):
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         # Torch hands over a copy of the user's dictionary, made to be edited here. A dense one
         # keeps the mask that is there; a pruned one brings its own.
+        put_dense(state_dict, prefix)
         weight = state_dict.get(prefix + "weight", self.weight_mask)
         mask = state_dict.get(prefix + MASK, self.weight_mask)
         foreign.warn_if_averaged(self, mask)

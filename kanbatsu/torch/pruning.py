@@ -1,13 +1,12 @@
-"""Prune a torch module once, in place; say what it keeps; turn it back into a plain one."""
+"""Prune a torch module once, in place, with masks that are drawn or given."""
 
 from __future__ import annotations
 
 import glob
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,14 +21,15 @@ from kanbatsu.sparsity.draw import (
     kept_by_path,
     split,
 )
-from kanbatsu.sparsity.kernel import Kernel, Paths
+from kanbatsu.sparsity.kernel import Paths
+from kanbatsu.sparsity.threefry import Threefry
 from kanbatsu.torch.again import MESSAGE, is_pruned_so
-from kanbatsu.torch.find import find_kernels, is_pruned, layers_by_path
-from kanbatsu.torch.layers import put_mask
-from kanbatsu.torch.loading import check_when_loading, forget_check
-from kanbatsu.torch.pruned import Pruned, is_computed
+from kanbatsu.torch.find import find_kernels, layers_by_path
+from kanbatsu.torch.pruned import Pruned
 from kanbatsu.torch.reading import masks
-from kanbatsu.torch.tensors import Part, PrunedTensors, parts_by_path
+from kanbatsu.torch.storing import Optimizers, check_storage, storage_of
+from kanbatsu.torch.tensors import parts_by_path
+from kanbatsu.torch.thinning import thin
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -45,6 +45,8 @@ def prune(
     exclude: Paths | None = None,
     compute: str = "auto",
     also: Paths | None = None,
+    storage: str = "dense",
+    optimizer: Optimizers = None,
 ) -> Module:
     """Remove a share of a torch module's weights, once, at random, in place, for good.
 
@@ -80,16 +82,21 @@ def prune(
             matches a layer's name (`actor.mu`) or its weight's (`actor.mu.weight`).
         exclude: globs of layers to leave dense.
         compute: how pruned linear layers multiply. `packed`: on CPUs by kept weights only, in
-            kanbatsu's kernels; `masked`: as dense layers, on any device; `auto` and `mixed`: packed
-            where that was measured to train faster (layers of at least 65,536 weights of which
-            groups were removed, or of 262,144 that lost at least six tenths one by one, on batches
-            of at least 128 samples), else masked. All are the same function
-            up to rounding. Parameters, gradients and moments are dense tensors in any case, and
-            whatever the kernels cannot take (other types and devices, autocast, `torch.compile`,
-            `torch.func`) is multiplied masked.
+            kanbatsu's kernels; `masked`: as dense layers, on any device; `auto` and `mixed`: the
+            faster of the two, which is measured at a layer's first call with a batch of that size,
+            once in a process. All are the same function up to rounding; name one of the first two
+            for results that are the same bit for bit in every run. Whatever the kernels cannot take
+            (other types and devices, autocast, `torch.compile`, `torch.func`) is multiplied masked.
         also: globs of recurrent layers, attention and embeddings to prune too, such as `lstm` or
             `*`; they stay dense by default. Each gate of an LSTM or GRU, and each of the query, key
             and value of an attention, loses the same share. They are multiplied masked.
+        storage: what the parameter of a pruned layer is. `dense`: the weight, with zeros; `kept`,
+            for linear layers: `weight_kept`, the values that it keeps, so that gradients, moments,
+            target networks, averages and checkpoints are as small as the network is sparse, and
+            `weight` is a view for reading. state_dicts of both can be loaded into either.
+        optimizer: with storage `kept`, the optimizer of the module, or several, if it has taken
+            steps already: its moments become those of the kept values. One that has not goes on as
+            it is, because a parameter stays the same object and changes its size.
 
     Returns:
         The same module.
@@ -97,8 +104,9 @@ def prune(
     Raises:
         ValueError: for a sparsity outside [0, 1) or too high to leave every layer a weight, a seed
             outside [0, 2**32), a module that is pruned otherwise or has nothing to prune, a glob
-            that matches nothing, an unknown `compute`, or a layer that cannot be kept pruned. The
-            module is then as it was.
+            that matches nothing, an unknown `compute` or `storage`, a layer that cannot be kept
+            pruned or stored so, or an optimizer that has moments and was not given. The module is
+            then as it was.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2))
@@ -115,10 +123,11 @@ def prune(
     share, shares = split(sparsity)
     pruning = pruning_of(share, distribution, pattern, group_size, compute)
     scope = Scope(include, exclude, shares=shares)
-    if is_pruned_so(module, sparsity, seed, scope, also):
+    check_storage(storage)
+    if is_pruned_so(module, sparsity, seed, scope, also, storage):
         warnings.warn(MESSAGE, stacklevel=2)
         return module
-    return prune_as(module, pruning, seed, scope, also)
+    return prune_as(module, pruning, seed, scope, also, storage=storage, optimizer=optimizer)
 
 
 def prune_as(
@@ -128,6 +137,8 @@ def prune_as(
     scope: Scope = EVERYWHERE,
     also: Paths | None = None,
     with_copies: bool = True,
+    storage: str = "dense",
+    optimizer: Optimizers = None,
 ) -> Module:
     """Prune a torch module in place as a record says: see `prune`.
 
@@ -137,11 +148,9 @@ def prune_as(
     if scope.shares is not None:
         kernels = check_shares(kernels, scope.shares)
     kept = kept_by_path(kernels, pruning, scope.shares)
-    # A JAX that owns a GPU would take most of its memory from torch, for masks drawn on the host.
-    with jax.default_device("cpu"):
-        drawn = draw_masks(kernels, kept, pruning, jax.random.key(_checked(seed)))
+    drawn = draw_masks(kernels, kept, pruning, Threefry.of(_checked(seed)))
     masks = [(kernel, _tensor(drawn[kernel.path])) for kernel in kernels]
-    return _thin(module, masks, pruning.compute, seed)
+    return thin(module, masks, pruning.compute, seed, lambda _: storage, optimizer)
 
 
 def _checked(seed: int) -> int:
@@ -155,7 +164,13 @@ def _checked(seed: int) -> int:
     return int(seed)
 
 
-def apply_masks(module: Module, masks: Mapping[str, Any], compute: str = "auto") -> Module:
+def apply_masks(
+    module: Module,
+    masks: Mapping[str, Any],
+    compute: str = "auto",
+    storage: str = "dense",
+    optimizer: Optimizers = None,
+) -> Module:
     """Prune a torch module in place with masks that exist already.
 
     They come from another pruned module, from a checkpoint or from JAX. To load a pruned
@@ -167,19 +182,34 @@ def apply_masks(module: Module, masks: Mapping[str, Any], compute: str = "auto")
         masks: by path of the weight, as `masks` returns them: arrays or tensors of the weights'
             shapes, True = kept. Layers that none is given for stay dense.
         compute: as in `prune`.
+        storage: as in `prune`.
+        optimizer: as in `prune`.
 
     Returns:
         The same module.
 
     Raises:
         ValueError: for a path that is no prunable weight, a mask of another shape, an unknown
-            `compute`, or a module that `prune` would refuse. The module is then as it was.
+            `compute` or `storage`, or a module that `prune` would refuse. The module is then as it
+            was.
 
     Example:
         >>> actor = prune(nn.Sequential(nn.Linear(4, 8)), 0.5)
         >>> twin = apply_masks(nn.Sequential(nn.Linear(4, 8)), masks(actor))
         >>> _ = twin.load_state_dict(actor.state_dict())
     """
+    check_storage(storage)
+    return _apply(module, masks, compute, lambda _: storage, optimizer)
+
+
+def _apply(
+    module: Module,
+    masks: Mapping[str, Any],
+    compute: str,
+    storage: Callable[[str], str],
+    optimizer: Optimizers = None,
+) -> Module:
+    """Apply masks to layers whose storage goes by their paths."""
     check_choice("compute", compute, COMPUTE)
     given = {path: _tensor(mask) for path, mask in masks.items()}
     if not given:
@@ -198,7 +228,7 @@ def apply_masks(module: Module, masks: Mapping[str, Any], compute: str = "auto")
         if not all(torch.equal(mask, other) for other in others):
             raise ValueError(f"{' and '.join(kernel.paths)} are one weight: give them one mask")
         chosen.append((kernel, mask))
-    return _thin(module, chosen, compute)
+    return thin(module, chosen, compute, None, storage, optimizer)
 
 
 def prune_like(target: Module, source: nn.Module) -> Module:
@@ -228,61 +258,8 @@ def prune_like(target: Module, source: nn.Module) -> Module:
     if not given:
         raise ValueError("the source is not pruned: prune it first, then give the target its masks")
     computes = (layer.compute for layer in source.modules() if isinstance(layer, Pruned))
-    return apply_masks(target, given, compute=next(computes, "auto"))
-
-
-def unprune(module: Module) -> Module:
-    """Turn a pruned module back into a plain one whose weights hold zeros, in place.
-
-    Nothing of kanbatsu is left in the module or in its state_dict; training it goes on
-    densely.
-
-    Raises:
-        ValueError: if the module is not pruned, or the weight of a pruned layer has become one that
-            is computed from others, by a parametrization.
-
-    Example:
-        >>> unprune(prune(nn.Linear(8, 4), 0.75))
-        Linear(in_features=8, out_features=4, bias=True)
-    """
-    pruned = [layer for layer in module.modules() if isinstance(layer, Pruned | PrunedTensors)]
-    if not pruned:
-        raise ValueError("this module is not pruned: no layer has a mask")
-    computed = [
-        path
-        for path, layer in layers_by_path(module).items()
-        if is_pruned(layer) and is_computed(layer)
-    ]
-    if computed:
-        raise ValueError(
-            f"{', '.join(computed)} is computed from other parameters, by weight_norm or "
-            "spectral_norm say, and nothing was changed: take that off first (torch.nn.utils."
-            "parametrize.remove_parametrizations, remove_spectral_norm, remove_weight_norm)"
-        )
-    for layer in pruned:
-        layer.take_mask()
-    forget_check(module)
-    return module
-
-
-def _thin(
-    module: Module,
-    masks: Sequence[tuple[Kernel, Tensor]],
-    compute: str,
-    seed: int | None = None,
-) -> Module:
-    """Put the masks on, all of them, after everything that could go wrong has been checked."""
-    layers = layers_by_path(module, [glob.escape(path) for path in parts_by_path(module)])
-    thinned = [(path, mask) for kernel, mask in masks if not mask.all() for path in kernel.paths]
-    for path, mask in thinned:
-        layer = layers[path]
-        if isinstance(layer, Part):
-            layer.put_mask(mask.reshape(layer.weight.shape), seed)
-        else:
-            put_mask(layer, mask, compute, seed)
-    if thinned:
-        check_when_loading(module)
-    return module
+    stored = {path: storage_of(layer) for path, layer in layers_by_path(source).items()}
+    return _apply(target, given, next(computes, "auto"), lambda path: stored.get(path, "dense"))
 
 
 def _tensor(mask: Any) -> Tensor:

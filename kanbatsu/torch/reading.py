@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from kanbatsu.torch.find import is_pruned, layers_by_path
-from kanbatsu.torch.pruned import MASK
+from kanbatsu.torch.names import MASK
+from kanbatsu.torch.stored import masks_in
 
 
 def masks(source: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
@@ -24,7 +25,8 @@ def masks(source: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
         {'weight': 8}
     """
     if isinstance(source, Mapping):
-        return {path: source[f"{path}_mask"] != 0 for path in masked_paths(source)}
+        beside = {path: source[f"{path}_mask"] != 0 for path in masked_paths(source)}
+        return beside | masks_in(source)
     return {
         path: layer.weight_mask != 0
         for path, layer in layers_by_path(source).items()

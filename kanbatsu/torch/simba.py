@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kanbatsu.nn import simba as jax_simba
-from kanbatsu.nn.layers import LAYER_NORM_EPSILON
-from kanbatsu.sparsity.weight import Masked, is_pruned, to_dense
-from kanbatsu.torch.pruned import Pruned
+from kanbatsu.extras import needed_by
+from kanbatsu.nn.constants import LAYER_NORM_EPSILON
 from kanbatsu.torch.pruning import apply_masks
 
 _TRUNCATED = 0.87962566103423978
@@ -80,86 +72,42 @@ class SimBa(nn.Module):
         return self.norm(self.blocks(self.embed(x)))
 
     @classmethod
-    def from_jax(cls, encoder: jax_simba.SimBa) -> SimBa:
+    def from_jax(cls, encoder: Any) -> SimBa:
         """Build the module that computes what kanbatsu's own SimBa does, pruned as it is.
 
         Args:
-            encoder: of an agent, `state.actor.encoder` say; dense or pruned in any way.
+            encoder: a `kanbatsu.nn.simba.SimBa`, of an agent `state.actor.encoder` say; dense or
+                pruned in any way.
 
         Returns:
             A module on the CPU, equal to the encoder to 1e-5.
 
         Example:
-            >>> ours = jax_simba.SimBa(3, width=8, blocks=1, key=jax.random.key(0))
+            >>> import jax
+            >>> from kanbatsu.nn import simba
+            >>> ours = simba.SimBa(3, width=8, blocks=1, key=jax.random.key(0))
             >>> SimBa.from_jax(ours)(torch.ones(5, 3)).shape
             torch.Size([5, 8])
         """
+        with needed_by("SimBa.from_jax"):
+            from kanbatsu.torch.simba_in_jax import copied
+
         inputs, width = encoder.embed.weight.shape
         module = cls(inputs, width, len(encoder.blocks))
-        masks = {}
-        with torch.no_grad():
-            for (path, layer), ours in zip(_layers(module), _layers_of(encoder), strict=True):
-                if isinstance(layer, nn.LayerNorm):
-                    layer.weight.copy_(_tensor(ours.scale))
-                    layer.bias.copy_(_tensor(ours.shift))
-                    continue
-                layer.weight.copy_(_tensor(to_dense(ours.weight)).T)
-                layer.bias.copy_(_tensor(ours.bias))
-                if is_pruned(ours.weight):
-                    masks[f"{path}.weight"] = _tensor(_mask(ours.weight)).T
+        masks = copied(module, encoder)
         return apply_masks(module, masks) if masks else module
 
-    def to_jax(self) -> jax_simba.SimBa:
+    def to_jax(self) -> Any:
         """Return kanbatsu's own SimBa with this module's weights, pruned as it is.
 
         Pruned weights are `Masked` there.
 
         Example:
+            >>> import jax.numpy as jnp
             >>> SimBa(3, width=8, blocks=1).to_jax()(jnp.ones((5, 3)))[0].shape
             (5, 8)
         """
-        inputs, width = self.embed.in_features, self.embed.out_features
-        skeleton = jax_simba.SimBa(inputs, width, len(self.blocks), key=jax.random.key(0))
-        layers = []
-        for (_, layer), ours in zip(_layers(self), _layers_of(skeleton), strict=True):
-            weight, bias = _array(layer.weight), _array(layer.bias)
-            if isinstance(layer, nn.LayerNorm):
-                layers.append(
-                    eqx.tree_at(lambda norm: (norm.scale, norm.shift), ours, (weight, bias))
-                )
-                continue
-            kernel: Any = weight.T
-            if isinstance(layer, Pruned):
-                kernel = Masked.of(kernel, _array(layer.weight_mask).T != 0)
-            layers.append(
-                eqx.tree_at(lambda linear: (linear.weight, linear.bias), ours, (kernel, bias))
-            )
-        return eqx.tree_at(lambda encoder: list(_layers_of(encoder)), skeleton, layers)
+        with needed_by("SimBa.to_jax"):
+            from kanbatsu.torch.simba_in_jax import in_jax
 
-
-def _layers(module: SimBa) -> Iterator[tuple[str, Any]]:
-    """Name the layers in the order in which they compute."""
-    for path, layer in module.named_modules():
-        if isinstance(layer, nn.Linear | nn.LayerNorm):
-            yield path, layer
-
-
-def _layers_of(encoder: jax_simba.SimBa) -> Iterator[Any]:
-    """Return the layers of kanbatsu's own SimBa in the same order."""
-    yield encoder.embed
-    for block in encoder.blocks:
-        yield from (block.norm, block.up, block.down)
-    yield encoder.norm
-
-
-def _mask(weight: Any) -> Any:
-    """Return what a pruned weight keeps, whatever it is stored as, `[inputs, outputs]`."""
-    return to_dense(weight.like(jnp.ones(weight.shape, weight.dtype))) != 0
-
-
-def _tensor(array: Any) -> Tensor:
-    return torch.from_numpy(np.array(array))
-
-
-def _array(tensor: Tensor) -> Any:
-    return jnp.asarray(tensor.detach().cpu().numpy().copy())
+        return in_jax(self, self.embed.in_features, self.embed.out_features, len(self.blocks))

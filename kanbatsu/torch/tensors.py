@@ -28,7 +28,7 @@ class PrunedTensors(nn.Module, metaclass=EqualToDense):
     dense: ClassVar[type[nn.Module]]
     """The class of the module before pruning, and after `unprune`."""
 
-    @torch.compiler.disable
+    @torch._compile._disable_dynamo  # torch.compiler.disable would import the compiler now
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute what the module does, with every pruned weight times its mask."""
         with self.called():
@@ -127,7 +127,7 @@ class _PrunedRecurrent(PrunedTensors):
         if id(self) not in vars(_CALLED).get("read", {}):
             nn.RNNBase.flatten_parameters(self)  # type: ignore[arg-type]
 
-    @torch.compiler.disable
+    @torch._compile._disable_dynamo  # torch.compiler.disable would import the compiler now
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Go along a sequence; torch reads the weights from a list, which is made anew."""
         try:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import kanbatsu
 from kanbatsu import cli
 from kanbatsu.cli.parsing import parse
 from kanbatsu.cli.training import StudyArguments
 from kanbatsu.doctor import Fact
 from kanbatsu.files.lock import StudyError, lock
+from kanbatsu.machine import commit
 
 TINY = """
 question = "Is a [thin] network as good?"
@@ -63,7 +65,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
-    assert capsys.readouterr().out == "kanbatsu 0.1.0\n"
+    assert capsys.readouterr().out == f"kanbatsu {kanbatsu.__version__} ({commit()})\n"
 
 
 def test_the_help_of_train_has_the_options_of_its_agent(capsys: pytest.CaptureFixture[str]) -> None:

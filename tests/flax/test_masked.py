@@ -181,7 +181,7 @@ class Outer(linen.Module):
         (lambda: pruned(ActorCritic(), 0.6, exclude="nobody").init(jax.random.key(0), X),
          "'nobody' matches no prunable weight; the paths are: Dense_0/kernel"),
         (lambda: pruned(linen.LayerNorm(), 0.5).init(jax.random.key(0), X), "nothing to prune"),
-        (lambda: pruned(NETWORK, 0.5).init(jax.random.key(0), X), "called 'masks' already"),
+        (lambda: pruned(NETWORK, 0.5).init(jax.random.key(0), X), "is pruned already"),
         (lambda: pruned(ActorCritic(), 1.0).init(jax.random.key(0), X), r"must lie in \[0, 1\)"),
         (lambda: pruned(ActorCritic(), 0.5, pattern="rows"), "unknown pattern 'rows'"),
     ],

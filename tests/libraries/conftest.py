@@ -6,10 +6,15 @@ import re
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 import torch
 
 import kanbatsu.torch
+from kanbatsu.deploy import load
+from kanbatsu.deploy.difference import kept as kept_by
+from kanbatsu.deploy.files import read
+from kanbatsu.deploy.layers import Product
 
 PAGES = Path(__file__).parents[2] / "docs" / "libraries"
 
@@ -81,3 +86,28 @@ def unchanged():
         return check
 
     return remember
+
+
+@pytest.fixture
+def assert_exported():
+    """Assert that a folder holds a policy that acts as the library does, in every form."""
+
+    def check(folder, observations, wanted, kept):
+        policy = load(folder)
+        actions = policy(observations.numpy())
+        choices = np.issubdtype(actions.dtype, np.integer)
+        wanted = np.asarray(wanted).reshape(actions.shape)
+        assert np.ptp(wanted, axis=0).max() > 0
+        if choices:
+            assert (actions == wanted).mean() > 0.95  # a near tie may fall otherwise
+        else:
+            np.testing.assert_allclose(actions, wanted, atol=1e-5)
+        golden = policy.contract["golden"]
+        errors = [golden[f"{form}parity_error"] for form in ("", "onnx_", "c_")]
+        assert max(error for error in errors if error is not None) < 1e-5
+        if kept is not None:
+            layers, _ = read(folder, None)
+            stored = sum(kept_by(layer) for layer in layers if isinstance(layer, Product))
+            assert stored == kept
+
+    return check

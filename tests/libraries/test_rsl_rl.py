@@ -4,15 +4,18 @@ import copy
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import kanbatsu.torch
-from kanbatsu.integrations.rsl_rl import prune_runner
+from kanbatsu.deploy import load
+from kanbatsu.integrations.rsl_rl import export_policy, prune_runner
 
 pytest.importorskip("rsl_rl", reason="rsl_rl: run `make libraries`")
 from rsl_rl.runners import DistillationRunner, OnPolicyRunner
+from tensordict import TensorDict
 
 NETWORK = {"class_name": "MLPModel", "hidden_dims": [16, 16], "activation": "elu"}
 NOISE = {"class_name": "GaussianDistribution", "init_std": 0.5}
@@ -49,6 +52,7 @@ def models(runner):
 
 def test_the_page(page, assert_pruned):
     runner = page["runner"]
+    assert load(page["folder"] / "policy").contract["action"]["high"] == [1.0, 1.0]
     for model in models(runner):
         assert_pruned(model, runner.alg.optimizer)
     assert kanbatsu.torch.count(runner.alg.actor).sparsity == 0.5
@@ -82,6 +86,47 @@ def test_a_saved_runner_is_loaded_with_its_masks(make, tmp_path, assert_pruned, 
     for model, loaded in zip(models(runner), models(fresh), strict=True):
         assert same_masks(model, loaded)
         assert_pruned(loaded, fresh.alg.optimizer)
+
+
+@pytest.mark.parametrize("kind", ["GaussianDistribution", "HeteroscedasticGaussianDistribution"])
+def test_a_trained_actor_is_exported(kind, make, page, tmp_path, assert_exported):
+    class Seen(page["Points"]):
+        """Points that are seen in two groups."""
+
+        def get_observations(self):
+            policy = super().get_observations()
+            policy["speed"] = policy["policy"][:, :1] * 3 + 1
+            return policy
+
+    cfg = copy.deepcopy(PPO)
+    cfg["obs_groups"]["actor"] = ["policy", "speed"]
+    cfg["actor"] |= {"obs_normalization": True, "distribution_cfg": {"class_name": kind}}
+    runner = prune_runner(OnPolicyRunner(Seen(), cfg, log_dir=None, device="cpu"), actor=0.5)
+    runner.learn(2)
+    export_policy(runner, tmp_path, low=-1.0, high=1.0, c=True)
+    groups = {"policy": torch.randn(50, 2), "speed": torch.randn(50, 1)}
+    with torch.no_grad():
+        wanted = runner.get_inference_policy()(TensorDict(groups, batch_size=[50])).clamp(-1, 1)
+    assert_exported(tmp_path, torch.cat(list(groups.values()), dim=1), wanted, None)
+    policy = load(tmp_path)
+    as_groups = {name: part.numpy() for name, part in groups.items()}
+    np.testing.assert_allclose(policy(as_groups), wanted, atol=1e-5)
+    assert policy.contract["observation"]["names"] == ["policy/0", "policy/1", "speed"]
+    assert policy.contract["normaliser"]["observations_seen"] == 2 * 4 * 64
+
+
+def test_what_cannot_be_exported_is_refused(make, tmp_path):
+    recurrent = {"class_name": "RNNModel", "rnn_type": "gru", "rnn_hidden_dim": 16}
+    beta = {"class_name": "BetaDistribution"}
+    for actor, message in (
+        ({**NETWORK, **recurrent, "distribution_cfg": NOISE}, "its RNNModel is recurrent"),
+        ({**NETWORK, "distribution_cfg": beta}, "its actions are the means of a BetaDistribution"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            export_policy(make(actor=actor), tmp_path / "policy")
+    with pytest.raises(ValueError, match="this Linear is no runner of rsl_rl"):
+        export_policy(nn.Linear(2, 2), tmp_path / "policy")
+    assert not (tmp_path / "policy").exists()
 
 
 SCRIPT = """

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import kanbatsu.torch
-from kanbatsu.integrations.sb3 import ProbeCallback, prune_policy
+from kanbatsu.integrations.sb3 import ProbeCallback, export_policy, prune_policy
 
 sb3_contrib = pytest.importorskip("sb3_contrib", reason="sb3-contrib: run `make libraries`")
 
@@ -110,3 +110,36 @@ def test_wrong_input_changes_nothing(name, shares, message):
 def test_its_losses_are_not_known_to_the_probes():
     with pytest.raises(ValueError, match="the losses of TQC are not known here"):
         make("TQC").learn(8, callback=ProbeCallback())
+
+
+EXPORTED = {
+    "TQC": {"actor": 0.5},
+    "CrossQ": {"actor": 0.5},
+    "QRDQN": {"critic": 0.3},
+    "TRPO": {"actor": 0.5},
+    "ARS": {"actor": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_a_trained_policy_is_exported(name, tmp_path, assert_exported):
+    model = prune_policy(make(name), **EXPORTED[name])
+    model.learn(24)
+    export_policy(model, tmp_path, c=True)
+    size = model.observation_space.shape
+    observations = 5 * torch.randn(50, *size)
+    wanted, _ = model.predict(observations.numpy(), deterministic=True)
+    assert_exported(tmp_path, observations, wanted, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("RecurrentPPO", "it remembers, and a policy of the small runtime holds no state"),
+        ("MaskablePPO", "its actions are drawn from a MaskableCategoricalDistribution"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(name, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export_policy(make(name), tmp_path / "policy")
+    assert not (tmp_path / "policy").exists()

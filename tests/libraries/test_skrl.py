@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import kanbatsu.torch
-from kanbatsu.integrations.skrl import prune_agent
+from kanbatsu.deploy import load
+from kanbatsu.integrations.skrl import export_policy, prune_agent
 
 pytest.importorskip("skrl", reason="skrl: run `make libraries`")
 from skrl.agents.torch.ddqn import DDQN
@@ -14,6 +15,7 @@ from skrl.agents.torch.sac import SAC
 from skrl.agents.torch.td3 import TD3
 from skrl.envs.wrappers.torch import wrap_env
 from skrl.memories.torch import RandomMemory
+from skrl.resources.preprocessors.torch import RunningStandardScaler
 from skrl.trainers.torch import SequentialTrainer
 from skrl.utils.model_instantiators.torch import (
     deterministic_model,
@@ -37,13 +39,13 @@ def network(*inputs):
     return [{"name": "net", "input": joined, "layers": [16, 16], "activations": "relu"}]
 
 
-def make(name):
+def make(name, output="tanh(ACTIONS)", **extra):
     """An agent of 16 units a layer, and its environment."""
     agent, settings = AGENTS[name]
     env = wrap_env(gymnasium.make("CartPole-v1" if name == "DDQN" else "Pendulum-v1"))
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
     critic = {**spaces, "network": network("OBSERVATIONS", "ACTIONS"), "output": "ONE"}
-    actor = {**spaces, "network": network("OBSERVATIONS"), "output": "tanh(ACTIONS)"}
+    actor = {**spaces, "network": network("OBSERVATIONS"), "output": output}
     match name:
         case "SAC":
             models = {"policy": gaussian_model(**actor)}
@@ -62,7 +64,7 @@ def make(name):
     for model in models.values():
         model.init_state_dict()
     memory = RandomMemory(memory_size=16 if name == "PPO" else 200, num_envs=1, device="cpu")
-    cfg = {**settings, "experiment": {"write_interval": 0, "checkpoint_interval": 0}}
+    cfg = {**settings, **extra, "experiment": {"write_interval": 0, "checkpoint_interval": 0}}
     return agent(models=models, memory=memory, cfg=cfg, device="cpu", **spaces), env
 
 
@@ -79,6 +81,7 @@ def online(agent):
 def test_the_page(run_page, assert_pruned, same_masks):
     names = run_page("skrl.md")
     agent = names["agent"]
+    assert load(names["folder"] / "policy").contract["action"]["high"] == [2.0]
     assert_pruned(agent.policy, agent.policy_optimizer)
     for one in (1, 2):
         assert_pruned(agent.models[f"critic_{one}"], agent.critic_optimizer)
@@ -170,6 +173,57 @@ def test_the_models_can_be_probed():
     assert health["gradient_norm"] > 0
     inputs["taken_actions"] = torch.randn(64, 1)
     assert kanbatsu.torch.probe(agent.critic_1, inputs)["srank"] >= 1
+
+
+SCALED = {
+    "observation_preprocessor": RunningStandardScaler,
+    "observation_preprocessor_kwargs": {"size": 3, "device": "cpu"},
+}
+EXPORTED = {
+    "SAC": {"learning_starts": 20, **SCALED},
+    "PPO": {"output": "2 * tanh(ACTIONS)", **SCALED},
+    "TD3": {},
+    "DDQN": {"output": "ACTIONS"},
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_a_trained_policy_is_exported(name, tmp_path, assert_exported):
+    torch.manual_seed(0)
+    agent, env = make(name, **EXPORTED[name])
+    prune_agent(agent, **({"critic": 0.3} if name == "DDQN" else {"actor": 0.5, "critic": 0.8}))
+    learn(agent, env, 48)
+    export_policy(agent, tmp_path, c=True)
+    model = agent.models["q_network" if name == "DDQN" else "policy"]
+    observations = 30 * torch.randn(50, model.num_observations)
+    with torch.no_grad():
+        inputs = {"observations": agent._observation_preprocessor(observations)}
+        computed = model.act(inputs, role="policy")
+        actions = computed[1].get("mean_actions", computed[0])
+    wanted = actions.argmax(dim=-1) if name == "DDQN" else actions.clamp(-2, 2)
+    kept = kanbatsu.torch.count(model).kept + (name == "PPO")  # that one multiplies by 2
+    assert_exported(tmp_path, observations, wanted, kept)
+    scaler = load(tmp_path).contract["normaliser"]
+    assert (scaler["observations_seen"] is not None) == (SCALED.keys() <= EXPORTED[name].keys())
+
+
+def test_a_shared_model_is_exported_and_goes_on_learning(tmp_path, assert_exported):
+    agent, env = shared()
+    prune_agent(agent, actor=0.5)
+    learn(agent, env, 32)
+    export_policy(agent, tmp_path)
+    observations = torch.randn(50, 3)
+    with torch.no_grad():
+        wanted = agent.policy.compute({"observations": observations}, "policy")[0].clamp(-2, 2)
+    assert_exported(tmp_path, observations, wanted, None)
+    agent.policy._shared_output = None
+    learn(agent, env, 32)
+
+
+def test_what_is_no_agent_cannot_be_exported(tmp_path):
+    with pytest.raises(ValueError, match="this Linear is no agent of skrl with a model called"):
+        export_policy(torch.nn.Linear(2, 2), tmp_path / "policy")
+    assert not (tmp_path / "policy").exists()
 
 
 def shared():

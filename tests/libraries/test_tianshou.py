@@ -6,18 +6,24 @@ import pytest
 import torch
 
 import kanbatsu.torch
-from kanbatsu.integrations.tianshou import prune_algorithm
+from kanbatsu.deploy import load
+from kanbatsu.integrations.tianshou import export_policy, prune_algorithm
 
 pytest.importorskip("tianshou", reason="tianshou: run `make libraries`")
-from tianshou.algorithm import DQN, PPO, SAC
+from tianshou.algorithm import DDPG, DQN, PPO, SAC
 from tianshou.algorithm.algorithm_base import policy_within_training_step
+from tianshou.algorithm.modelfree.ddpg import ContinuousDeterministicPolicy
 from tianshou.algorithm.modelfree.dqn import DiscreteQLearningPolicy
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.algorithm.modelfree.sac import SACPolicy
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Batch, VectorReplayBuffer
 from tianshou.utils.net.common import Net
-from tianshou.utils.net.continuous import ContinuousActorProbabilistic, ContinuousCritic
+from tianshou.utils.net.continuous import (
+    ContinuousActorDeterministic,
+    ContinuousActorProbabilistic,
+    ContinuousCritic,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -31,7 +37,7 @@ def normal(loc_scale):
     return torch.distributions.Independent(torch.distributions.Normal(loc, scale), 1)
 
 
-def make(name):
+def make(name, space=SPACE):
     """An algorithm with layers of 16 units, 3 observations and 2 actions."""
     net = {"state_shape": (3,), "hidden_sizes": [16, 16]}
     if name == "DQN":
@@ -40,12 +46,19 @@ def make(name):
     actor = ContinuousActorProbabilistic(
         preprocess_net=Net(**net), action_shape=(2,), unbounded=True, conditioned_sigma=True
     )
+    if name == "DDPG":
+        actor = ContinuousActorDeterministic(
+            preprocess_net=Net(**net), action_shape=(2,), max_action=0.7
+        )
+        critic = ContinuousCritic(preprocess_net=Net(**net, action_shape=(2,), concat=True))
+        policy = ContinuousDeterministicPolicy(actor=actor, action_space=space)
+        return DDPG(policy=policy, policy_optim=ADAM, critic=critic, critic_optim=ADAM)
     if name == "PPO":
         critic = ContinuousCritic(preprocess_net=Net(**net))
-        policy = ProbabilisticActorPolicy(actor=actor, dist_fn=normal, action_space=SPACE)
+        policy = ProbabilisticActorPolicy(actor=actor, dist_fn=normal, action_space=space)
         return PPO(policy=policy, critic=critic, optim=ADAM)
     critic = ContinuousCritic(preprocess_net=Net(**net, action_shape=(2,), concat=True))
-    policy = SACPolicy(actor=actor, action_space=SPACE)
+    policy = SACPolicy(actor=actor, action_space=space)
     return SAC(policy=policy, policy_optim=ADAM, critic=critic, critic_optim=ADAM)
 
 
@@ -82,6 +95,7 @@ def pairs(algorithm):
 def test_the_page(run_page, assert_pruned, same_masks):
     names = run_page("tianshou.md")
     algorithm = names["algorithm"]
+    assert load(names["folder"] / "policy").contract["action"]["high"] == [2.0]
     optimizers = [each._optim for each in algorithm._optimizers]
     for network in (algorithm.policy.actor, algorithm.critic, algorithm.critic2):
         assert_pruned(network, *optimizers)
@@ -149,6 +163,46 @@ def test_the_networks_can_be_probed():
     health = kanbatsu.torch.probe(algorithm.critic, *inputs, loss=lambda value: value.mean())
     assert health["srank"] >= 1
     assert health["gradient_norm"] > 0
+
+
+WIDE = gymnasium.spaces.Box(np.array([-2, 1], np.float32), np.array([2, 7], np.float32))
+
+
+@pytest.mark.parametrize("name", ["SAC", "PPO", "DDPG", "DQN"])
+def test_a_trained_policy_is_exported(name, tmp_path, assert_exported):
+    algorithm = prune_algorithm(make(name, WIDE), critic=0.8)
+    learn(algorithm, 5)
+    policy = algorithm.policy
+    export_policy(algorithm, tmp_path, c=True)
+    observations = 9 * torch.randn(50, 3)
+    algorithm.eval()
+    with torch.no_grad():
+        if name == "DQN":
+            network, kind = policy.model, "choices"
+            wanted = network(observations)[0].argmax(dim=-1)
+        else:
+            network, kind = policy.actor, "continuous"
+            mean = network(observations)[0]
+            mean = mean[0] if isinstance(mean, tuple) else mean
+            unit = torch.tanh(mean) if name == "SAC" else mean.clamp(-1, 1)
+            low, high = (torch.as_tensor(end) for end in (WIDE.low, WIDE.high))
+            wanted = low + (high - low) * (unit + 1) / 2
+    assert_exported(tmp_path, observations, wanted, None)
+    contract = load(tmp_path).contract
+    assert contract["action"]["kind"] == kind
+    if name == "PPO":
+        assert contract["action"]["low"] == [-2.0, 1.0]
+        assert not policy.deterministic_eval
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path):
+    algorithm = make("DQN")
+    algorithm.policy.model.use_dueling = True
+    with pytest.raises(ValueError, match="its Net has dueling heads"):
+        export_policy(algorithm, tmp_path / "policy")
+    with pytest.raises(ValueError, match="this Linear is no algorithm of tianshou"):
+        export_policy(torch.nn.Linear(2, 2), tmp_path / "policy")
+    assert not (tmp_path / "policy").exists()
 
 
 @pytest.mark.parametrize(

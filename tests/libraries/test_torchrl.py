@@ -5,17 +5,21 @@ import torch
 from torch import nn
 
 import kanbatsu.torch
-from kanbatsu.integrations.torchrl import prune_networks
+from kanbatsu.deploy import load
+from kanbatsu.integrations.torchrl import export_policy, prune_networks
 
 pytest.importorskip("torchrl", reason="torchrl: run `make libraries`")
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
-from torchrl.data import Bounded
+from torchrl.data import Bounded, Categorical, OneHot
 from torchrl.modules import (
     MLP,
+    Actor,
     NormalParamExtractor,
     ProbabilisticActor,
+    QValueActor,
     TanhNormal,
+    TruncatedNormal,
     ValueOperator,
 )
 from torchrl.objectives import ClipPPOLoss, SACLoss, SoftUpdate, TD3Loss
@@ -95,6 +99,7 @@ def page(run_page):
 
 
 def test_the_page(page, assert_pruned):
+    assert load(page["folder"] / "policy").contract["action"]["high"] == [2.0]
     loss, optimizer = page["loss"], page["optimizer"]
     assert_pruned(page["actor"], optimizer)
     online, target = (getattr(loss, name + PARAMS) for name in ("", "target_"))
@@ -127,6 +132,57 @@ def test_each_critic_has_masks_of_its_own(same_masks):
     assert not same_masks(critics[1], critics[2])
     biases = [network.module[0].bias for network in critics]
     assert not torch.equal(biases[0], biases[1])  # drawn anew
+
+
+def test_a_trained_actor_is_exported(tmp_path, assert_exported):
+    pruned, critics = prune_networks(actor(), critic(), 0.5, 0.8)
+    train(SACLoss(pruned, critics, num_qvalue_nets=2), 5)
+    export_policy(pruned, tmp_path, c=True)
+    observations = 3 * torch.randn(50, 3)
+    with torch.no_grad():
+        wanted = pruned.module[0].module(observations)[0].tanh()  # the location, squashed
+    assert_exported(tmp_path, observations, wanted, None)
+
+
+OTHERS = {
+    "deterministic": lambda net: Actor(net(2, nn.Tanh()), in_keys=["observation"], spec=SPEC),
+    "values": lambda net: QValueActor(net(3), in_keys=["observation"], spec=OneHot(3)),
+    "choices": lambda net: ProbabilisticActor(
+        TensorDictModule(net(3), in_keys=["observation"], out_keys=["logits"]),
+        in_keys=["logits"],
+        spec=Categorical(3),
+        distribution_class=torch.distributions.Categorical,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_actors_are_exported(kind, tmp_path, assert_exported):
+    def net(outputs, *end):
+        torch.manual_seed(0)
+        layers = MLP(in_features=3, out_features=outputs, num_cells=[16, 16])
+        return nn.Sequential(layers, *end)
+
+    made = OTHERS[kind](net)
+    export_policy(made, tmp_path)
+    observations = 9 * torch.randn(50, 3)
+    with torch.no_grad():
+        wanted = net(2, nn.Tanh())(observations) if kind == "deterministic" else None
+        wanted = net(3)(observations).argmax(dim=-1) if wanted is None else wanted
+    assert_exported(tmp_path, observations, wanted, None)
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path):
+    mixed = ProbabilisticActor(
+        actor().module[0], in_keys=["loc", "scale"], spec=SPEC, distribution_class=TruncatedNormal
+    )
+    for made, message in (
+        (mixed, "its actions are drawn from a TruncatedNormal, and known are TanhNormal"),
+        (critic(), "this ValueOperator is no actor of TorchRL with one network of one observation"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            export_policy(made, tmp_path / "policy")
+    assert not (tmp_path / "policy").exists()
 
 
 def test_critics_in_a_list_are_taken_as_they_are():

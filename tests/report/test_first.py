@@ -90,7 +90,7 @@ def test_an_open_answer_names_the_price_of_closing_it(make_verdict: MakeVerdict)
 @pytest.mark.parametrize(
     ("failed", "high", "english", "japanese"),
     [
-        (0, 0.4507, "do not exclude a failure rate of up to 45%", "最大 45 % の失敗率"),
+        (0, 0.4507, "do not exclude a failure rate of up to 45%", "最大 45% の失敗率"),
         (1, 0.657, "1 of 5 runs of sparse-256 failed; a failure rate of up to 66%", "1 回が失敗"),
     ],
 )

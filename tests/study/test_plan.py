@@ -12,6 +12,7 @@ from kanbatsu.agents.schedule import TrainConfig
 from kanbatsu.files.tables import RecordError, to_dict
 from kanbatsu.nn.config import CriticConfig
 from kanbatsu.run.record import run_from_dict
+from kanbatsu.study.file import study_from_dict
 from kanbatsu.study.plan import Arm, Study, check_study, study_record
 
 TINY = SACConfig(critic=CriticConfig(width=16, blocks=1))
@@ -145,3 +146,16 @@ def test_a_factory_that_raises_is_refused_with_its_place(
 def test_a_study_does_not_change() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         study().env_steps = 3  # type: ignore[misc]
+
+
+def test_a_study_prints_as_a_table_of_its_arms():
+    table = {"question": "Is <sparse> better?", "tasks": ["gym/Pendulum-v1"], "env_steps": 9_000}
+    arms = {"dense": {}, "sparse": {"critic": {"width": 512, "sparsity": 0.9}}}
+    study = study_from_dict(table | {"seeds": 3, "arm": arms})
+    shown = repr(study).splitlines()
+    assert shown[0] == "Is <sparse> better?"
+    assert "2 arms, 1 task, 3 seeds: 6 runs of 9,000 env steps" in shown[1]
+    assert "512" in shown[-1]
+    assert "90% removed" in shown[-1]
+    assert [row["arm"] for row in study.table()] == ["dense", "sparse"]
+    assert "Is &lt;sparse&gt; better?" in study._repr_html_()

@@ -119,20 +119,32 @@ def test_images_pass_pruned_convolutions(tmp_path):
 
 
 class Late(nn.Module):
-    """A forward that scales what comes out of its layers."""
+    """A forward that lays out what comes in, and scales what comes out of its layers."""
 
-    def __init__(self):
+    def __init__(self, over=None):
         super().__init__()
-        self.net = mlp()
+        self.net, self.over = mlp(nn.Tanh()), over
+        self.register_buffer("size", torch.tensor([3.0, 0.5]))
 
     def forward(self, x):
-        return self.net(x) * 2.0
+        out = self.net(x.reshape(-1, 5))
+        return 1.0 + out * self.size - 0.25 if self.over is None else self.over / out
+
+
+def test_what_comes_out_may_be_scaled_and_moved(tmp_path):
+    torch.manual_seed(0)
+    actor = Late()
+    export_policy(actor, tmp_path, actions="clip", low=-9.0, high=9.0, c=True)
+    with torch.no_grad():
+        wanted = actor(torch.as_tensor(OBSERVATIONS)).numpy()
+    np.testing.assert_allclose(load(tmp_path)(OBSERVATIONS), wanted, atol=1e-5)
+    assert np.ptp(wanted, axis=0).min() > 0
 
 
 @pytest.mark.parametrize(
     ("module", "settings", "message"),
     [
-        (Late(), {}, "computes times a number elsewhere than at its start"),
+        (Late(over=2.0), {}, "computes a number over something"),
         (nn.Sequential(nn.Conv2d(3, 8, 3, padding=1)), {"image": (3, 8, 8)}, "or pads, dilates"),
         (nn.Sequential(nn.Conv2d(3, 8, 3)), {"image": (1, 8, 8)}, r"an image of \[1, 8, 8\]"),
         (nn.Sequential(nn.Conv2d(3, 8, 3)), {}, "it holds Conv2d"),

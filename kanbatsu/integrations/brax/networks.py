@@ -9,9 +9,9 @@ from typing import Any
 import jax
 from brax.training.networks import FeedForwardNetwork
 
-from kanbatsu.flax.masked import MASKS, Masking, masked, masking, masks
-from kanbatsu.sparsity.count import Count
+from kanbatsu.flax.masked import MASKS, Masking, masked, masking, masks_in
 from kanbatsu.sparsity.count import count as count_tree
+from kanbatsu.sparsity.table import Count
 
 DEFAULT = 0.8
 """The sparsity of a network that nothing is said about."""
@@ -89,7 +89,7 @@ def count(params: Any) -> Count:
     Returns:
         The table that `kanbatsu.count` returns.
     """
-    return count_tree(params["params"], masks(params) if MASKS in params else None)
+    return count_tree(params["params"], masks_in(params) if MASKS in params else None)
 
 
 def _pruned(network: FeedForwardNetwork, record: Masking) -> FeedForwardNetwork:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from flax import linen
 
-from kanbatsu.flax.masked import pruned
+from kanbatsu.flax.pruning import pruned
 from kanbatsu.sparsity.allocate import check_sparsity
 
 DEFAULT = 0.8

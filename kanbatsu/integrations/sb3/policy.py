@@ -17,8 +17,10 @@ from kanbatsu.sparsity.draw import Scope
 from kanbatsu.sparsity.kernel import Paths
 from kanbatsu.torch.again import MESSAGE, is_pruned_so
 from kanbatsu.torch.counting import count
+from kanbatsu.torch.kept import put_kept
 from kanbatsu.torch.layers import put_mask
 from kanbatsu.torch.loading import check_when_loading
+from kanbatsu.torch.places import Places
 from kanbatsu.torch.pruning import apply_masks, prune
 from kanbatsu.torch.reading import masks
 
@@ -40,6 +42,8 @@ class PrunedPolicy:
     """The weights that have masks, by their names in the policy."""
     compute: str = "auto"
     """How these weights are multiplied: `auto`, `masked` or `packed`."""
+    storage: str = "dense"
+    """What their parameters are: `dense` or `kept`."""
 
     @property
     def __name__(self) -> str:
@@ -52,7 +56,11 @@ class PrunedPolicy:
         for path in self.paths:
             weight = policy.get_parameter(path)
             layer = policy.get_submodule(path.rpartition(".")[0])
-            put_mask(layer, torch.ones_like(weight), self.compute)
+            mask = torch.ones_like(weight)
+            if self.storage == "kept":
+                put_kept(layer, Places(mask.bool().cpu().numpy()), self.compute)
+            else:
+                put_mask(layer, mask, self.compute)
         check_when_loading(policy)
         return policy
 
@@ -70,13 +78,15 @@ def prune_policy(
     include: Paths | None = None,
     exclude: Paths | None = None,
     compute: str = "auto",
+    storage: str = "dense",
 ) -> Model:
     """Remove a share of a model's weights, once, at random, in place, before `model.learn`.
 
     Actor, critic and feature extractors have a sparsity each, which their layers share out. Target
     networks get the masks of what they follow. Optimizers stay valid: parameters are the same
-    objects, and the moments of pruned weights stay exactly zero. `model.save` and the algorithm's
-    own `load` keep the masks; the loaded model goes on learning with them.
+    objects, whatever their storage, and the moments of pruned weights stay exactly zero.
+    `model.save` and the algorithm's own `load` keep the masks; the loaded model goes on learning
+    with them.
 
     Args:
         model: SAC, TD3, DDPG, PPO, A2C or DQN, or sb3-contrib's TQC, CrossQ, QR-DQN, TRPO,
@@ -97,6 +107,9 @@ def prune_policy(
         exclude: globs of layers to leave dense, such as `actor.mu`.
         compute: how pruned layers multiply: `auto`, `masked` or `packed`; see
             `kanbatsu.torch.prune`.
+        storage: what the parameters of pruned layers are: `dense`, or `kept`: only the values that
+            they keep, so that moments, targets and saved models are as small; linear layers only,
+            so with `features` it is refused where extractors have convolutions.
 
     Returns:
         The same model. With `verbose` of at least 1 it has printed what each layer keeps.
@@ -123,7 +136,7 @@ def prune_policy(
     wanted = {name: share for name, share in sparsities.items() if share and name in networks.parts}
     parts = nn.ModuleDict({name: networks.parts[name] for name in wanted})
     shares = {f"{name}.*": share for name, share in wanted.items()}
-    if wanted and is_pruned_so(parts, shares, seed, Scope(include, exclude)):
+    if wanted and is_pruned_so(parts, shares, seed, Scope(include, exclude), storage=storage):
         warnings.warn(MESSAGE, stacklevel=2)
         return model
     _check(model, networks, sparsities)
@@ -139,14 +152,15 @@ def prune_policy(
         include=include,
         exclude=exclude,
         compute=compute,
+        storage=storage,
     )
     for online, target in networks.followers:
         has = masks(target)  # already, where targets share a feature extractor
         missing = {path: mask for path, mask in masks(online).items() if path not in has}
         if missing:
-            apply_masks(target, missing, compute)
+            apply_masks(target, missing, compute, storage)
     check_when_loading(model.policy)
-    built_by: Any = PrunedPolicy(model.policy_class, tuple(masks(model.policy)), compute)
+    built_by: Any = PrunedPolicy(model.policy_class, tuple(masks(model.policy)), compute, storage)
     model.policy_class = built_by
     if model.verbose:
         print(count(model.policy))  # noqa: T201 (as Stable-Baselines3 does when it is verbose)

@@ -14,7 +14,7 @@ from stable_baselines3.td3.policies import Actor as TD3Actor
 from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 
-from kanbatsu.nn.heads import LOG_STD_RANGE
+from kanbatsu.nn.constants import LOG_STD_RANGE
 from kanbatsu.torch.simba import SimBa
 
 SimbaPolicy = "SimbaPolicy"

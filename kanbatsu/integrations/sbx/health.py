@@ -10,6 +10,8 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
+from kanbatsu.integrations.sbx.storing import dense_params
+
 MEMBER = {"VectorCritic": "ContinuousCritic", "SimbaVectorCritic": "SimbaContinuousCritic"}
 """What SBX's ensembles of critics are made of; the classes lie in the same file."""
 
@@ -39,11 +41,12 @@ def probe(
             "kanbatsu.flax.probe with a module and its parameters"
         )
     member = getattr(importlib.import_module(type(qf).__module__), MEMBER[type(qf).__name__])
-    (ensemble,) = policy.qf_state.params["params"].values()
+    actor_params, qf_params = (dense_params(policy, name) for name in ("actor", "qf"))
+    (ensemble,) = qf_params["params"].values()
     first = {"params": jax.tree.map(lambda leaf: leaf[0], ensemble)}
     rngs = {"dropout": jax.random.key(0)}
     measured = {
-        "actor": _probe()(_copy(policy.actor), policy.actor_state.params, observations),
+        "actor": _probe()(_copy(policy.actor), actor_params, observations),
         "critic": _probe()(_copy(qf, member), first, observations, actions, rngs=rngs),
     }
     return {

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from kanbatsu.sparsity.count import Count
 from kanbatsu.sparsity.count import count as count_tree
+from kanbatsu.sparsity.table import Count
 
 ACTORS = ("actor",)
 CRITICS = ("qf", "qf1", "qf2", "vf")
 """What SBX calls its networks; each has a train state, `policy.qf_state` for one."""
 MASKS = "pruning_masks"
 """Attribute of a pruned policy that holds its masks, by network; they are saved with it."""
+PLACES = "pruning_places"
+"""Attribute of a policy that stores kept values, and no masks: where they belong, by network."""
 COMPUTE = "pruning_compute"
 """Attribute of a pruned policy that says how its layers multiply."""
 

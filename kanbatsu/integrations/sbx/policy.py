@@ -7,11 +7,12 @@ from typing import Any
 
 import jax
 
-from kanbatsu.integrations.sbx.networks import ACTORS, COMPUTE, CRITICS, MASKS, states_of
+from kanbatsu.integrations.sbx.networks import ACTORS, CRITICS, states_of
+from kanbatsu.integrations.sbx.storing import install, is_stored, store_dense, store_kept
 from kanbatsu.sparsity.compute import resolve
+from kanbatsu.sparsity.config import check_choice
 from kanbatsu.sparsity.draw import Sparsity
 from kanbatsu.sparsity.kernel import Paths
-from kanbatsu.sparsity.masks import apply_masks, keep_pruned
 from kanbatsu.sparsity.prune import make_masks
 from kanbatsu.sparsity.roles import find_kernels
 
@@ -28,6 +29,7 @@ def prune_policy(
     include: Paths = (),
     exclude: Paths = (),
     compute: str = "auto",
+    storage: str = "dense",
 ) -> None:
     """Remove a share of the weights of an SBX model, once, at random, in place, before `learn`.
 
@@ -35,6 +37,10 @@ def prune_policy(
     target networks start equal to the online ones. Each critic of an ensemble gets masks of its
     own. On CPUs large layers multiply by their kept weights only. `model.save` and `load` keep
     everything, and so does `param_resets`.
+
+    With `storage="kept"` the parameters are kept values alone, under names of their own (see
+    `kanbatsu.flax.to_kept`), and the optimizers begin afresh on those with the settings that they
+    had: moments and targets are as small as the networks are sparse.
 
     Args:
         model: an SBX model that has not trained: SAC, TD3, DDPG, TQC, CrossQ, DQN or PPO.
@@ -48,11 +54,12 @@ def prune_policy(
             SBX calls the network (`actor`, `qf`, `vf`), and `count(model)` lists them.
         exclude: globs of kernels to leave dense.
         compute: `auto`, `masked`, `mixed` or `packed`, as for `kanbatsu.flax.packed`; the
-            critics of TQC are always masked.
+            critics of TQC are always masked where dense arrays are stored.
+        storage: `dense` or `kept`.
 
     Raises:
-        ValueError: for another `compute`, a seed outside [0, 2**32), a model that is no SBX model,
-            is already pruned or has trained, a glob that matches nothing, and as for
+        ValueError: for another `compute` or `storage`, a seed outside [0, 2**32), a model that is
+            no SBX model, is already pruned or has trained, a glob that matches nothing, and as for
             `kanbatsu.make_masks`. The model is then as it was.
 
     Example:
@@ -62,13 +69,14 @@ def prune_policy(
         >>> model.learn(10_000)  # doctest: +SKIP
     """
     compute = resolve(compute)
+    check_choice("storage", storage, ("dense", "kept"))
     if not 0 <= seed < 1 << 32:
         raise ValueError(
             f"seed must lie in [0, 2**32), or it would draw the masks of another one: got {seed}"
         )
     states = states_of(model)
     policy = model.policy
-    if hasattr(policy, MASKS):
+    if is_stored(policy):
         raise ValueError(
             "this model is already pruned; prune a fresh one (see count(model) for what it keeps)"
         )
@@ -100,34 +108,8 @@ def prune_policy(
                 ensemble="*" if name == "qf" and hasattr(policy.qf, "n_critics") else (),
             )[name]
     if masks:
-        setattr(policy, MASKS, masks)
-        setattr(policy, COMPUTE, compute)
-        _install(policy)
+        (store_kept if storage == "kept" else store_dense)(policy, masks, compute)
         policy.build = _Rebuild(policy)
-
-
-def _install(policy: Any) -> None:
-    """Put masked weights, sparse products, wrapped optimizers and equal targets in place."""
-    from kanbatsu.flax import packed
-
-    states = {}
-    for name, mask in getattr(policy, MASKS).items():
-        state = getattr(policy, f"{name}_state")
-        params = apply_masks(state.params, mask)
-        optimizer = keep_pruned(state.tx, mask)
-        targets = {"target_params": params} if hasattr(state, "target_params") else {}
-        apply = state.apply_fn
-        if name not in ("qf1", "qf2"):  # TQC applies one of them to the parameters of both
-            apply = packed(getattr(policy, name), mask, compute=getattr(policy, COMPUTE))
-        states[f"{name}_state"] = state.replace(
-            apply_fn=apply,
-            params=params,
-            tx=optimizer,
-            opt_state=optimizer.init(params),
-            **targets,
-        )
-    for name, state in states.items():
-        setattr(policy, name, state)
 
 
 class _Rebuild:
@@ -138,5 +120,5 @@ class _Rebuild:
 
     def __call__(self, *arguments: Any) -> Any:
         key = type(self.policy).build(self.policy, *arguments)
-        _install(self.policy)
+        install(self.policy)
         return key

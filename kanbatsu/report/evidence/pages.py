@@ -17,7 +17,9 @@ from kanbatsu.report.evidence.stored import (
     confidence_in,
     difference,
     is_bench,
+    measured,
     seen,
+    steps,
 )
 from kanbatsu.report.evidence.tables import plural
 from kanbatsu.report.results import ArmResults, StudyResults
@@ -91,7 +93,7 @@ def page(evidence: Evidence) -> str:
         f"# {evidence.title}",
         study.question,
         _listed(sentences(study)),
-        f"![{shown} dormant ratio over env steps]({evidence.name}.svg)",
+        f"![{shown} dormant ratio over {steps(study)}]({evidence.name}.svg)",
         "Means over seeds at each evaluation and probe, with 95 % bootstrap intervals. Those are "
         "too narrow for few seeds: whether arms differ is read from the tables below.",
         "## Design",
@@ -99,7 +101,7 @@ def page(evidence: Evidence) -> str:
         tables.arms(study),
         f"{plural(len(study.tasks), 'task')} "
         f"({ENGLISH.listed([f'`{task}`' for task in study.tasks])}), "
-        f"{study.env_steps:,} env steps, {plural(len(study.seeds), 'seed')} planned. "
+        f"{study.env_steps:,} {steps(study)}, {plural(len(study.seeds), 'seed')} planned. "
         f"{len(ended)} of {plural(len(study.runs), 'run')} finished.",
         found and "## What it replaces",
         found and replaced.how_chosen(found),
@@ -139,10 +141,12 @@ def sentences(study: StudyResults) -> Iterator[str]:
                 over = plural(x.size, "seed")
                 yield f"{task}: **{arm.name}** returns {tables.mean_and_spread(x)}, {over}."
     for task, arm, control in comparisons(study):
-        yield f"{task}: {sentence(arm, control, task, confidence_in(study))}"
+        yield f"{task}: {sentence(arm, control, task, confidence_in(study), measured(study))}"
 
 
-def sentence(arm: ArmResults, control: ArmResults, task: str, confidence: float) -> str:
+def sentence(
+    arm: ArmResults, control: ArmResults, task: str, confidence: float, noun: str = "return"
+) -> str:
     """Sum one comparison up by its interval."""
     estimate = compare(arm, control, task, confidence)
     if estimate is None:
@@ -151,14 +155,18 @@ def sentence(arm: ArmResults, control: ArmResults, task: str, confidence: float)
     claim = (
         f"no difference can be seen between **{arm.name}** and {control.name}"
         if side == "open"
-        else f"{side} return with **{arm.name}** than with {control.name}"
+        else f"{side} {noun} with **{arm.name}** than with {control.name}"
     )
     seeds = f"{arm.finals(task).size} against {plural(control.finals(task).size, 'seed')}"
     return f"{claim}: {difference(estimate)}, {seeds}."
 
 
 def _how_to_read(study: StudyResults) -> str:
-    text = "Final return: the mean of the last evaluation's episodes."
+    text = (
+        "Final accuracy: the mean of what each of the last tasks ended with."
+        if is_bench(study)
+        else "Final return: the mean of the last evaluation's episodes."
+    )
     if not (compared := len(comparisons(study))):
         return text
     return (

@@ -11,7 +11,7 @@ from html import escape
 
 from kanbatsu.report import curves, figures
 from kanbatsu.report.evidence.replaced import drawn
-from kanbatsu.report.evidence.stored import ENGLISH, Evidence, is_bench
+from kanbatsu.report.evidence.stored import ENGLISH, Evidence, is_bench, steps
 from kanbatsu.report.figures import Style
 from kanbatsu.report.results import RunResults, Series, StudyResults
 from kanbatsu.report.rivals import rivals
@@ -60,9 +60,9 @@ def _panels(study: StudyResults) -> Iterator[str]:
             x = GAP + column * (WIDTH + GAP)
             drawing = figures.lines(
                 curves.lines(study, [task], series_of),
-                x_label=ENGLISH("figure.env_steps"),
+                x_label=steps(study),
                 prefix=f"{title[0].lower()}{index}",
-                label=f"{title} over env steps on {task}",
+                label=f"{title} over {steps(study)} on {task}",
                 empty=ENGLISH("figure.empty"),
             )
             yield _text(x, y + 14, f"{title}, {task}", ' font-weight="600"')

@@ -116,3 +116,13 @@ def shape(arm: ArmResults, beside: ArmResults | None = None) -> str:
 def is_bench(study: StudyResults) -> bool:
     """Return whether a study trained classifiers, whose results are accuracies, not returns."""
     return all(arm.agent == "classifier" for arm in study.arms)
+
+
+def measured(study: StudyResults) -> str:
+    """Return the noun of what a study's runs are judged by."""
+    return "accuracy" if is_bench(study) else "return"
+
+
+def steps(study: StudyResults) -> str:
+    """Return the noun of what a study's runs are counted in."""
+    return "steps" if is_bench(study) else "env steps"

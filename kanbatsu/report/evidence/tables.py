@@ -17,6 +17,7 @@ from kanbatsu.report.evidence.stored import (
     confidence_in,
     difference,
     kept,
+    measured,
     seen,
     shape,
 )
@@ -80,7 +81,7 @@ def arms(study: StudyResults) -> str:
 
 
 def results(study: StudyResults, task: str) -> str:
-    """Return the table of final returns on a task, beside those of the control."""
+    """Return the table of final returns (or accuracies) on a task, beside those of the control."""
     confidence, control = confidence_in(study), study.control_arm
     rows = []
     for arm in study.arms:
@@ -93,18 +94,19 @@ def results(study: StudyResults, task: str) -> str:
                 interval = f"[{better.low:.2f}, {better.high:.2f}]"
                 row[3:] = difference(estimate), f"{better.value:.2f} {interval}"
         rows.append(row)
-    return table(["arm", "seeds", "final return, mean ± sd", "difference", "P"], rows)
+    head = ["arm", "seeds", f"final {measured(study)}, mean ± sd", "difference", "P"]
+    return table(head, rows)
 
 
 def curves(study: StudyResults, task: str) -> str:
-    """Return the table of the mean return over seeds at up to nine points of time."""
+    """Return the table of the mean return (or accuracy) over seeds at up to nine points of time."""
     steps = sorted({step for arm in study.arms for run in arm.on(task) for step in run.returns})
     shown = [steps[round(i)] for i in np.linspace(0, len(steps) - 1, min(9, len(steps)))]
     rows = []
     for arm in study.arms:
         runs = [run for run in arm.on(task) if run.finished]
         rows.append([arm.name, *(mean(run.returns.get(step) for run in runs) for step in shown)])
-    return table(["mean return at", *(compact(step) for step in shown)], rows)
+    return table([f"mean {measured(study)} at", *(compact(step) for step in shown)], rows)
 
 
 def probes(study: StudyResults, task: str) -> str:

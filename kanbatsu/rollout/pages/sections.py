@@ -119,7 +119,7 @@ def latency(overview: Overview, deadline_us: float | None, t: Texts) -> Section:
             continue
         late = None
         if deadline_us is not None:
-            late = f"{100 * np.mean([value > deadline_us for _, value in series]):.3g} %"
+            late = f"{100 * np.mean([value > deadline_us for _, value in series]):.3g}%"
         shown = [f"{number(value / 1e3)} ms" for value in found]
         limit = DASH if deadline_us is None else f"{number(deadline_us / 1e3)} ms"
         rows.append([t(f"latency.{who}"), *shown, limit, late or DASH, f"{len(series):,}"])
@@ -135,7 +135,7 @@ def guard(overview: Overview, t: Texts) -> Section:
     ]
     total = sum(overview.actions.values())
     sources = [
-        [named("source", source, t), f"{count:,}", f"{100 * count / total:.3g} %"]
+        [named("source", source, t), f"{count:,}", f"{100 * count / total:.3g}%"]
         for source, count in overview.actions.most_common()
     ]
     tables = [

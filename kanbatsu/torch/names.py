@@ -1,0 +1,10 @@
+"""Names that pruned layers give to what they hold."""
+
+MASK = "weight_mask"
+"""The mask beside its weight, as `torch.nn.utils.prune` calls it too."""
+KEPT = "weight_kept"
+"""The parameter of a layer that stores its kept values alone."""
+BITS, SHAPE = "weight_bits", "weight_shape"
+"""Beside kept values in a state_dict: their mask, and the sizes of the dense weight."""
+PRINT = "weight_print"
+"""The buffer that tells masks apart: DDP and averages of buffers see it."""
