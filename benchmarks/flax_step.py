@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,6 +77,10 @@ class Arguments:
     """Samples of those."""
     kinds: tuple[str, ...] = KINDS
     """What is timed of each network: `step`, `SAC update`, `action`."""
+    contenders: tuple[str, ...] = CONTENDERS
+    """What takes turns; the first is what the others are compared with."""
+    clock: str = "wall"
+    """What is counted: `wall` time, or, where others load the machine, the process's `cpu` time."""
     rounds: int = 20
     """How often each contender has its turn."""
     json_out: Path = Path(__file__).parent / "results" / "flax_step.jsonl"
@@ -98,16 +103,17 @@ class Critic(linen.Module):
 
 def main(arguments: Arguments) -> None:
     """Time, print, append."""
+    clock = {"wall": time.perf_counter, "cpu": time.process_time}[arguments.clock]
     load, rows, state = os.getloadavg()[0], {}, {}
-    print_head(CONTENDERS)
+    print_head(arguments.contenders)
 
     def race(
         what: str,
         make: Callable[[str], Callable[[], object]],
         calls: int,
-        names: tuple[str, ...] = CONTENDERS,
+        names: tuple[str, ...] = arguments.contenders,
     ) -> None:
-        rows[what] = compare({name: make(name) for name in names}, arguments.rounds, calls)
+        rows[what] = compare({name: make(name) for name in names}, arguments.rounds, calls, clock)
         print_row(what, rows[what])
 
     for size in arguments.layers:
@@ -116,7 +122,7 @@ def main(arguments: Arguments) -> None:
         for kind in arguments.kinds:
             make, calls = MAKERS[kind]
             race(f"{kind}, {size}", partial(make, *sizes), calls)
-        state[size] = {name: state_of(*sizes, name) for name in CONTENDERS if name != "dense again"}
+        state[size] = {name: state_of(*sizes, name) for name in arguments.contenders}
         print(
             f"state of SAC, {size}, MiB:",
             {name: f"{b / 2**20:.2f}" for name, b in state[size].items()},
@@ -132,6 +138,7 @@ def main(arguments: Arguments) -> None:
         "load_before": load,
         "sparsity": arguments.sparsity,
         "rounds": arguments.rounds,
+        "clock": arguments.clock,
         "cores": len(usable_cores()),
         "batch": BATCH,
         "rows": rows,

@@ -10,16 +10,25 @@ from typing import Any
 Contenders = Mapping[str, Callable[[], object]]
 
 
-def compare(contenders: Contenders, rounds: int, calls: int) -> dict[str, Any]:
-    """Return median milliseconds, and the median over rounds of how often the first's time."""
-    times = take_turns(contenders, rounds, calls)
+def compare(
+    contenders: Contenders,
+    rounds: int,
+    calls: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Any]:
+    """Return median milliseconds, and median and quartiles of how often the first's time."""
+    times = take_turns(contenders, rounds, calls, clock)
     first, *others = times
-    ratios = {
-        name: statistics.median(a / b for a, b in zip(times[first], times[name], strict=True))
-        for name in others
+    in_rounds = {
+        name: [a / b for a, b in zip(times[first], times[name], strict=True)] for name in others
+    }
+    ratios = {name: statistics.median(values) for name, values in in_rounds.items()}
+    spread = {
+        name: statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values
+        for name, values in in_rounds.items()
     }
     ms = {name: statistics.median(values) for name, values in times.items()}
-    return {"milliseconds": ms, f"times as fast as {first}": ratios}
+    return {"milliseconds": ms, f"times as fast as {first}": ratios, "quartiles": spread}
 
 
 def print_head(names: Sequence[str]) -> None:
@@ -30,12 +39,15 @@ def print_head(names: Sequence[str]) -> None:
 
 def print_row(what: str, compared: Mapping[str, Any]) -> None:
     """Print what `compare` returned."""
-    ms, ratios = compared.values()
+    ms, ratios, _ = compared.values()
     print(f"{what:>24} {next(iter(ms.values())):9.3f}", *(f"{r:11.2f}x" for r in ratios.values()))
 
 
 def take_turns(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, calls: int
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    calls: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Milliseconds per call of every contender in every round; a first call is not timed."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -43,8 +55,8 @@ def take_turns(
         # Backwards in every other round, so that nobody always follows the same one.
         for name in list(contenders)[:: 1 if turn % 2 else -1]:
             contenders[name]()
-            started = time.perf_counter()
+            started = clock()
             for _ in range(calls):
                 contenders[name]()
-            times[name].append(1e3 * (time.perf_counter() - started) / calls)
+            times[name].append(1e3 * (clock() - started) / calls)
     return times

@@ -11,6 +11,8 @@ EXTRAS: Mapping[str, str] = {
     **dict.fromkeys(("dm_control", "dm_env"), "dmc"),
     "flax": "flax",
     "gymnax": "gymnax",
+    "huggingface_hub": "hub",
+    "imageio_ffmpeg": "video",
     "mujoco": "mujoco",
     "mujoco_playground": "playground",
     "onnx": "onnx",

@@ -10,22 +10,22 @@ from kanbatsu.study.file import study_from_dict
 
 study = study_from_dict(
     {
-        "question": "Pendulum: is a wide critic of a tenth of its weights as good as a dense one?",
+        "question": "Pendulum: does a critic of a tenth of its weights do as well as a whole one?",
         "tasks": ["jax/pendulum"],  # or gym/<id>, dmc/<domain>-<task>, package.module:factory
         "agent": "sac",
-        "env_steps": 2_000,
+        "env_steps": 4_000,
         "seeds": 5,
         "control": "dense",
-        "decision": {"goal": "no_worse", "measure": "mean_difference", "maximal_regression": 300},
+        "decision": {"goal": "no_worse", "measure": "mean_difference", "maximal_regression": 150},
         "actor": {"network": "mlp", "width": 32, "blocks": 1},
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-3,
         "train": {
             "batch_size": 64,
             "updates_per_interaction": 1,
-            "warmup_interactions": 200,
-            "evaluate_every": 500,
-            "evaluation_episodes": 5,
-            "probe_every": 500,
+            "warmup_interactions": 300,
+            "evaluate_every": 1_000,
+            "evaluation_episodes": 3,
+            "probe_every": 2_000,
             "probe_batch": 256,
         },
         "arm": {

@@ -4,6 +4,7 @@ python notebooks/execute.py [NAME ...]
 """
 
 import base64
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from nbclient import NotebookClient
 
 HERE = Path(__file__).parent
 SCRIPTS = {path.stem: path for path in sorted(HERE.glob("*.py")) if path != Path(__file__)}
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One core is enough, and two threads that wait for each other on a busy machine are not quicker.
 PICTURES = {"image/svg+xml": "svg", "image/png": "png"}
 """Kinds of output that become files beside a page, the best first."""
 
@@ -69,11 +72,19 @@ def page(notebook: Any, name: str, folder: Path) -> str:
 
 
 def _joined(outputs: list[Any]) -> Iterator[dict[str, str]]:
-    """Yield outputs by kind; what was printed in several pieces is one."""
-    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    """Yield outputs by kind; what was printed in several pieces is one, coloured by rich or not."""
+    others, printed = [], ""
+    for output in outputs:
+        data = output.get("data", {})
+        if output.output_type == "stream":
+            printed += output.text
+        elif data.get("text/html", "").lstrip().startswith("<pre"):
+            printed += data["text/plain"]
+        elif data:
+            others.append(data)
     if printed.strip():
         yield {"text/plain": printed}
-    yield from (output.data for output in outputs if "data" in output)
+    yield from others
 
 
 def _best(data: dict[str, str]) -> tuple[str, str]:

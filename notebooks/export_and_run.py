@@ -15,11 +15,11 @@ from stable_baselines3 import SAC
 from kanbatsu.deploy import load
 from kanbatsu.integrations.sb3 import export_policy, prune_policy
 
-sizes = {"policy_kwargs": {"net_arch": [512, 512]}, "device": "cpu", "seed": 0}
+sizes = {"policy_kwargs": {"net_arch": [256, 256]}, "device": "cpu", "seed": 0}
 dense = SAC("MlpPolicy", "Pendulum-v1", **sizes)
-sparse = SAC("MlpPolicy", "Pendulum-v1", learning_starts=100, **sizes)
+sparse = SAC("MlpPolicy", "Pendulum-v1", learning_starts=50, **sizes)
 prune_policy(sparse, actor=0.9, critic=0.9, seed=0)
-sparse.learn(200)
+sparse.learn(100)
 
 export_policy(dense, "dense", onnx=False)
 export_policy(sparse, "sparse", onnx=False)

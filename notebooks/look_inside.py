@@ -39,15 +39,15 @@ def watch(sparsity):
         learning_rate=3e-3,
         batch_size=64,
         learning_starts=100,
-        policy_kwargs={"net_arch": [128, 128]},
+        policy_kwargs={"net_arch": [64, 64]},
         seed=0,
         device="cpu",
     )
     if sparsity:
         prune_policy(model, actor=sparsity, critic=sparsity, seed=0)
-    probes = ProbeCallback(every=200, batch=512)
+    probes = ProbeCallback(every=100, batch=512)
     keep = Keep(probes)
-    model.learn(1_800, callback=CallbackList([probes, keep]))
+    model.learn(1_000, callback=CallbackList([probes, keep]))
     return model, keep.rows
 
 

@@ -12,6 +12,7 @@ from kanbatsu.torch import count
 
 model = SAC("MlpPolicy", "Pendulum-v1", learning_starts=100, seed=0, device="cpu")
 prune_policy(model, actor=0.8, critic=0.8, seed=0)
+print(count(model.actor))
 
 # %% [markdown]
 # The table says what each layer keeps. The last layer of each network stays whole: it is small, and
@@ -21,7 +22,7 @@ prune_policy(model, actor=0.8, critic=0.8, seed=0)
 # optimizer.
 
 # %%
-model.learn(400)
+model.learn(300)
 
 kept = count(model.critic)
 print(f"{kept.kept:,} of {kept.total:,} weights of the critic exist")
@@ -40,5 +41,5 @@ again = SAC.load("pendulum", env=model.get_env())
 print(count(again.actor))
 
 # %% [markdown]
-# Four hundred steps teach nothing; this shows the way, not a result. Whether it helps *your* agent
+# Three hundred steps teach nothing; this shows the way, not a result. Whether it helps *your* agent
 # is the question of the [next notebook](does_it_help.md).

@@ -33,6 +33,7 @@ ROOMS = (
     ("poc",),
     ("play",),
     ("deploy",),
+    ("hub",),
     ("rollout",),
     ("torch", "flax"),
     ("integrations",),

@@ -44,13 +44,28 @@ COMMANDS = [
 ]
 
 
-def test_the_first_screen_is_a_sentence_what_one_gets_and_two_commands():
-    title, sentence, gains, commands = PAGES["README.md"].split("\n\n")[:4]
-    assert title == "# kanbatsu"
-    assert sentence.count(".") == 1
-    assert len(gains.splitlines()) == 2 + 4
-    assert "kanbatsu.prune(model" in gains.splitlines()[2]
-    assert commands == "```sh\nmake demo\nmake test\n```"
+@pytest.mark.parametrize(("page", "stop"), [("README.md", "."), ("README.ja.md", "。")])
+def test_the_first_screen_is_a_sentence_and_the_line_for_pytorch_and_for_jax(page, stop):
+    _, other, sentence, table = PAGES[page].split("\n\n")[:4]
+    assert other.count("](README") == 1
+    assert sentence.count(stop) == sentence.endswith(stop) == 1
+    assert table.startswith("<table>")
+    lines = [line for block in blocks(page, "python") for line in block.splitlines()]
+    assert len(lines) < 15
+    assert any(line.startswith("prune_policy(model") for line in lines)
+    assert any("kanbatsu.prune(model" in line for line in lines)
+    assert blocks(page, "sh")[0] == "make demo\nmake test\n"
+
+
+def test_both_readmes_show_the_same_code_and_lead_to_pages_of_the_same_name():
+    english, japanese = "README.md", "README.ja.md"
+    for language in ("python", "sh"):
+        assert blocks(english, language) == blocks(japanese, language)
+    names = [
+        [Path(link).name for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page])][1:]
+        for page in (english, japanese)
+    ]
+    assert sorted(name.replace("-ja", "") for name in names[1]) == sorted(names[0])
 
 
 def test_python_blocks_run_from_top_to_bottom(tmp_path):
@@ -68,7 +83,7 @@ def test_python_blocks_run_from_top_to_bottom(tmp_path):
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
-    assert blocks("README.md", "text")[0] in done.stdout
+    assert blocks("docs/start.md", "text")[0] in done.stdout
     assert "\n205\n" in done.stdout  # the comment beside the last block says so
 
 
@@ -97,13 +112,15 @@ def test_shell_commands_exist(page, command, monkeypatch):
         assert ended.value.code == 0
 
 
-def test_the_study_file_of_the_readme_compares_what_it_says():
-    (text,) = blocks("README.md", "toml")
+def test_the_study_file_of_the_first_steps_compares_what_it_says():
+    (text,) = blocks("docs/start.md", "toml")
     study = study_from_dict(tomllib.loads(text))
     counts = check_study(study)
-    narrow, wide = (counts[name]["critic"] for name in ("dense-256", "sparse-1024"))
-    assert narrow.kept == narrow.total
-    assert wide.kept == pytest.approx(narrow.kept, rel=0.01)  # "with as many weights"
+    dense, sparse = (counts[name]["critic"] for name in ("dense", "sparse"))
+    assert dense.kept == dense.total
+    width, wide = (study.arms[name].config.critic.width for name in ("dense", "sparse"))
+    assert wide == 2 * width  # "of twice the width"
+    assert sparse.kept < dense.kept
 
 
 def anchors(page: str) -> set[str]:

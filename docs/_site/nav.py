@@ -1,4 +1,7 @@
-"""The navigation names folders: a name with * stands for the pages that it matches."""
+"""The navigation names folders: a name with * stands for the pages that it matches.
+
+Of those, a page with a long title is listed by the name of its file.
+"""
 
 import fnmatch
 from pathlib import PurePosixPath
@@ -7,18 +10,22 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 
+LONGEST = 40
+"""Characters of the longest title that the navigation shows."""
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Write out the names with * in the navigation, README first."""
-    pages = sorted(
-        (file.src_uri for file in files.documentation_pages()),
-        key=lambda uri: (PurePosixPath(uri).name != "README.md", uri),
-    )
+    titles = {
+        file.src_uri: file.content_string.partition("\n")[0].removeprefix("# ")
+        for file in files.documentation_pages()
+    }
+    pages = dict(sorted(titles.items(), key=lambda item: ("README.md" not in item[0], item[0])))
     config.nav = _written_out(config.nav, pages)
     return files
 
 
-def _written_out(item: Any, pages: list[str]) -> Any:
+def _written_out(item: Any, pages: dict[str, str]) -> Any:
     if isinstance(item, dict):
         ((title, inside),) = item.items()
         several = isinstance(inside, str) and "*" in inside
@@ -28,9 +35,13 @@ def _written_out(item: Any, pages: list[str]) -> Any:
     return item
 
 
-def _entries(item: Any, pages: list[str]) -> list[Any]:
+def _entries(item: Any, pages: dict[str, str]) -> list[Any]:
     if isinstance(item, str) and "*" in item:
         folder = PurePosixPath(item).parent
         matching = (uri for uri in fnmatch.filter(pages, item))
-        return [uri for uri in matching if PurePosixPath(uri).parent == folder]
+        return [
+            {PurePosixPath(uri).stem.replace("-", " "): uri} if len(pages[uri]) > LONGEST else uri
+            for uri in matching
+            if PurePosixPath(uri).parent == folder
+        ]
     return [_written_out(item, pages)]

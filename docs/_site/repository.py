@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jupytext
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -31,6 +32,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if path.suffix == ".md":
             uri = HOMES.get(name, name if "/" in name else name.lower())
             files.append(File.generated(config, uri, content=path.read_text(encoding="utf-8")))
+            if (script := path.with_suffix(".py")).exists():
+                notebook = jupytext.writes(jupytext.read(script), fmt="ipynb")
+                files.append(File.generated(config, f"{uri[:-3]}.ipynb", content=notebook))
         elif path.suffix in (".svg", ".png"):
             files.append(File.generated(config, name, abs_src_path=str(path)))
     for page in list(files.documentation_pages()):
@@ -51,7 +55,12 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
             return link[0]  # left as it is, for the strict build to refuse
         return posixpath.relpath(_uri(target), posixpath.dirname(here)) + link[2]
 
-    return _outside_code(markdown, lambda text: LINK.sub(turned, text))
+    shown = _outside_code(markdown, lambda text: LINK.sub(turned, text))
+    name = posixpath.basename(here).removesuffix(".md")
+    if here.startswith("notebooks/") and (ROOT / "notebooks" / f"{name}.py").exists():
+        page.meta.setdefault("hide", ["toc"])  # room for tables and figures
+        shown += f"\nWithout outputs, to open in Jupyter: [{name}.ipynb]({name}.ipynb).\n"
+    return shown
 
 
 def _outside_code(markdown: str, change: Callable[[str], str]) -> str:

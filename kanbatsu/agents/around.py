@@ -37,6 +37,12 @@ class Around:
         return discount
 
     @property
+    def window(self) -> int:
+        """Interactions of a window, where the agent learns from windows."""
+        window: int = self.agent.window
+        return window
+
+    @property
     def passes(self) -> Any:
         """Products with each kernel of a network per update and sample."""
         return self.agent.passes

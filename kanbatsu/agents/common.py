@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,8 +20,9 @@ from kanbatsu.probes.health import network_health
 from kanbatsu.probes.subject import Subject
 from kanbatsu.remedies.records import Remedy
 from kanbatsu.remedies.terms import decay_of
+from kanbatsu.sparsity.config import Pruning
 from kanbatsu.sparsity.weight import with_masks
-from kanbatsu.types import Key, Spec, Transition
+from kanbatsu.types import Key, Spec, Transition, Window
 
 Tree = TypeVar("Tree")
 Scalar = Float[Array, ""]
@@ -152,9 +153,9 @@ def move_towards(online: Tree, target: Tree, tau: float) -> Tree:
 
 def in_turn(
     learn: Callable[..., Any],
-    draw_noise: Callable[[Key, Transition], Any],
+    draw_noise: Callable[[Key, Any], Any],
     state: Tree,
-    batches: Transition,
+    batches: Transition | Window,
     key: Key,
 ) -> tuple[Tree, dict[str, Array]]:
     """Learn from `k` batches in turn.
@@ -170,7 +171,7 @@ def in_turn(
         The state after the last, and its metrics.
     """
 
-    def step(state: Tree, item: tuple[Transition, Key]) -> Any:
+    def step(state: Tree, item: tuple[Any, Key]) -> Any:
         batch, step_key = item
         return learn(state, batch, draw_noise(step_key, batch))
 
@@ -214,13 +215,15 @@ def with_dense_networks(config: Any) -> Any:
         >>> with_dense_networks(SACConfig(NetworkConfig(sparsity=0.5))).actor.sparsity
         0.0
     """
-    named = {name: getattr(config, name, None) for name in ("actor", "critic")}
+    dense: dict[str, Any] = {"sparsity": 0.0, "pattern": "element", "trunk_sparsity": None}
     return replace(
         config,
         **{
-            name: replace(network, sparsity=0.0, pattern="element")
-            for name, network in named.items()
-            if network is not None
+            item.name: replace(
+                network, **{name: x for name, x in dense.items() if hasattr(network, name)}
+            )
+            for item in fields(config)
+            if isinstance(network := getattr(config, item.name), Pruning)
         },
     )
 

@@ -54,6 +54,8 @@ class TrainConfig(Cadence):
     late_from_interaction: Whole = field(default=0, metadata=ADDED)
     """Interactions after which `late_updates_per_interaction` holds."""
 
+    interactions_per_update: ClassVar[int] = 1
+    """Interactions that `updates_per_interaction` is counted by."""
     samples: ClassVar[str] = "batches from a replay"
     """Source of what an agent that runs by such a schedule learns from."""
     acts_apart: ClassVar[bool] = True
@@ -85,12 +87,29 @@ class TrainConfig(Cadence):
         updates = n * (
             (learning - late) * rate + late * (self.late_updates_per_interaction or rate)
         )
+        updates //= self.interactions_per_update
         return turns * n, updates + (self.first_updates if learning else 0)
 
     def is_primed_at(self, interactions: Any) -> Any:
         """Return whether the turn that ends at that many interactions is the first to learn in."""
         before, warm = interactions - self.environments, self.warmup_interactions
         return (before < max(warm, 1)) & (interactions >= warm)
+
+
+@dataclass(frozen=True)
+class ImageTrainConfig(TrainConfig):
+    """The schedule of a run that learns from images in a replay."""
+
+    updates_per_interaction: Natural = 1
+    """Gradient updates of every `interactions_per_update` (DrQ-v2: 1)."""
+    interactions_per_update: Natural = 2  # type: ignore[misc]
+    """Interactions between two times of learning (DrQ-v2: 2)."""
+    warmup_interactions: Whole = 2_000
+    """Uniformly random interactions before the first update (DrQ-v2: 2,000)."""
+    evaluate_every: Natural = 10_000
+    """Env steps between evaluations; one more comes before training, and one at the end."""
+    probe_batch: Natural = 256
+    """Windows per probe; the convolutions' outputs for all of them are held at once."""
 
 
 def _turns_before(interactions: int, environments: int) -> int:
@@ -178,7 +197,7 @@ class RolloutTrainConfig(Cadence):
         return turns * self.environments, turns // self.rollout
 
 
-Schedule = TrainConfig | StreamTrainConfig | RolloutTrainConfig
+Schedule = TrainConfig | ImageTrainConfig | StreamTrainConfig | RolloutTrainConfig
 
 
 def stretch(schedule: Schedule, env_steps_per_turn: int) -> int:

@@ -15,7 +15,7 @@ from kanbatsu.cli.estimating import estimate
 from kanbatsu.cli.machine import bench, doctor
 from kanbatsu.cli.plasticity import plasticity
 from kanbatsu.cli.playing import play
-from kanbatsu.cli.policies import deploy, export
+from kanbatsu.cli.policies import card, deploy, export
 from kanbatsu.cli.proof import poc
 from kanbatsu.cli.results import archive, report, watch
 from kanbatsu.cli.rollout import rollout
@@ -83,6 +83,7 @@ COMMANDS = {
     "archive": Command(archive, "copy a finished study without checkpoints, small enough to keep"),
     "export": Command(export, "write a trained policy as files that run without JAX"),
     "deploy": Command(deploy, "compare two exported policies: deploy diff A B"),
+    "card": Command(card, "write the model card of a run, as the Hugging Face Hub reads it"),
     "bench": Command(bench, "measure dense against sparse on this machine"),
     "doctor": Command(doctor, "say what works on this machine"),
 }

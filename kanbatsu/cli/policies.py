@@ -1,4 +1,4 @@
-"""The words for a policy that is to be used: `kanbatsu export` and `kanbatsu deploy`."""
+"""The words for a policy that is to be used: `kanbatsu export`, `deploy` and `card`."""
 
 from __future__ import annotations
 
@@ -47,6 +47,24 @@ class ExportArguments:
 
 
 @dataclass(frozen=True)
+class CardArguments:
+    """Write the model card of a run or of an exported policy, as the Hugging Face Hub reads it."""
+
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of a run, OUT/runs/<run id>, or of an exported policy."""
+    to: Path | None = None
+    """File of the card; it is printed by default."""
+    policy: Path | None = None
+    """Folder of the policy that was exported from the run, for what it weighs."""
+    licence: str | None = None
+    """Identifier of the licence, such as mit; that of the policy's contract by default."""
+    repo_id: str | None = None
+    """Place on the Hub, such as user/walker, for the lines that load it."""
+    key: Path | None = None
+    """File with the key that signed the policy; the one of KANBATSU_POLICY_KEY by default."""
+
+
+@dataclass(frozen=True)
 class DiffArguments:
     """Say in what two policies differ: contracts, layers, kept weights, golden actions."""
 
@@ -72,6 +90,26 @@ def export(words: list[str]) -> int:
         lines = describe(given.to, key=given.key)
     for line in lines:
         say(line)
+    return 0
+
+
+def card(words: list[str]) -> int:
+    """Write a model card, to a file or to the terminal."""
+    given = parse(CardArguments, words, "kanbatsu card")
+    from kanbatsu.hub import card as write
+
+    with refusing_policies():
+        text = write(
+            _existing(given.source),
+            policy=given.policy,
+            licence=given.licence,
+            repo_id=given.repo_id,
+            key=given.key,
+        )
+        if given.to is not None:
+            given.to.write_text(text, encoding="utf-8")
+    if given.to is None:
+        print(text, end="")  # noqa: T201
     return 0
 
 

@@ -78,6 +78,7 @@ class VectorEnvironment:
         self._seed = seed
         self.spec = environments[0].spec
         self.action_repeat = environments[0].action_repeat
+        self.frames: int = getattr(environments[0], "frames", 1)
         self._interactions = 0
         self._episode = np.zeros(len(environments), np.int64)
         self._return = np.zeros(len(environments))

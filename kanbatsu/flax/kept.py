@@ -15,6 +15,7 @@ from jax import Array
 
 from kanbatsu.flax.kept_product import multiply
 from kanbatsu.flax.places import Places
+from kanbatsu.flax.whole import multiply_whole
 from kanbatsu.sparsity.compute import resolve
 from kanbatsu.sparsity.kept_name import KeptName
 from kanbatsu.sparsity.masks import fit_masks
@@ -96,7 +97,7 @@ def take_kept(params: PyTree, places: Mapping[Path, Places]) -> dict[str, Any]:
     return unflatten_dict(
         {
             (*path[:-1], str(places[path].name)) if path in places else path: (
-                places[path].values(leaf) if path in places else leaf
+                places[path].values(jnp.asarray(leaf)) if path in places else leaf
             )
             for path, leaf in flat.items()
         }
@@ -122,7 +123,7 @@ def make_dense(params: PyTree, places: KeptPlaces, beside: Collection[str] = ())
             continue
         if path[-1] not in places:
             raise ValueError(_strange(path, places))
-        dense[(*path[:-1], name.weight)] = places[path[-1]].dense(leaf)
+        dense[(*path[:-1], name.weight)] = places[path[-1]].dense(jnp.asarray(leaf))
         if path[-1] in beside:
             dense[path] = leaf
     return unflatten_dict(dense)
@@ -178,7 +179,8 @@ def call_kept(
     """Call a module's own `apply` with kept values.
 
     Every layer finds its dense kernel beside the values, and `nn.Dense` multiplies by the values:
-    what no layer reads is not computed in a compiled program.
+    what no layer reads is not computed in a compiled program. A dense kernel whose values are not
+    multiplied (in `nn.scan`, say) is multiplied densely.
 
     Args:
         apply: of the module.
@@ -203,15 +205,14 @@ def call_kept(
 
     def listen(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         layer = context.module
-        if type(layer) is linen.Dense and context.method_name == "__call__":
+        if multiplied and _is_plain(layer, context.method_name):
             name = _values_of(layer)
-            if name is not None:
-                values: Any = layer.get_variable("params", name)
-                whole = given.get("/".join((*layer.path, name)))
-                if _is_known(values, whole, places[name]):
-                    y = _multiply(layer, places[name], values, *args, *kwargs.values())
-                    if y is not None:
-                        return y
+            values = layer.get_variable("params", name or "kernel")
+            whole = given.get("/".join((*layer.path, name or "kernel")))
+            if name is None or _is_known(values, whole, places[name]):
+                y = _multiply(layer, places.get(name or ""), values, *args, *kwargs.values())
+                if y is not None:
+                    return y
         return call(*args, **kwargs)
 
     dense = make_dense(params, places, beside=multiplied)
@@ -219,11 +220,17 @@ def call_kept(
         return apply({**variables, "params": dense}, *args, **kwargs)
 
 
+def _is_plain(layer: Any, method: str) -> bool:
+    """Tell whether a call is that of an `nn.Dense` with the usual product and a kernel."""
+    if type(layer) is not linen.Dense or method != "__call__":
+        return False
+    usual = layer.dot_general is None and layer.dot_general_cls is None
+    return usual and layer.has_variable("params", "kernel")
+
+
 def _values_of(layer: linen.Dense) -> str | None:
-    """The name of the kept values beside a layer's kernel, if its product is the usual one."""
-    if not (layer.dot_general is None and layer.dot_general_cls is None):
-        return None
-    for name in layer.variables.get("params", {}):
+    """The name of the kept values beside a layer's kernel; None if the kernel is all there is."""
+    for name in layer.variables["params"]:
         if KeptName.read(name) is not None:
             return str(name)
     return None
@@ -240,12 +247,23 @@ def _is_known(values: Any, whole: Any, places: Places) -> bool:
     return getattr(values, "batch_dim", None) == 0 and getattr(values, "val", None) is whole
 
 
-def _multiply(layer: linen.Dense, places: Places, values: Any, inputs: Array) -> Array | None:
-    """Return what a layer computes, or None if that is not in float32."""
+def _multiply(
+    layer: linen.Dense, places: Places | None, values: Any, inputs: Array
+) -> Array | None:
+    """Return what a layer computes, or None where that is not for the kernels to do.
+
+    Args:
+        layer: the layer.
+        places: where its values belong; None for a layer that keeps all its weights.
+        values: its kept values, or its kernel.
+        inputs: what it is called with.
+    """
     kernel: Any = layer.get_variable("params", "kernel")
     bias = layer.get_variable("params", "bias") if layer.has_variable("params", "bias") else None
     promote: Any = layer.promote_dtype
     x, values, bias = promote(inputs, values, bias, dtype=layer.dtype)
     if x.dtype != jnp.float32:
         return None
+    if places is None:
+        return multiply_whole(x, values, bias)
     return multiply(places.matrices, x, values, kernel, bias)

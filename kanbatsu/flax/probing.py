@@ -9,6 +9,7 @@ import jax
 from flax import linen, nnx
 from jaxtyping import Array, Float
 
+from kanbatsu.flax.pruning import opened
 from kanbatsu.probes import jaxpr
 
 
@@ -59,9 +60,10 @@ def probe(
 
         return jaxpr.probe(call, params, *inputs, gradients=gradients, activations=activations)
     variables, *others = inputs
+    of_model, variables = opened(model, variables)
 
     def apply(params: Any, *inputs: Any) -> Any:
-        return model.apply({**variables, "params": params}, *inputs, **options)
+        return of_model({**variables, "params": params}, *inputs, **options)
 
     return jaxpr.probe(
         apply, variables["params"], *others, gradients=gradients, activations=activations

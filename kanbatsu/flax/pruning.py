@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -44,6 +44,20 @@ def masks(variables: PyTree, network: linen.Module | None = None) -> PyTree:
     """
     record = getattr(type(network), RECORD, None)
     return masks_in(variables) if record is None else record.masks(variables)
+
+
+def opened(network: linen.Module, variables: PyTree) -> tuple[Callable[..., Any], PyTree]:
+    """Return how to apply a network to dense kernels, and the variables with those.
+
+    Args:
+        network: pruned or not.
+        variables: what its `init` returned.
+    """
+    record = getattr(type(network), RECORD, None)
+    if not isinstance(record, Keeping):
+        return network.apply, variables
+    plain: Any = type(network).__mro__[1]
+    return functools.partial(plain.apply, network), record.opened(variables)
 
 
 def pruned(
@@ -89,8 +103,9 @@ def pruned(
         A module of a class made from that of `module`, with the same fields and methods.
 
     Raises:
-        ValueError: for an unknown word or a module that is pruned already; from `init`, for a sparsity that cannot be met, a glob that
-            matches nothing, or a module without kernels; from `apply`, for variables without masks;
+        ValueError: for an unknown word or a module that is pruned already; from `init`, for a
+            sparsity that cannot be met, a glob that matches nothing, or a module without kernels;
+            from `apply`, for variables of another network, or without masks;
             where it is made a part of another module, which would not ask it for its masks.
 
     Example:

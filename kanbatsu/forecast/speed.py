@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kanbatsu.agents.schedule import ImageTrainConfig
+from kanbatsu.envs.pixels import FRAMES
 from kanbatsu.run.operations import turns
 from kanbatsu.types import Spec
 
@@ -75,7 +77,10 @@ class Speed:
             turns(env_steps, train, self.action_repeat) * train.environments,
             train.replay_capacity,
         )
-        return stored * (4 * (2 * self.obs_dim + self.action_dim + 1) + 2)
+        seen = 4 * 2 * self.obs_dim
+        if isinstance(train, ImageTrainConfig):  # a frame of bytes, and two numbers of frames
+            seen = self.obs_dim // FRAMES + 2 * 8
+        return stored * (seen + 4 * (self.action_dim + 1) + 2)
 
 
 def speed(

@@ -17,7 +17,8 @@ from kanbatsu.deploy.contract import Contract, Moments
 from kanbatsu.deploy.golden import TOLERANCE
 from kanbatsu.deploy.seal import Key
 from kanbatsu.deploy.write import Bound, Export, Original, write_policy
-from kanbatsu.torch.deploy import Actions, evaluating, read_policy
+from kanbatsu.torch.deploy import Actions, read_policy
+from kanbatsu.torch.evaluating import evaluating
 
 
 class Options(TypedDict, total=False):

@@ -13,6 +13,9 @@ from kanbatsu.nn.constants import LOG_STD_RANGE
 from kanbatsu.nn.layers import Linear
 from kanbatsu.types import Key
 
+INSIDE = 1e-6
+"""Distance that clipped actions keep from -1 and 1 (DrQ-v2's public code)."""
+
 _ORTHOGONAL = jax.nn.initializers.orthogonal(1.0)
 
 
@@ -94,6 +97,18 @@ def sample_tanh_normal(
     gaussian = -0.5 * noise**2 - log_std - 0.5 * math.log(2.0 * math.pi)
     log_slope = 2.0 * (math.log(2.0) - pre_tanh - jax.nn.softplus(-2.0 * pre_tanh))
     return jnp.tanh(pre_tanh), (gaussian - log_slope).sum(axis=-1)
+
+
+def explore(mean: Array, noise: Array) -> Float[Array, "*batch action_dim"]:
+    """Add noise to actions and clip them inside [-1, 1]; gradients pass as if nothing was cut.
+
+    Example:
+        >>> explore(jnp.array([0.5, 0.9]), jnp.array([0.25, 0.25])).round(3).tolist()
+        [0.75, 1.0]
+    """
+    action = mean + noise
+    inside = jnp.clip(action, -1.0 + INSIDE, 1.0 - INSIDE)
+    return action + jax.lax.stop_gradient(inside - action)
 
 
 def log_prob_and_entropy(

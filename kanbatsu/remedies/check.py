@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from kanbatsu.remedies.parts import NETWORKS
 from kanbatsu.remedies.records import (
     MASKS,
     SET,
@@ -48,6 +49,12 @@ def check_remedies(
         ValueError: remedy rigl moves the masks of sparse networks, and critic is dense: give it a \
 sparsity, or take gradual, which begins dense
     """
+    strange = [name for name in networks if name not in NETWORKS]
+    if remedies and strange:
+        raise ValueError(
+            f"remedies know actors and critics, and {who} also has {', '.join(strange)}: remove "
+            "the remedies, or take another agent"
+        )
     problems = [
         f"remedy {remedy.kind} {problem}"
         for remedy in remedies

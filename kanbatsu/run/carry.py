@@ -31,7 +31,10 @@ from kanbatsu.sparsity.config import Pruning
 from kanbatsu.train.device import DeviceMember, train_on_device
 from kanbatsu.train.host import train_on_host
 
-DENSE: dict[str, Any] = asdict(Pruning(compute="masked")) | {"initial_sparsity": 0.0}
+DENSE: dict[str, Any] = asdict(Pruning(compute="masked")) | {
+    "initial_sparsity": 0.0,
+    "trunk_sparsity": None,
+}
 """Setting in which networks of one population may differ: it decides their first weights and no
 more."""
 

@@ -26,7 +26,7 @@ from kanbatsu.run.incumbent import IncumbentConfig, IncumbentSchedule, check_inc
 from kanbatsu.run.mechanism import refuse_probes
 from kanbatsu.run.record import Run, refuse_seed
 from kanbatsu.run.trial import build, try_apart
-from kanbatsu.sparsity.config import Pruning
+from kanbatsu.sparsity.config import IN_GROUPS, Pruning
 from kanbatsu.sparsity.prune import plan_as
 from kanbatsu.sparsity.table import Count
 from kanbatsu.types import Spec
@@ -104,7 +104,7 @@ def check(run: Run) -> dict[str, Count]:
     counts = {}
     for name in templates:
         network = getattr(run.config, name)
-        grouped = network.sparsity > 0 and network.pattern == "grouped"
+        grouped = network.sparsity > 0 and network.pattern in IN_GROUPS
         if grouped and network.compute == "packed" and network.group_size not in GROUP_SIZES:
             raise ValueError(
                 f'{name}.group_size must be one of {GROUP_SIZES} with compute = "packed": got '

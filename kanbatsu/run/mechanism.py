@@ -19,7 +19,7 @@ from kanbatsu.files.tables import did_you_mean
 from kanbatsu.probes.mechanism import MEASURES, MECHANISMS, First, like, measure
 from kanbatsu.probes.overestimation import overestimation, returns_that_followed
 from kanbatsu.run.record import Run
-from kanbatsu.types import Transition
+from kanbatsu.types import Transition, Window
 
 MECHANISM = 0x3EC4
 """Mixed into the seeds of what these probes draw and play, apart from all others."""
@@ -71,18 +71,17 @@ class MechanismProbes:
     def begin(self) -> dict[str, float]:
         """Measure what is a matter of the first weights alone."""
         names = [name for name in self._run.train.probes if name == "simplicity"]
-        spec = self._member.agent.spec
-        batch = Transition(
-            obs=np.zeros((1, *spec.obs_shape), spec.obs_dtype),
-            action=np.zeros((1, spec.action_dim), np.float32),
-            reward=np.zeros(1, np.float32),
-            terminated=np.zeros(1, np.bool_),
-            truncated=np.zeros(1, np.bool_),
-            next_obs=np.zeros((1, *spec.obs_shape), spec.obs_dtype),
+        agent = self._member.agent
+        obs = np.zeros((1, *agent.spec.obs_shape), agent.spec.obs_dtype)
+        action, reward = np.zeros((1, agent.spec.action_dim), np.float32), np.zeros(1, np.float32)
+        batch: Transition | Window = Transition(
+            obs, action, reward, np.zeros(1, np.bool_), np.zeros(1, np.bool_), obs
         )
+        if getattr(agent, "window", None) is not None:
+            batch = Window(obs, action, reward, reward, obs)
         return self._measure(names, batch, 0)
 
-    def later(self, batch: Transition, env_steps: int) -> dict[str, float]:
+    def later(self, batch: Transition | Window, env_steps: int) -> dict[str, float]:
         """Measure what changes with training.
 
         Args:
@@ -92,7 +91,9 @@ class MechanismProbes:
         names = [name for name in self._run.train.probes if name != "simplicity"]
         return self._measure(names, batch, env_steps)
 
-    def _measure(self, names: Iterable[str], batch: Transition, env_steps: int) -> dict[str, float]:
+    def _measure(
+        self, names: Iterable[str], batch: Transition | Window, env_steps: int
+    ) -> dict[str, float]:
         numbers: dict[str, float] = {}
         for name in names:
             started = time.perf_counter()
@@ -173,7 +174,7 @@ def play(act: Any, arena: Environment, seed: int, interactions: int) -> Game:
 @lru_cache(maxsize=32)  # runs of one agent in one process compile once
 def _program(agent: Any, name: str) -> Any:
     @jax.jit
-    def program(state: Any, first: Mapping[str, Any], batch: Transition, key: jax.Array) -> Any:
+    def program(state: Any, first: Mapping[str, Any], batch: Any, key: jax.Array) -> Any:
         return measure(name, agent.subjects(state, batch, key), first, key)
 
     return program

@@ -29,8 +29,8 @@ class Run:
     task: str
     """Task: `dmc/<domain>-<task>`, `gym/<id>`, `brax/<name>` or another of docs/environments.md."""
     agent: str = "sac"
-    """Name of the algorithm: sac, ddpg, pqn, stream_ac or stream_q; external where a function of
-    the user's trains, incumbent where a rule is evaluated."""
+    """Name of the algorithm: sac, ddpg, drqv2, pqn, stream_ac or stream_q; external where a
+    function of the user's trains, incumbent where a rule is evaluated."""
     seed: int = 0
     """Seed of every random draw in the run, below 2**32."""
     env_steps: int = 200_000

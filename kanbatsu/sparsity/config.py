@@ -13,9 +13,11 @@ from kanbatsu.files.tables import ADDED
 from kanbatsu.ranges import Natural
 
 Distribution = Literal["uniform", "er", "erk"]
-Pattern = Literal["element", "grouped", "bernoulli"]
+Pattern = Literal["element", "grouped", "channel", "bernoulli"]
 Compute = Literal["auto", "masked", "mixed", "packed"]
 DISTRIBUTIONS: tuple[str, ...] = get_args(Distribution)
+IN_GROUPS = ("grouped", "channel")
+"""Patterns in which neighbouring outputs share one list of inputs; they differ in convolutions."""
 PATTERNS: tuple[str, ...] = get_args(Pattern)
 COMPUTE: tuple[str, ...] = get_args(Compute)
 
@@ -30,10 +32,12 @@ class Pruning:
     distribution: Distribution = "erk"
     """Rule by which the sparsity is spread over the layers."""
     pattern: Pattern = "element"
-    """Which weights of a layer go: single elements, whole inputs for a group of outputs, or single
-    elements with a count that varies (bernoulli, to mirror the paper's public code)."""
+    """Which weights of a layer go: single elements, whole inputs for a group of outputs, the same
+    with all places of a convolution's window at once (channel), or single elements with a count
+    that varies (bernoulli, to mirror the paper's public code)."""
     group_size: Natural = 16
-    """Neighbouring outputs that share one list of inputs; read by the grouped pattern only."""
+    """Neighbouring outputs that share one list of inputs; read by the patterns grouped and channel
+    only."""
     compute: Compute = "auto"
     """Form in which pruned weights are stored and multiplied: masked (as dense ones), packed (kept
     values only), mixed (large and sparse layers packed, the others masked), or auto: mixed on a CPU

@@ -26,11 +26,15 @@ def granule(shape: Shape, pattern: str) -> int:
     Example:
         >>> granule((88, 512), "element"), granule((88, 512), "grouped")
         (1, 512)
+        >>> granule((3, 3, 9, 32), "grouped"), granule((3, 3, 9, 32), "channel")
+        (32, 288)
 
     Raises:
         ValueError: for an unknown pattern.
     """
     check_choice("pattern", pattern, PATTERNS)
+    if pattern == "channel":
+        return math.prod(shape[:-2]) * shape[-1]
     return shape[-1] if pattern == "grouped" else 1
 
 
@@ -43,9 +47,10 @@ def draw(
         key: a JAX random key, or a `Threefry`.
         shape: `(*window, inputs, outputs)`.
         kept: how many weights stay, a multiple of `granule(shape, pattern)`.
-        pattern: `element`; `grouped`; or `bernoulli`, which keeps each element with the same
+        pattern: `element`; `grouped`; `channel`, which is `grouped` with a convolution's whole
+            window of each input channel; or `bernoulli`, which keeps each element with the same
             probability and lets the count vary, as the paper's public code does.
-        group_size: outputs per group; read by `grouped` only.
+        group_size: outputs per group; read by `grouped` and `channel` only.
 
     Returns:
         A boolean array of that shape.
@@ -65,6 +70,9 @@ def draw(
         return keys.bernoulli(key, kept / math.prod(shape), shape)
     if pattern == "element":
         return _smallest(key, (1, math.prod(shape)), kept).reshape(shape)
+    if pattern == "channel":
+        channels = _grouped(key, shape[-2:], kept // step, group_size)
+        return np.broadcast_to(channels, shape).copy()
     return _grouped(key, shape, kept // shape[-1], group_size)
 
 
@@ -81,8 +89,8 @@ def draw_each(
         key: a JAX random key, or a `Threefry`.
         shapes: one per layer; their order decides which share of the key a layer gets.
         kept: how many weights of each layer stay.
-        pattern: `element`, `grouped` or `bernoulli`: see `draw`.
-        group_size: outputs per group; read by `grouped` only.
+        pattern: `element`, `grouped`, `channel` or `bernoulli`: see `draw`.
+        group_size: outputs per group; read by `grouped` and `channel` only.
 
     Example:
         >>> from kanbatsu.sparsity.threefry import Threefry

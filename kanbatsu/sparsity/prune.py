@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kanbatsu.sparsity.compute import resolve
-from kanbatsu.sparsity.config import Pruning, pruning_of
+from kanbatsu.sparsity.config import IN_GROUPS, Pruning, pruning_of
 from kanbatsu.sparsity.count import parameters
 from kanbatsu.sparsity.draw import (
     EVERYWHERE,
@@ -68,8 +68,9 @@ def prune(
         key: decides which ones.
         distribution: how the sparsity is spread over layers: `uniform`, `er` or `erk`.
         pattern: `element` (any weight), `grouped` (`group_size` neighbouring outputs lose the
-            same inputs), or `bernoulli` (any weight, counts exact on average only).
-        group_size: outputs per group, for `grouped`.
+            same inputs), `channel` (likewise, with all places of a convolution's window at once),
+            or `bernoulli` (any weight, counts exact on average only).
+        group_size: outputs per group, for `grouped` and `channel`.
         include: globs of the only kernels (or layers) to prune; all of them by default.
         exclude: globs of kernels (or layers) to leave dense.
         ensemble: globs of kernels whose first axis counts the members of an ensemble, as
@@ -244,12 +245,16 @@ def _masks(
 
 
 def _kept(tree: PyTree, pruning: Pruning, scope: Scope) -> tuple[list[Kernel], dict[str, int]]:
-    """Find the kernels that are to be pruned, in flatten order, and how many weights each keeps."""
+    """Find the kernels that are to be pruned, in flatten order, and how many weights each keeps.
+
+    A record may have `shares` of its own, for a network whose parts have sparsities of their own.
+    """
     if scope.budget not in ("kernels", "all"):
         raise ValueError(f"unknown budget {scope.budget!r}: choose 'kernels' or 'all'")
+    shares = getattr(pruning, "shares", None) if scope.shares is None else scope.shares
     kernels = list(find_kernels(tree, scope.included, scope.exclude, scope.ensemble).values())
-    if scope.shares is not None:
-        kernels = check_shares(kernels, scope.shares)
+    if shares is not None:
+        kernels = check_shares(kernels, shares)
     leaves = leaves_by_path(tree, is_leaf=is_pruned)
     if any(is_pruned(leaves[kernel.path]) for kernel in kernels) or any(map(is_kept, leaves)):
         raise ValueError(
@@ -263,25 +268,25 @@ def _kept(tree: PyTree, pruning: Pruning, scope: Scope) -> tuple[list[Kernel], d
     check_members(kernels)
     scale = 1.0
     if scope.budget == "all":
-        if scope.shares is not None:
+        if shares is not None:
             raise ValueError(
                 "budget='all' shares out one sparsity over everything: give one number"
             )
         scale = parameters(tree) / sum(kernel.size for kernel in kernels)
-    return kernels, kept_by_path(kernels, pruning, scope.shares, scale)
+    return kernels, kept_by_path(kernels, pruning, shares, scale)
 
 
 def _is_packed(mask: np.ndarray, pruning: Pruning, compute: str) -> bool:
     """Return True where a kernel is to hold kept values only."""
     if compute == "masked" or mask.ndim != 2:
         return False
-    group_size = pruning.group_size if pruning.pattern == "grouped" else None
+    group_size = pruning.group_size if pruning.pattern in IN_GROUPS else None
     return compute == "packed" or is_worth_packing(mask, group_size)
 
 
 def _pack(
     leaf: jax.Array, mask: np.ndarray, pruning: Pruning, outputs_first: bool
 ) -> Packed | Grouped:
-    if pruning.pattern == "grouped":
+    if pruning.pattern in IN_GROUPS:
         return Grouped.of(leaf, mask, group_size=pruning.group_size, outputs_first=outputs_first)
     return Packed.of(leaf, mask, outputs_first=outputs_first)

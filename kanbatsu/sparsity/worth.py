@@ -26,8 +26,6 @@ MOST_KEPT = MostKept(singly=0.3, in_groups=0.5)
 """The shares for JAX. The products of a 512 x 2048 layer were measured to break even at 0.33 and
 0.86 on a machine with AVX2, and at 0.58 and beyond 1 on one with AVX-512 (docs/sparse-compute.md;
 benchmarks/layers.py). These lie below both."""
-MOST_KEPT_TORCH = MostKept(singly=0.4, in_groups=1.0)
-"""The shares for torch, whose masked layers multiply by the mask too (benchmarks/torch_step.py)."""
 
 
 def is_worth_packing(

@@ -11,10 +11,12 @@ except ModuleNotFoundError as error:
 
 from kanbatsu.torch.counting import count
 from kanbatsu.torch.probing import probe
-from kanbatsu.torch.pruning import apply_masks, prune, prune_like, unprune
+from kanbatsu.torch.pruning import apply_masks, prune, prune_like
 from kanbatsu.torch.reading import masks
+from kanbatsu.torch.settling import settle
 from kanbatsu.torch.simba import SimBa
 from kanbatsu.torch.stored import dense_state_dict
+from kanbatsu.torch.thinning import unprune
 
 __all__ = [
     "SimBa",
@@ -25,5 +27,6 @@ __all__ = [
     "probe",
     "prune",
     "prune_like",
+    "settle",
     "unprune",
 ]

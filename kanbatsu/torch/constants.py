@@ -74,27 +74,30 @@ def moved(begin: Normalise, step: str, value: Any) -> Normalise:
     return Normalise(*MOVES[step](*exact))
 
 
-def scaled(width: int, step: str, value: Any) -> Linear | None:
-    """Return the layer that moves or scales what layers gave; None where it changes nothing.
+UNMOVED = Normalise(np.zeros(1), np.ones(1))
+"""Normaliser that changes nothing."""
+
+
+def scaled(width: int, scaling: Normalise) -> Linear | None:
+    """Return the layer that moves and scales what layers gave; None where it changes nothing.
 
     Args:
         width: numbers that come in, and go out.
-        step: name of the step, of `STEPS`.
-        value: a constant, one number or `[width]`.
+        scaling: what it computes, `(x - mean) / scale`, of one number or of `[width]`.
 
     Raises:
-        CannotExport: the constant has another width.
+        CannotExport: the scaling has another width.
 
     Example:
-        >>> layer = scaled(2, "times", 3.0)
-        >>> layer.inputs, layer.outputs, scaled(2, "times", 1.0)
+        >>> layer = scaled(2, moved(UNMOVED, "times", 3.0))
+        >>> layer.inputs, layer.outputs, scaled(2, UNMOVED)
         (2, 2, None)
     """
-    mean, scale = MOVES[step](np.zeros(1), np.ones(1), numbers(value).astype(np.float64))
     try:
-        mean, scale = (np.broadcast_to(x, width) for x in (mean, scale))
+        mean, scale = (np.broadcast_to(x, width) for x in scaling)
     except ValueError:
-        raise CannotExport(f"it computes {step} {np.size(value)} numbers, of {width}") from None
+        sizes = max(x.size for x in scaling)
+        raise CannotExport(f"it moves or scales {width} numbers by {sizes}") from None
     if not mean.any() and (scale == 1).all():
         return None
     weight = np.diag(1 / scale).astype(np.float32)

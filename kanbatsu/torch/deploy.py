@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,7 +16,9 @@ from kanbatsu.deploy.golden import TOLERANCE
 from kanbatsu.deploy.layers import ChannelsLast, Choose, Clip, End, Layer, Linear, Normalise, Squash
 from kanbatsu.deploy.seal import Key
 from kanbatsu.deploy.write import Bound, Export, Original, write_policy
-from kanbatsu.torch.graph import is_activation, layers_of
+from kanbatsu.torch.activations import is_activation
+from kanbatsu.torch.evaluating import evaluating
+from kanbatsu.torch.graph import layers_of
 from kanbatsu.torch.kernels import CannotExport
 
 Actions = Literal["squash", "clip", "argmax"]
@@ -181,24 +182,6 @@ def _bounds(low: Bound, high: Bound, outputs: int) -> list[np.ndarray]:
     except ValueError:
         raise ValueError(f"low and high must be one number, or {outputs} each") from None
     return [np.clip(end, -GREATEST, GREATEST).astype(np.float32) for end in ends]
-
-
-@contextmanager
-def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Compute as in evaluation: no dropout, no gradients, no step of anybody's random numbers.
-
-    Args:
-        *modules: what computes; each part of them is in its own mode again afterwards.
-    """
-    training = {part: part.training for module in modules for part in module.modules()}
-    for module in modules:
-        module.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng():
-            yield
-    finally:
-        for part, was in training.items():
-            part.training = was
 
 
 def _act(actor: nn.Module, end: Layer, squashed: bool, obs: np.ndarray) -> np.ndarray:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.nn import functional
 
 from kanbatsu.deploy.layers import (
     Activate,
@@ -24,42 +23,24 @@ from kanbatsu.deploy.layers import (
     Product,
     Remember,
 )
-from kanbatsu.torch.constants import CLAMPS, STEPS, clip_of, constants_of, moved, scaled
+from kanbatsu.torch.activations import ACTIVATIONS, FUNCTIONS, PARAMETERS, is_activation
+from kanbatsu.torch.constants import (
+    CLAMPS,
+    STEPS,
+    UNMOVED,
+    clip_of,
+    constants_of,
+    moved,
+    scaled,
+)
+from kanbatsu.torch.evaluating import evaluating
 from kanbatsu.torch.kernels import CannotExport, conv_of, linear_of, to_numpy
 
 PASSED = (nn.Identity, nn.Dropout, nn.Flatten)
 """Modules that change nothing of a vector when nothing is trained."""
-FUNCTIONS: Mapping[Any, str] = {
-    torch.relu: "relu",
-    functional.relu: "relu",
-    functional.leaky_relu: "leaky_relu",
-    functional.elu: "elu",
-    functional.gelu: "gelu",
-    functional.silu: "silu",
-    torch.tanh: "tanh",
-    functional.tanh: "tanh",
-    torch.sigmoid: "sigmoid",
-    functional.sigmoid: "sigmoid",
-    functional.softplus: "softplus",
-    "relu": "relu",
-    "tanh": "tanh",
-    "sigmoid": "sigmoid",
-}
-"""Functions, and methods by name, that a forward may call."""
 SHAPES = (torch.reshape, "reshape", "view")
 """Functions that lay a vector out anew, `[batch, inputs]` as before."""
 SUMS = (operator.add, operator.iadd, torch.add, "add")
-PARAMETERS = {"leaky_relu": ("negative_slope", 0.01), "elu": ("alpha", 1.0)}
-
-
-def is_activation(layer: Layer, function: str) -> bool:
-    """Return whether a layer is one activation.
-
-    Example:
-        >>> is_activation(Activate("tanh", 1.0), "tanh")
-        True
-    """
-    return isinstance(layer, Activate) and layer.function == function
 
 
 class _Tracer(fx.Tracer):
@@ -88,7 +69,8 @@ def layers_of(module: nn.Module, image: tuple[int, int, int] | None = None) -> l
         ['Linear', 'Activate']
     """
     try:
-        graph = _Tracer().trace(module)
+        with evaluating(module):
+            graph = _Tracer().trace(module)
     except Exception as error:  # whatever a forward of the user's does with what is no tensor
         raise CannotExport(f"its forward cannot be traced ({error})") from error
     walk = _Walk(dict(module.named_modules()), constants_of(graph, module), image)
@@ -132,6 +114,8 @@ class _Walk:
         self._now: fx.Node | None = None
         self._kept: fx.Node | None = None
         self._same: dict[fx.Node, fx.Node] = {}
+        self._scaling: Any = ()
+        """The last layer that only moves and scales, and what it computes."""
 
     def step(self, node: fx.Node) -> None:
         """Take one node in."""
@@ -187,14 +171,20 @@ class _Walk:
             low, high = [*values[1:], None, None][:2]
             return self._clip(settings.get("min", low), settings.get("max", high))
         step, first = STEPS[node.target], isinstance(values[0], fx.Node)
-        begin = self.layers[-1] if self.layers else Normalise(np.zeros(1), np.ones(1))
+        begin = self.layers[-1] if self.layers else UNMOVED
         known = first or step in ("plus", "times")
         if settings or not known:
             raise CannotExport(f"its forward computes a number {step} something")
         value = values[1 if first else 0]
         widths = [layer.outputs for layer in self.layers if isinstance(layer, Linear)]
         if widths and self._image is None:
-            return scaled(widths[-1], step, value)
+            follows = bool(self._scaling) and self.layers[-1] is self._scaling[0]
+            scaling = moved(self._scaling[1] if follows else UNMOVED, step, value)
+            if follows:
+                self.layers.pop()
+            layer = scaled(widths[-1], scaling)
+            self._scaling = () if layer is None else (layer, scaling)
+            return layer
         if len(self.layers) > 1 or not isinstance(begin, Normalise):
             raise CannotExport(f"its forward computes {step} a number between its start and layers")
         self.layers.clear()
@@ -262,24 +252,6 @@ class _Walk:
 
 def _is_size(size: Any) -> bool:
     return isinstance(size, int | tuple | list)
-
-
-def _softplus(module: Any) -> Layer:
-    if module.beta != 1:
-        raise CannotExport(f"it holds Softplus with beta={module.beta}, and 1 is known")
-    return Activate("softplus", 1.0)
-
-
-ACTIVATIONS: Mapping[type, Callable[[Any], Layer]] = {
-    nn.ReLU: lambda m: Activate("relu", 1.0),
-    nn.LeakyReLU: lambda m: Activate("leaky_relu", float(m.negative_slope)),
-    nn.ELU: lambda m: Activate("elu", float(m.alpha)),
-    nn.GELU: lambda m: Activate("gelu_tanh" if m.approximate == "tanh" else "gelu", 1.0),
-    nn.SiLU: lambda m: Activate("silu", 1.0),
-    nn.Tanh: lambda m: Activate("tanh", 1.0),
-    nn.Sigmoid: lambda m: Activate("sigmoid", 1.0),
-    nn.Softplus: _softplus,
-}
 
 
 def _norm(layer: nn.LayerNorm) -> LayerNorm:

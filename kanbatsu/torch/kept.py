@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kanbatsu.torch import foreign
-from kanbatsu.torch.choosing import is_faster_packed
+from kanbatsu.torch.choosing import LEAST, Product, is_faster_packed
 from kanbatsu.torch.kept_products import kept_linear, kernels_take_kept
 from kanbatsu.torch.names import BITS, KEPT, MASK, PRINT, SHAPE
 from kanbatsu.torch.places import Places
@@ -31,9 +31,10 @@ class KeptLinear(Pruned, nn.Linear):
     Example:
         >>> import kanbatsu.torch
         >>> layer = kanbatsu.torch.prune(nn.Linear(8, 4), 0.75, storage="kept")
-        >>> layer, layer.weight_kept.shape, layer.weight.shape
-        (KeptLinear(in_features=8, out_features=4, bias=True, kept=8 of 32), torch.Size([8]),
-        torch.Size([4, 8]))
+        >>> layer
+        KeptLinear(in_features=8, out_features=4, bias=True, kept=8 of 32)
+        >>> layer.weight_kept.shape, layer.weight.shape
+        (torch.Size([8]), torch.Size([4, 8]))
     """
 
     dense: ClassVar[type[nn.Module]] = nn.Linear
@@ -46,11 +47,21 @@ class KeptLinear(Pruned, nn.Linear):
         if not torch.compiler.is_compiling():
             self._look_now_and_then()
         values, bias, places = self.weight_kept, self.bias, self.places
-        if self.compute != "masked" and kernels_take_kept(input, values, bias, places):
-            rows = input.numel() // places.inputs
-            if self.compute == "packed" or is_faster_packed(places, rows, bias is not None):
-                return kept_linear(input, values, bias, places)
+        if self.takes_packed(input):
+            return kept_linear(input, values, bias, places)
         return functional.linear(input, places.dense(values), bias)
+
+    def takes_packed(self, x: Tensor) -> bool:
+        """Tell whether such a batch is multiplied by kept values."""
+        places = self.places
+        takes = kernels_take_kept(x, self.weight_kept, self.bias, places)
+        if self.compute == "masked" or not takes:
+            return False
+        if self.compute == "packed" or places.outputs * places.inputs < LEAST:
+            return self.compute == "packed"
+        layer = ("kept", places.inputs, places.outputs, places.shape)
+        rows = x.numel() // places.inputs
+        return is_faster_packed(layer, places.inputs, rows, lambda: _products(places))
 
     def masked_weight(self) -> Tensor:
         """Return the dense weight; its gradient flows to the kept values."""
@@ -62,11 +73,11 @@ class KeptLinear(Pruned, nn.Linear):
         return self.masked_weight().as_subclass(DenseView)
 
     @weight.setter
-    def weight(self, value: Any) -> None:  # noqa: ARG002
+    def weight(self, value: Any) -> None:
         raise ValueError(REFUSED)
 
     @property
-    def weight_mask(self) -> Tensor:
+    def weight_mask(self) -> Tensor:  # type: ignore[override]
         """The `[outputs, inputs]` mask, True = kept."""
         return self.places.mask().to(self.weight_kept.device)
 
@@ -89,7 +100,7 @@ class KeptLinear(Pruned, nn.Linear):
         kept, total = self.places.count, self.places.outputs * self.places.inputs
         return f"{nn.Linear.extra_repr(self)}, kept={kept:,} of {total:,}"
 
-    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+    def register_parameter(self, name: str, param: Any) -> None:
         """Take another parameter, unless it stands for the weight."""
         if name in OTHERS:
             raise ValueError(
@@ -158,6 +169,16 @@ class KeptLinear(Pruned, nn.Linear):
             state_dict.pop(prefix + name, None)
         nn.Linear._load_from_state_dict(self, state_dict, prefix, *rest)
         self.zero_pruned()
+
+
+def _products(places: Places) -> tuple[Product, Product]:
+    """Both products of a layer, to be timed."""
+    trains = torch.is_grad_enabled()
+    values = torch.full(places.shape, 0.01, dtype=torch.float32, device="cpu", requires_grad=trains)
+    return (
+        lambda x: kept_linear(x, values, None, places),
+        lambda x: functional.linear(x, places.dense(values)),
+    )
 
 
 def put_kept(

@@ -18,9 +18,7 @@ class KeptProduct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, places: Places
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, places: Places) -> Tensor:
         """Map `[batch, inputs]` to `[batch, outputs]`."""
         tiles = places.layout.tiles(x)
         wants_x, wants_values, *_ = ctx.needs_input_grad

@@ -14,21 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kanbatsu.sparsity.worth import MOST_KEPT_TORCH, is_worth_packing
+from kanbatsu.torch.choosing import LEAST, Product, is_faster_packed
 from kanbatsu.torch.foreign import enlist, look_now_and_then
-from kanbatsu.torch.products import Layout, layout_of, linear
 from kanbatsu.torch.names import MASK
+from kanbatsu.torch.products import Layout, layout_of, linear
 from kanbatsu.torch.pruned import Pruned
 from kanbatsu.torch.taking import kernels_take
-
-SMALLEST, SMALLEST_GROUPED = 1 << 18, 1 << 16
-"""Weights of a layer, before pruning, from which `auto` packs it. On a machine with AVX-512 whose
-dense products are fast, a gradient step of SAC with nine tenths removed took as long as dense with
-layers of 256 x 256 drawn one by one, and less with groups, or from 512 x 512 on
-(benchmarks/torch_step.py; docs/sparse-compute.md)."""
-FEWEST = 128
-"""Samples of a training batch from which `auto` packs: with 64 a step took up to 1.2 times as long
-as dense."""
 
 
 class _Known(NamedTuple):
@@ -69,8 +60,26 @@ class PrunedLinear(Pruned, nn.Linear):
             return None
         if not kernels_take(x, weight, self.weight_mask, self.bias):
             return None
-        is_few = torch.is_grad_enabled() and x.numel() < FEWEST * self.in_features
-        return None if is_few and self.compute != "packed" else self._layout()
+        layout = self._layout()
+        if layout is None or self.compute == "packed":
+            return layout
+        sizes = ("dense", layout.inputs, layout.outputs, layout.values_shape)
+        rows = x.numel() // layout.inputs
+        is_faster = is_faster_packed(sizes, layout.inputs, rows, lambda: self._products(layout))
+        return layout if is_faster else None
+
+    def takes_packed(self, x: Tensor) -> bool:
+        """Tell whether such a batch is multiplied by kept values."""
+        return self._layout_for(x) is not None
+
+    def _products(self, layout: Layout) -> tuple[Product, Product]:
+        """Both products of the layer, to be timed."""
+        mask, trains = self.weight_mask, torch.is_grad_enabled()
+        weight = (mask * 0.01).requires_grad_(trains)
+        return (
+            lambda x: linear(x, weight, mask, None, layout),
+            lambda x: functional.linear(x, weight * mask),
+        )
 
     def _layout(self) -> Layout | None:
         mask, known = self.weight_mask, vars(self).get("_known")
@@ -87,13 +96,8 @@ class PrunedLinear(Pruned, nn.Linear):
         mask = values != 0
         if (values != mask).any():
             return None
-        if self.compute == "packed":
-            return layout_of(mask)
-        # What is too small for any layout is told apart before one is looked for.
-        layout = layout_of(mask) if mask.size >= SMALLEST_GROUPED else None
-        if layout is None or (not layout.size and mask.size < SMALLEST):
-            return None
-        return layout if is_worth_packing(mask, layout.size or None, MOST_KEPT_TORCH) else None
+        # What is too small to be measured is told apart before its layout is looked for.
+        return layout_of(mask) if self.compute == "packed" or mask.size >= LEAST else None
 
 
 class _PrunedConv(Pruned):

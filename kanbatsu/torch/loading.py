@@ -68,9 +68,9 @@ def check_state_dict(
     masked = {path for path in [*masked_paths(state_dict), *kept] if path.startswith(prefix)}
     for path in sorted(masked ^ set(pruned)) if masked else ():
         if (path in state_dict or path in kept) and path in paths:
-            here, there = ("pruned", "dense") if path in pruned else ("dense", "pruned")
+            ours, theirs = ("pruned", "dense") if path in pruned else ("dense", "pruned")
             raise ValueError(
-                f"{path} is {here} here and {there} in the state_dict; nothing was loaded. Into a "
+                f"{path} is {ours} here and {theirs} in the state_dict; nothing was loaded. Into a "
                 "fresh module: kanbatsu.torch.apply_masks(module, kanbatsu.torch.masks(state_dict))"
                 ", then load"
             )

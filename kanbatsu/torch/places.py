@@ -48,7 +48,7 @@ class Places:
         self._indices: dict[torch.device, Tensor] = {}
 
     @classmethod
-    def of_bits(cls, bits: np.ndarray, outputs: int, inputs: int) -> Places:
+    def of_bits(cls, bits: bytes | np.ndarray, outputs: int, inputs: int) -> Places:
         """Read the places from the bits of a mask."""
         flat = np.unpackbits(np.frombuffer(bits, np.uint8), count=outputs * inputs)
         return cls(flat.reshape(outputs, inputs).astype(bool))
@@ -95,9 +95,9 @@ class Places:
     def index(self, device: torch.device | str = "cpu") -> Tensor:
         """Return the place of each value in the flat `[padded, inputs]` weight, `[values]`."""
         device = torch.device(device)
-        if device not in self._indices:
-            self._indices[device] = torch.from_numpy(self._flat_places()).to(device)
-        return self._indices[device]
+        if device in self._indices:
+            return self._indices[device]
+        return torch.from_numpy(self._flat_places()).to(device)
 
     def _flat_places(self) -> np.ndarray:
         layout = self.layout
@@ -116,7 +116,7 @@ class Places:
         cells = np.repeat(np.arange(len(back.starts) - 1), np.diff(back.starts.numpy()))
         outputs = back.sources.numpy().view(np.uint16).astype(np.int64)
         position = np.empty(self.outputs * self.inputs, np.int32)
-        position[self.index().numpy()] = np.arange(self.count, dtype=np.int32)
+        position[self._flat_places()] = np.arange(self.count, dtype=np.int32)
         return torch.from_numpy(position[outputs * self.inputs + cells % self.inputs])
 
     def gather(self, weight: Tensor) -> Tensor:
@@ -128,9 +128,11 @@ class Places:
 
     def dense(self, values: Tensor) -> Tensor:
         """Return the dense tensor that holds the values, and zeros elsewhere."""
+        index = self._indices.setdefault(values.device, self.index(values.device))
         zeros = values.new_zeros(self.padded * self.inputs)
-        flat = zeros.index_copy(0, self.index(values.device), values.reshape(-1))
-        return flat.view(self.padded, self.inputs)[: self.outputs]
+        flat = zeros.index_copy(0, index, values.reshape(-1))
+        weight = flat.view(self.padded, self.inputs)
+        return weight if self.padded == self.outputs else weight[: self.outputs]
 
     def clear_padding(self, values: Tensor) -> None:
         """Set what belongs to no output to zero, in place."""

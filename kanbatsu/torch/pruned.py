@@ -43,7 +43,8 @@ def is_computed(layer: Any) -> bool:
 
 def parameter_of(layer: Any) -> Any:
     """Return the parameter of a layer that is no computed one: its weight, or its kept values."""
-    return layer._parameters[KEPT] if KEPT in layer._parameters else layer.weight
+    kept = layer._parameters.get(KEPT)
+    return layer.weight if kept is None else kept
 
 
 class EqualToDense(type):

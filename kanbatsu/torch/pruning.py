@@ -1,10 +1,10 @@
-"""Prune a torch module once, in place; say what it keeps; turn it back into a plain one."""
+"""Prune a torch module once, in place, with masks that are drawn or given."""
 
 from __future__ import annotations
 
 import glob
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,24 +21,15 @@ from kanbatsu.sparsity.draw import (
     kept_by_path,
     split,
 )
-from kanbatsu.sparsity.kernel import Kernel, Paths
+from kanbatsu.sparsity.kernel import Paths
 from kanbatsu.sparsity.threefry import Threefry
 from kanbatsu.torch.again import MESSAGE, is_pruned_so
-from kanbatsu.torch.find import find_kernels, is_pruned, layers_by_path
-from kanbatsu.torch.layers import put_mask
-from kanbatsu.torch.loading import check_when_loading, forget_check
-from kanbatsu.torch.pruned import Pruned, is_computed
+from kanbatsu.torch.find import find_kernels, layers_by_path
+from kanbatsu.torch.pruned import Pruned
 from kanbatsu.torch.reading import masks
-from kanbatsu.torch.storing import (
-    Optimizers,
-    check_can_be_kept,
-    check_storage,
-    kept_layers,
-    resized,
-    storage_of,
-    store_kept,
-)
-from kanbatsu.torch.tensors import Part, PrunedTensors, parts_by_path
+from kanbatsu.torch.storing import Optimizers, check_storage, storage_of
+from kanbatsu.torch.tensors import parts_by_path
+from kanbatsu.torch.thinning import thin
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -159,7 +150,7 @@ def prune_as(
     kept = kept_by_path(kernels, pruning, scope.shares)
     drawn = draw_masks(kernels, kept, pruning, Threefry.of(_checked(seed)))
     masks = [(kernel, _tensor(drawn[kernel.path])) for kernel in kernels]
-    return _thin(module, masks, pruning.compute, seed, lambda _: storage, optimizer)
+    return thin(module, masks, pruning.compute, seed, lambda _: storage, optimizer)
 
 
 def _checked(seed: int) -> int:
@@ -237,7 +228,7 @@ def _apply(
         if not all(torch.equal(mask, other) for other in others):
             raise ValueError(f"{' and '.join(kernel.paths)} are one weight: give them one mask")
         chosen.append((kernel, mask))
-    return _thin(module, chosen, compute, None, storage, optimizer)
+    return thin(module, chosen, compute, None, storage, optimizer)
 
 
 def prune_like(target: Module, source: nn.Module) -> Module:
@@ -269,80 +260,6 @@ def prune_like(target: Module, source: nn.Module) -> Module:
     computes = (layer.compute for layer in source.modules() if isinstance(layer, Pruned))
     stored = {path: storage_of(layer) for path, layer in layers_by_path(source).items()}
     return _apply(target, given, next(computes, "auto"), lambda path: stored.get(path, "dense"))
-
-
-def unprune(module: Module, optimizer: Optimizers = None) -> Module:
-    """Turn a pruned module back into a plain one whose weights hold zeros, in place.
-
-    Nothing of kanbatsu is left in the module or in its state_dict; training it goes on
-    densely.
-
-    Args:
-        module: a pruned module.
-        optimizer: of layers that store their kept values alone, the optimizer, or several, whose
-            moments are to become dense too; one that has moments and is not given is refused.
-
-    Returns:
-        The same module.
-
-    Raises:
-        ValueError: if the module is not pruned, or the weight of a pruned layer has become one that
-            is computed from others, by a parametrization, or for an optimizer as above. The module
-            is then as it was.
-
-    Example:
-        >>> unprune(prune(nn.Linear(8, 4), 0.75))
-        Linear(in_features=8, out_features=4, bias=True)
-    """
-    pruned = [layer for layer in module.modules() if isinstance(layer, Pruned | PrunedTensors)]
-    if not pruned:
-        raise ValueError("this module is not pruned: no layer has a mask")
-    computed = [
-        path
-        for path, layer in layers_by_path(module).items()
-        if is_pruned(layer) and is_computed(layer)
-    ]
-    if computed:
-        raise ValueError(
-            f"{', '.join(computed)} is computed from other parameters, by weight_norm or "
-            "spectral_norm say, and nothing was changed: take that off first (torch.nn.utils."
-            "parametrize.remove_parametrizations, remove_spectral_norm, remove_weight_norm)"
-        )
-    move = resized(kept_layers(module), optimizer)
-    for layer in pruned:
-        layer.take_mask()
-    move()
-    forget_check(module)
-    return module
-
-
-def _thin(
-    module: Module,
-    masks: Sequence[tuple[Kernel, Tensor]],
-    compute: str,
-    seed: int | None,
-    storage: Callable[[str], str],
-    optimizer: Optimizers,
-) -> Module:
-    """Put the masks on, all of them, after everything that could go wrong has been checked."""
-    layers = layers_by_path(module, [glob.escape(path) for path in parts_by_path(module)])
-    thinned = [(path, mask) for kernel, mask in masks if not mask.all() for path in kernel.paths]
-    kept = {path for path, _ in thinned if storage(path) == "kept"}
-    if kept or optimizer is not None:
-        check_can_be_kept(module, {path: layers[path] for path in kept})
-        stored = [(layers[path], mask) for path, mask in thinned if path in kept]
-        store_kept(stored, compute, seed, optimizer)
-    for path, mask in thinned:
-        layer = layers[path]
-        if path in kept:
-            continue
-        if isinstance(layer, Part):
-            layer.put_mask(mask.reshape(layer.weight.shape), seed)
-        else:
-            put_mask(layer, mask, compute, seed)
-    if thinned:
-        check_when_loading(module)
-    return module
 
 
 def _tensor(mask: Any) -> Tensor:

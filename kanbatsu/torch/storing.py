@@ -17,8 +17,8 @@ from torch.optim import Optimizer
 
 from kanbatsu.sparsity.config import check_choice
 from kanbatsu.torch.kept import KeptLinear, put_kept
-from kanbatsu.torch.names import KEPT
 from kanbatsu.torch.places import Places
+from kanbatsu.torch.pruned import parameter_of
 
 STORAGE = ("dense", "kept")
 """What the parameter of a pruned layer may be."""
@@ -109,7 +109,7 @@ def resized(
         (one.state[parameter], name, value, change)
         for one in given
         for parameter, change in changes.values()
-        for name, value in (one.state[parameter] if parameter in one.state else {}).items()
+        for name, value in one.state.get(parameter, {}).items()
         if isinstance(value, Tensor) and value.ndim
     ]
     shapes = {id(one.state[p]): p.shape for one in given for p in one.state}
@@ -162,7 +162,7 @@ def store_kept(
 def kept_layers(module: nn.Module) -> list[tuple[nn.Parameter, Change]]:
     """Return the parameters of kept values in a module, and what makes them dense."""
     return [
-        (layer._parameters[KEPT], layer.places.dense)
+        (parameter_of(layer), layer.places.dense)
         for layer in module.modules()
         if isinstance(layer, KeptLinear)
     ]

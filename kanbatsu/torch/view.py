@@ -10,9 +10,12 @@ from torch import Tensor
 
 ASSIGNMENTS = frozenset(
     f"__{name}__"
-    for name in ("setitem", "set", "iadd", "isub", "imul", "itruediv", "ifloordiv", "ipow", "imod")
-    + ("iand", "ior", "ixor", "ilshift", "irshift", "imatmul")
+    for name in (
+        *("setitem", "set", "iadd", "isub", "imul", "itruediv", "ifloordiv", "ipow", "imod"),
+        *("iand", "ior", "ixor", "ilshift", "irshift", "imatmul"),
+    )
 )
+"""Methods that write into their first argument and do not end in one underscore."""
 REFUSED = (
     "this weight is a view for reading: the layer stores its kept values alone, and what is "
     "written here would reach nothing. Write into layer.weight_kept, load a dense state_dict, or "
@@ -30,7 +33,7 @@ class DenseView(Tensor):
     def __torch_function__(
         cls,
         func: Callable[..., Any],
-        types: Sequence[type],  # noqa: ARG003 (torch's own signature)
+        types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:

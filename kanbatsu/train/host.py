@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from kanbatsu.agents.schedule import (
+    ImageTrainConfig,
     RolloutTrainConfig,
     Schedule,
     StreamTrainConfig,
@@ -32,9 +33,11 @@ from kanbatsu.train.stream_learner import StreamLearner
 from kanbatsu.train.threads import Threads
 from kanbatsu.train.turn import Position, Stopwatch, Turn, not_finite
 from kanbatsu.types import Transition
+from kanbatsu.windows import WindowReplay
 
 LEARNERS: Mapping[type, Any] = {
     TrainConfig: ReplayLearner,
+    ImageTrainConfig: ReplayLearner,
     StreamTrainConfig: StreamLearner,
     RolloutTrainConfig: RolloutLearner,
 }
@@ -64,7 +67,7 @@ class HostMember:
         self.seed, self.watch, self.position = seed, watch, Position()
         self.obs = environments.reset()
         self.metrics: Mapping[str, jax.Array] | None = None
-        self.past = Replay(schedule.remembers, environments.spec)
+        self.past = _past(agent, schedule, environments)
         """Past transitions, to learn from or, without a replay, only to probe with."""
         self.state, self.action = LEARNERS[type(schedule)].start(agent, self.obs, seed)
 
@@ -87,6 +90,21 @@ class HostMember:
         self.past.load(arrays["past"])
         self.obs = self.environments.restore(arrays["environments"])
         self.position = position
+
+
+def _past(agent: Any, schedule: Schedule, environments: VectorEnvironment) -> Replay | WindowReplay:
+    """Make room for past transitions: for windows of several, where an agent learns from these."""
+    window = getattr(agent, "window", None)
+    if window is None:
+        return Replay(schedule.remembers, environments.spec)
+    return WindowReplay(
+        schedule.remembers,
+        environments.spec,
+        environments=len(environments),
+        frames=environments.frames,
+        steps=window,
+        discount=agent.discount,
+    )
 
 
 def train_on_host(members: Sequence[HostMember], env_steps: int) -> Iterator[Turn]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kanbatsu.train.stacking import SideBySide, lift
 from kanbatsu.train.turn import Position
-from kanbatsu.types import Agent, Key, Transition, all_finite
+from kanbatsu.types import Agent, Key, Transition, Window, all_finite
 
 
 @lru_cache(maxsize=8)
@@ -22,7 +22,7 @@ def _programs(agent: Agent, members: int) -> tuple[Any, Any]:
         return agent.act(state, obs, jax.random.fold_in(key, count))
 
     def learn(
-        state: Any, batches: Transition, key: Key, count: jax.Array
+        state: Any, batches: Any, key: Key, count: jax.Array
     ) -> tuple[Any, Mapping[str, jax.Array], jax.Array]:
         state, metrics = agent.update(state, batches, jax.random.fold_in(key, count))
         return state, metrics, all_finite(metrics)
@@ -54,9 +54,9 @@ class Programs:
         )
         return np.array(self._side.give(actions))
 
-    def update(self, samples: Sequence[Transition], updates: int) -> bool:
+    def update(self, samples: Sequence[Transition | Window], updates: int) -> bool:
         """Learn from what each member is given; returns whether all metrics are finite."""
-        stacked = Transition(*(self._side.stack(x) for x in zip(*samples, strict=True)))
+        stacked = type(samples[0])(*map(self._side.stack, zip(*samples, strict=True)))
         self._side.tree, self._metrics, finite = self._update(
             self._side.tree, stacked, self._update_key, np.int32(updates)
         )

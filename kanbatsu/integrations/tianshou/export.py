@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from kanbatsu.deploy.write import Bound
 from kanbatsu.integrations.actors import Actor, Options, leaves_of, sizes_of_choices
-from kanbatsu.torch.deploy import Actions, evaluating
+from kanbatsu.torch.deploy import Actions
+from kanbatsu.torch.evaluating import evaluating
 from kanbatsu.torch.kernels import CannotExport
 
 SCORED = ("DiscreteQLearningPolicy", "DiscreteActorPolicy")

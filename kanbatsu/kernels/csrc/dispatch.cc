@@ -24,7 +24,7 @@ namespace {
 
 const Kernels& choose() {
   const char* wanted = std::getenv("KANBATSU_ISA");
-  const auto allowed = [&](const Kernels& table) {
+  [[maybe_unused]] const auto allowed = [&](const Kernels& table) {
     return wanted == nullptr || std::strcmp(wanted, table.name) == 0;
   };
 #ifdef KANBATSU_X86
