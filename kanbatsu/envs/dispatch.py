@@ -58,6 +58,9 @@ class Dispatch:
     a set-up, then the jobs that wait, the time until the next machine is free, the share of the
     jobs that are still to come, and the jobs that wait by family.
 
+    Raises:
+        ValueError: there are fewer jobs than places.
+
     Example:
         >>> shop, obs = Dispatch().reset(jax.random.key(0))
         >>> obs.shape, Dispatch().spec.action_dim
@@ -88,6 +91,13 @@ class Dispatch:
     """Least and most time that a job has beyond its processing time when it arrives."""
     weights: tuple[float, ...] = (1.0, 2.0, 4.0)
     """Weights, each as frequent as the others."""
+
+    def __post_init__(self) -> None:
+        if self.jobs < self.places:
+            raise ValueError(
+                f"an episode needs at least as many jobs as are seen at once ({self.places}): got "
+                f"{self.jobs}"
+            )
 
     @property
     def spec(self) -> Spec:

@@ -123,7 +123,7 @@ def returns(
         arguments: further arguments of the priority.
 
     Example:
-        >>> bool((returns(by_due_date, Dispatch(jobs=4), 2) <= 0.0).all())
+        >>> bool((returns(by_due_date, Dispatch(jobs=8), 2) <= 0.0).all())
         True
     """
 

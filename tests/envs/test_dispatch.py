@@ -61,6 +61,11 @@ def test_the_machine_that_is_free_first_takes_the_job():
     assert bool(step.terminated)
 
 
+def test_fewer_jobs_than_places_are_refused():
+    with pytest.raises(ValueError, match=r"seen at once \(6\): got 4"):
+        Dispatch(jobs=4)
+
+
 def test_what_is_seen_of_the_jobs():
     obs = SMALL._observe(shop_of([0.0, 0.0, 9.0], [5.0, 1.0, 9.5], [0, 1, 0]))
     jobs = obs[: 2 * PER_PLACE].reshape(2, PER_PLACE).tolist()
