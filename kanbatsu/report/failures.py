@@ -20,6 +20,10 @@ from scipy.special import betaincinv
 from kanbatsu.report.flags import diverged
 from kanbatsu.report.results import ArmResults, RunResults
 
+GAIN = 2.0
+"""Standard deviations of a control's returns before training that its gain must exceed, for a half
+of the gain to tell a collapse from a bad day."""
+
 
 class Failures(NamedTuple):
     """Collapsed runs of one arm, on the task where they leave the highest rate open."""
@@ -69,7 +73,9 @@ def collapse_below(control: ArmResults, task: str) -> float:
     """Return the final return below which a run counts as collapsed, or -inf where none does.
 
     It lies halfway between the control's returns before training and after it, in the median of its
-    runs; a control that learned nothing cannot tell what a collapse is.
+    runs. A control that learned nothing cannot tell what a collapse is: one whose gain is within
+    twice the scatter of its returns before training, as of a correction to a rule that acts well
+    from the first step on.
     """
     finals = control.finals(task)
     firsts = [_first(run) for run in control.on(task)]
@@ -77,7 +83,8 @@ def collapse_below(control: ArmResults, task: str) -> float:
     if not finals.size or not known:
         return -math.inf
     before, after = float(np.median(known)), float(np.median(finals))
-    return (before + after) / 2 if after > before else -math.inf
+    scatter = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    return (before + after) / 2 if after - before > GAIN * scatter else -math.inf
 
 
 def rate_bounds(failed: int, runs: int, confidence: float) -> tuple[float, float]:
