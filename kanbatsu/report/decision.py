@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kanbatsu.report import effect as effects
+from kanbatsu.report.conditions import pairs
 from kanbatsu.report.cost import value_per_year
 from kanbatsu.report.failures import Failures, failures
 from kanbatsu.report.flags import flags
@@ -69,7 +70,7 @@ def verdict(study: StudyResults) -> dict[str, Any] | None:
         "effect": effect,
         **({} if worth is None else {"value_per_year": worth}),
         "probability_of_improvement": estimate(best.improvement),
-        **_beside(incumbent, x, study.tasks, rule, len(arms)),
+        **_beside(incumbent, best.arm, study.tasks, rule, len(arms)),
         "failures": {
             "arm": _failures(best.failures),
             "control": _failures(failures(control, control, study.tasks, rule["confidence"])),
@@ -108,7 +109,7 @@ def _place(judged: Judged, rule: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _beside(
     incumbent: ArmResults | None,
-    x: list[np.ndarray],
+    arm: ArmResults,
     tasks: tuple[str, ...],
     rule: Mapping[str, Any],
     comparisons: int,
@@ -116,13 +117,8 @@ def _beside(
     """Return the effect over the rule in use today; nothing where there is none."""
     if incumbent is None:
         return {}
-    z = scores(incumbent, tasks)
-    if min(task.size for task in [*x, *z]) == 0:
-        return {
-            "incumbent": {"policy": incumbent.config["policy"], "value": None, "interval": None}
-        }
     level = confidence_of_each(rule["confidence"], comparisons)
-    found = effects.effect(x, z, rule["measure"], level)
+    found = pairs(arm, incumbent, tasks, rule["measure"]).effect(level)
     return {"incumbent": {"policy": incumbent.config["policy"], **estimate(found)}}
 
 

@@ -15,6 +15,7 @@ from kanbatsu.report import power, stats
 from kanbatsu.report.conditions import (
     failure_obstacles,
     incumbent_obstacles,
+    pairs,
     seeds_for_failures,
     seeds_to_beat,
 )
@@ -86,9 +87,9 @@ def judge(
     collapsed = failures(arm, control, tasks, rule["confidence"])
     obstacles = list(_obstacles(arm, control, tasks, x, y, rule, seeds))
     obstacles += failure_obstacles(collapsed, rule)
-    z = None if incumbent is None else scores(incumbent, tasks)
-    if z is not None:
-        obstacles += incumbent_obstacles(x, z, between)
+    beside = None if incumbent is None else pairs(arm, incumbent, tasks, rule["measure"])
+    if beside is not None:
+        obstacles += incumbent_obstacles(beside, level)
     obstacles += requirement_obstacles(arm, tasks, rule)
     kinds = {reason["kind"] for reason in obstacles}
     decision = decide(effect, threshold, kinds)
@@ -102,8 +103,8 @@ def judge(
             level,
             at_least=max(rule["seeds"], seeds),
         )
-        if z is not None and "incumbent_not_beaten" in kinds:
-            beaten = seeds_to_beat(x, z, rule["measure"], level, max(rule["seeds"], seeds))
+        if beside is not None and "incumbent_not_beaten" in kinds:
+            beaten = seeds_to_beat(beside, level, max(rule["seeds"], seeds))
             needed = None if needed is None or beaten is None else max(needed, beaten)
         clean = seeds_for_failures(collapsed, rule)
         if needed is not None and clean is not None:

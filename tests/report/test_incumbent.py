@@ -30,12 +30,15 @@ RULE = {
 def verdict_beside(tmp_path, make_study):
     """Return the verdict and both pages of a study whose rule in use returns so much."""
 
-    def verdict(level: float, beats: str | None = "incumbent", spread: float = 1.0) -> Any:
+    def verdict(
+        level: float, beats: str | None = "incumbent", spread: float = 0.1, dear: float = 1.0
+    ) -> Any:
         levels = {"dense-64": 100.0, "sparse-256": 120.0, "incumbent": level}
 
         def returns(arm: str, task: str, seed: int, share: float) -> float:
-            scatter = spread if arm == "incumbent" else 1.0
-            return share * (levels[arm] + scatter * seed)
+            # Some seeds have dearer episodes, for every arm; the rest is each arm's own.
+            own = spread * (3 * seed % 5) if arm == "incumbent" else 0.1 * (2 * seed % 5)
+            return share * (levels[arm] + dear * seed + own)
 
         rule = RULE | ({} if beats is None else {"beats": beats})
         make_study(tmp_path, arms=ARMS, decision=rule, returns=returns, probes=False)
@@ -67,6 +70,13 @@ def test_a_rule_that_is_beaten_is_named_with_its_interval(verdict_beside):
     assert "the rule in use today, plant:pid, evaluated on episodes" in english
     assert "現行ルールと比べた sparse-256 の評価スコアは「30.0 高い」" in japanese
     assert "incumbent" in english.partition("<svg")[2]  # in the figures
+
+
+def test_episodes_that_are_dear_for_both_say_nothing_against_beating_the_rule(verdict_beside):
+    low, high = verdict_beside(118.0, dear=1.0)[0]["incumbent"]["interval"]
+    assert 1.5 < low < 2.0 < high < 2.5
+    dear = verdict_beside(118.0, dear=40.0)[0]["incumbent"]["interval"]
+    assert dear == pytest.approx([low, high])
 
 
 def test_a_rule_that_may_be_as_good_keeps_the_answer_open(verdict_beside):
