@@ -80,6 +80,7 @@ def report(words: list[str]) -> int:
     """Write a study's report again, and say where it is."""
     given = parse(ReportArguments, words, "kanbatsu report")
     from kanbatsu.report.page import write_report
+    from kanbatsu.report.stages import PLAN
 
     foreign = ("control", "question", "task", "decision")
     with refusing():
@@ -94,7 +95,8 @@ def report(words: list[str]) -> int:
             return USAGE
         else:
             out = given.out
-        for folder in studies_in(out):
+        # The page over a proof of concept comes with those of its stages.
+        for folder in [out] if (out / PLAN).exists() else studies_in(out):
             say(f"report: {write_report(folder, given.lang)}")
     return 0
 

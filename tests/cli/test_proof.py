@@ -2,6 +2,7 @@
 
 import pytest
 
+from kanbatsu import cli
 from kanbatsu.cli import proof
 from kanbatsu.files.tables import to_dict
 from kanbatsu.report.decision import verdict
@@ -82,3 +83,22 @@ def test_without_an_interval_no_number_of_seeds_is_named():
         "overturned_by": [{"kind": "interval", "low": None, "high": None, "threshold": 0.0}],
     }
     assert "there is no interval, so it cannot" in proof.describe({"verdict": found | nowhere})
+
+
+def test_a_report_on_a_proof_of_concept_writes_the_page_over_its_stages_too(
+    tmp_path, monkeypatch, capsys
+):
+    written = []
+    for name in ("poc.json", "search-1/study.json", "confirm/study.json"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+
+    def write_report(folder, lang):
+        written.append(folder)
+        return folder / "report.html"
+
+    monkeypatch.setattr("kanbatsu.report.page.write_report", write_report)
+    assert cli.main(["report", str(tmp_path)]) == 0
+    assert written == [tmp_path]  # `write_report` then writes those of the stages
+    assert capsys.readouterr().out == f"report: {tmp_path / 'report.html'}\n"
