@@ -103,7 +103,8 @@ def explore(mean: Array, noise: Array) -> Float[Array, "*batch action_dim"]:
     """Add noise to actions and clip them inside [-1, 1]; gradients pass as if nothing was cut.
 
     Example:
-        >>> explore(jnp.array([0.5, 0.9]), jnp.array([0.25, 0.25])).round(3).tolist()
+        >>> noisy = explore(jnp.array([0.5, 0.9]), jnp.array([0.25, 0.25]))
+        >>> [round(float(action), 3) for action in noisy]
         [0.75, 1.0]
     """
     action = mean + noise

@@ -50,6 +50,7 @@ class SimBa(nn.Module):
         blocks: residual blocks; 1 in the paper's actor, 2 in its critic.
 
     Example:
+        >>> import torch
         >>> from kanbatsu.torch import prune
         >>> critic = nn.Sequential(SimBa(67 + 21, width=64), nn.Linear(64, 1))
         >>> prune(critic, 0.9)(torch.ones(5, 88)).shape
@@ -83,7 +84,7 @@ class SimBa(nn.Module):
             A module on the CPU, equal to the encoder to 1e-5.
 
         Example:
-            >>> import jax
+            >>> import jax, torch
             >>> from kanbatsu.nn import simba
             >>> ours = simba.SimBa(3, width=8, blocks=1, key=jax.random.key(0))
             >>> SimBa.from_jax(ours)(torch.ones(5, 3)).shape

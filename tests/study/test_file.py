@@ -99,8 +99,7 @@ def test_overrides_of_the_command_line(file: Path) -> None:
     [
         (
             "spars.critic.width=64",
-            "spars.critic.width=64: 'spars' is neither a setting nor an arm. "
-            "Did you mean 'sparse'?",
+            "spars.critic.width=64: 'spars' is neither a setting nor an arm. Did you mean 'sparse'",
         ),
         ("arm.spars.critic.width=64", "'spars' is neither a setting nor an arm"),
         ("env_step=3", "Did you mean 'env_steps'"),
@@ -125,7 +124,8 @@ def test_a_wrong_override_says_what_to_do(file: Path, override: str, message: st
         (HEADER + "agent = 'sca'" + ARMS, "agent: unknown agent 'sca'. Did you mean 'sac'?"),
         (
             HEADER + "[arm.x]\nagent = 'ppo'",
-            "arm.x.agent: unknown agent 'ppo'. Choose from: ddpg, pqn, sac, stream_ac, stream_q.",
+            "arm.x.agent: unknown agent 'ppo'. Choose from: ddpg, drqv2, pqn, sac, "
+            "stream_ac, stream_q.",
         ),
         (HEADER + "[arm.'a/b']", "arm.'a/b': arms name files; use at most 64 letters"),
         (HEADER + "[arm.critic]", "arm.critic: an arm cannot have the name of a setting"),

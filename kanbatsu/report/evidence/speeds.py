@@ -18,11 +18,8 @@ from kanbatsu.report.evidence.tables import plural
 PATTERNS = {"element": "single weights removed", "grouped": "inputs of groups removed"}
 """Patterns that are drawn, and what the legend calls them."""
 COLOURS = {"element": "#8fbf9f", "grouped": "#1f7a4d"}
-SCRIPTED = {
-    "torch_step.jsonl": ("Stable-Baselines3", ("1024x2", "256x2")),
-    "flax_step.jsonl": ("SBX", ("1024x2", "256x2")),
-}
-"""Results of scripts that time updates of a library's SAC: its name, and the sizes drawn."""
+SIZES = ("1024x2", "256x2")
+"""Width x hidden layers of the networks of libraries that are drawn."""
 WHOLE = "17M"
 """Size of kanbatsu's own SAC that is drawn, as `kanbatsu bench` names it."""
 SPARSITY = 0.9
@@ -58,18 +55,12 @@ def read(results: Path) -> list[Work]:
             {pattern: own[pattern]["ratio_to_dense"] for pattern in PATTERNS},
         )
     ]
-    for file, (library, sizes) in SCRIPTED.items():
-        latest = json.loads((results / file).read_text().splitlines()[-1])
-        for size in sizes:
-            times = latest["rows"][f"SAC update, {size}"]["times as fast as dense"]
+    for library, ratios in (("Stable-Baselines3", _torch), ("SBX", _flax)):
+        for size in SIZES:
+            machine, found = ratios(results, size)
             width, layers = size.split("x")
-            works.append(
-                Work(
-                    f"{library}, {layers} layers of {int(width):,}",
-                    _machine(latest["machine"]),
-                    {name: times.get(f"kept {name}", times[name]) for name in PATTERNS},
-                )
-            )
+            name = f"{library}, {layers} layers of {int(width):,}"
+            works.append(Work(name, _machine(machine), found))
     return works
 
 
@@ -112,6 +103,24 @@ def draw(works: Sequence[Work]) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
+def _torch(results: Path, size: str) -> tuple[Mapping[str, Any], dict[str, float]]:
+    """Return the machine and the ratios of kept storage, by benchmarks/torch_storage.py."""
+    latest = _latest(results / "torch_storage.jsonl")
+    times = latest["rows"][f"SAC update, {size}, fused Adam"]["wall"]["quartiles of times as fast"]
+    return latest["machine"], {name: times[f"kept {name}"][1] for name in PATTERNS}
+
+
+def _flax(results: Path, size: str) -> tuple[Mapping[str, Any], dict[str, float]]:
+    """Return the same of benchmarks/flax_step.py."""
+    latest = _latest(results / "flax_step.jsonl")
+    times = latest["rows"][f"SAC update, {size}"]["times as fast as dense"]
+    return latest["machine"], {name: times.get(f"kept {name}", times[name]) for name in PATTERNS}
+
+
+def _latest(path: Path) -> Any:
+    return json.loads(path.read_text().splitlines()[-1])
+
+
 def _machine(facts: Mapping[str, Any]) -> str:
     name = facts["cpu"].replace("(R)", "").replace(" Processor", "").split(" @")[0]
     kernels = facts.get("instruction_set", "").upper().replace("AVX5", "AVX-5")
@@ -119,8 +128,8 @@ def _machine(facts: Mapping[str, Any]) -> str:
 
 
 def _text(
-    x: float,
-    y: float,
+    x: float | int,
+    y: float | int,
     text: str,
     fill: str = INK,
     *,
