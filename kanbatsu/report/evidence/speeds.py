@@ -107,7 +107,8 @@ def _torch(results: Path, size: str) -> tuple[Mapping[str, Any], dict[str, float
     """Return the machine and the ratios of kept storage, by benchmarks/torch_storage.py."""
     latest = _latest(results / "torch_storage.jsonl")
     times = latest["rows"][f"SAC update, {size}, fused Adam"]["wall"]["quartiles of times as fast"]
-    return latest["machine"], {name: times[f"kept {name}"][1] for name in PATTERNS}
+    machine = {**latest["machine"], "cores": latest["threads"]}
+    return machine, {name: times[f"kept {name}"][1] for name in PATTERNS}
 
 
 def _flax(results: Path, size: str) -> tuple[Mapping[str, Any], dict[str, float]]:
